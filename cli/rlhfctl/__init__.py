@@ -1,0 +1,1 @@
+"""rlhfctl: submits and inspects runs, and drives them on this machine. Never imports torch."""

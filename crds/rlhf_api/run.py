@@ -1,0 +1,101 @@
+"""RLHFRun: the whole of an online iterative RLHF run, as one object. Defaults are the paper's (arXiv 2405.07863)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from .base import Count, EntryName, Model, ObjectName, unique_by
+from .compute import Pod, Queue, Retry
+from .data import Prompts
+from .evaluation import Approval, Evaluate, Gate, Selection
+from .labeler import Labeler
+from .model import Policy
+from .sampling import Sample
+from .status import RLHFRunStatus
+from .storage import Storage
+from .training import Label, Reference, Sft, Train
+from .words import API_VERSION, KIND
+
+RunName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+ImageName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class ImagePullPolicy(StrEnum):
+    ALWAYS = "Always"
+    IF_NOT_PRESENT = "IfNotPresent"
+    NEVER = "Never"
+
+
+class LocalObjectReference(Model):
+    name: ObjectName
+
+
+class RLHFRunSpec(Model):
+    """Required: storage.url, policy.model.uri, reward, prompts.source, evaluate.judge."""
+
+    image: ImageName | None = None
+    """The one image of all stages; absent: the operator's own."""
+    image_pull_policy: ImagePullPolicy | None = None
+    image_pull_secrets: Annotated[list[LocalObjectReference], Field(max_length=16), unique_by("name")] = []
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
+    iterations: Annotated[int, Field(ge=1, le=50)] = 3
+    """T. May be raised while the run works."""
+    storage: Storage
+    policy: Policy
+    sft: Sft | None = None
+    """Absent: pi_0 is policy.model."""
+    reward: Labeler
+    prompts: Prompts
+    sample: Sample = Sample()
+    label: Label = Label()
+    reference: Reference = Reference()
+    train: Train = Train()
+    evaluate: Evaluate
+    selection: Selection = Selection()
+    gates: Annotated[list[Gate], Field(max_length=16), unique_by("name")] = []
+    pod_defaults: Pod = Pod()
+    """Merged under every stage's pod: maps by key, env and volumes by name, tolerations appended, the rest replaced."""
+    queue: Queue | None = None
+    """Kueue; absent: plain Jobs."""
+    retry: Retry = Retry()
+    suspend: bool = False
+    cancel: bool = False
+    """One way."""
+    approvals: Annotated[list[Approval], Field(max_length=800)] = []
+    """Append-only."""
+    active_deadline_seconds: Count | None = None
+    """Of work: neither queue nor suspension."""
+    pending_deadline_seconds: Count | None = None
+    """For a pod that was admitted and cannot start."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """After this the run's Jobs, Services and ConfigMaps are removed; artifacts stay."""
+
+
+class ObjectMeta(Model):
+    """What we read of a Kubernetes ObjectMeta; the rest is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: RunName
+    namespace: EntryName = "default"
+    uid: Annotated[str, StringConstraints(max_length=64)] | None = None
+    generation: int | None = None
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    resource_version: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class RLHFRun(Model):
+    """What `kubectl get rlhfrun -o yaml` prints, and what run.yaml and status.json are together."""
+
+    api_version: Literal["rlhf.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
+    kind: Literal["RLHFRun"] = KIND  # type: ignore[assignment]
+    metadata: ObjectMeta
+    spec: RLHFRunSpec
+    status: RLHFRunStatus | None = None

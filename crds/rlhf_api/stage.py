@@ -1,0 +1,282 @@
+"""StageConfig: what one stage process is told, whole. The core writes it; `python -m rlhf_trainer STAGE --config FILE` reads it.
+
+Every union member is the work of one stage. What `work` holds, and nothing beside it, decides what the stage's artifact is: the
+fingerprint is taken over it. Shard count, ranks, attempt and storage are outside, for they change how, not what.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from .base import Count, Model, Sha256, WholeNumber
+from .compute import DeepSpeed, Optimization
+from .data import DataSource, Prompts, PromptSource
+from .evaluation import Against, EvaluationSampling, Selection
+from .labeler import Labeler
+from .metrics import Metric, MetricValue
+from .model import ChatTemplate, Dtype, ModelRef
+from .sampling import Engine, MixtureEntry
+from .storage import Retention, Storage
+from .training import Label, Loss, Overlong, WarmStart
+from .words import ArtifactKind, StageName
+
+#: Raise a stage's number when its artifact's meaning changes: old artifacts are then not found any more.
+FORMAT_VERSION: dict[StageName, int] = dict.fromkeys(StageName, 1)
+
+
+class ArtifactRef(Model):
+    """A sealed artifact of the run's own store; it lies at <storage.url>/<kind>/<fingerprint>/."""
+
+    kind: ArtifactKind
+    fingerprint: Sha256
+    digest: Sha256
+    """SHA-256 of the bytes of its manifest.json."""
+
+
+class ModelInput(Model):
+    """A model to load: an iterate or reward model of this store, or one from outside. Exactly one of the two."""
+
+    artifact: ArtifactRef | None = None
+    source: ModelRef | None = None
+    """With its revision resolved."""
+
+
+class PolicyInput(Model):
+    """An iterate, with what of spec.policy its use depends on."""
+
+    model: ModelInput
+    dtype: Dtype
+    chat_template: ChatTemplate | None = None
+    """An inline template; absent: the tokenizer's own. Artifacts carry theirs already."""
+    stop_token_ids: list[WholeNumber] = []
+
+
+class PromptSlice(Model):
+    """The prompts of one iteration, after the hold-outs."""
+
+    source: PromptSource
+    """{iteration} is still in it: the hold-outs are spread over all T sources."""
+    iterations: Count
+    """T."""
+    iteration: Count
+    per_iteration: Count
+    prompts: Prompts
+    """For the hold-outs."""
+    max_prompt_length: Count
+
+
+class PreflightWork(Model):
+    stage: Literal[StageName.PREFLIGHT] = StageName.PREFLIGHT
+    spec: dict[str, object]
+    """The whole RLHFRunSpec, on the wire form."""
+
+
+class ResolveWork(Model):
+    """Look one artifact up; no GPU. Booked on the stage that it resolves."""
+
+    stage: Literal[StageName.RESOLVE] = StageName.RESOLVE
+    target: StageName
+    kind: ArtifactKind
+
+
+class SftWork(Model):
+    stage: Literal[StageName.SFT] = StageName.SFT
+    policy: PolicyInput
+    data: list[DataSource]
+    optimization: Optimization
+    max_length: Count
+    deepspeed: DeepSpeed
+
+
+class RewardWork(Model):
+    stage: Literal[StageName.REWARD] = StageName.REWARD
+    base: PolicyInput
+    data: list[DataSource]
+    optimization: Optimization
+    max_length: Count
+    min_margin: float
+    deepspeed: DeepSpeed
+
+
+class Sampler(Model):
+    """A mixture entry with its iterate resolved."""
+
+    entry: MixtureEntry
+    iterate: WholeNumber
+    policy: PolicyInput
+
+
+class SampleWork(Model):
+    stage: Literal[StageName.SAMPLE] = StageName.SAMPLE
+    prompts: PromptSlice
+    samplers: list[Sampler]
+    completions_per_prompt: Count
+    max_new_tokens: Count
+    deterministic: bool
+
+
+class LabelWork(Model):
+    stage: Literal[StageName.LABEL] = StageName.LABEL
+    samples: ArtifactRef
+    labeler: Labeler
+    reward_model: ModelInput | None = None
+    label: Label
+    completions_per_prompt: Count
+
+
+class LabelSet(Model):
+    """D_i."""
+
+    iteration: Count
+    labels: ArtifactRef
+
+
+class ReferenceWork(Model):
+    """Log-probs of every pair of `data` under one iterate."""
+
+    stage: Literal[StageName.REFERENCE] = StageName.REFERENCE
+    reference: PolicyInput
+    data: list[LabelSet]
+    max_length: Count
+    max_prompt_length: Count
+    overlong: Overlong
+
+
+class TrainSet(Model):
+    """D_i and, where the loss compares with a reference, its cached log-probs."""
+
+    iteration: Count
+    labels: ArtifactRef
+    reference_logps: ArtifactRef | None = None
+
+
+class TrainWork(Model):
+    stage: Literal[StageName.TRAIN] = StageName.TRAIN
+    start: PolicyInput
+    reference: PolicyInput | None = None
+    data: list[TrainSet]
+    loss: Loss
+    warm_start: WarmStart
+    optimization: Optimization
+    max_length: Count
+    max_prompt_length: Count
+    overlong: Overlong
+    deepspeed: DeepSpeed
+
+
+class EvaluateWork(Model):
+    """iterate 0 is evaluated once, before iteration 1, and has nothing to be compared with."""
+
+    stage: Literal[StageName.EVALUATE] = StageName.EVALUATE
+    iterate: WholeNumber
+    policy: PolicyInput
+    initial: PolicyInput
+    """pi_0, for klToInitial."""
+    initial_evaluation: ArtifactRef | None = None
+    previous_evaluation: ArtifactRef | None = None
+    against: list[Against]
+    judge: Labeler
+    judge_model: ModelInput | None = None
+    reward: Labeler
+    reward_model: ModelInput | None = None
+    prompts: Prompts
+    iterations: Count
+    sampling: EvaluationSampling
+    max_new_tokens: Count
+    max_prompt_length: Count
+
+
+class IterateRecord(Model):
+    """What finalize knows of an iterate."""
+
+    iterate: WholeNumber
+    policy: ModelInput
+    evaluation: ArtifactRef
+    discarded: bool = False
+
+
+class FinalizeWork(Model):
+    stage: Literal[StageName.FINALIZE] = StageName.FINALIZE
+    iterates: list[IterateRecord]
+    best: WholeNumber
+    selection: Selection
+    data: list[ArtifactRef]
+    """Samples, labels and reference log-probs of the run, for retention."""
+    retention: Retention
+
+
+Work = Annotated[
+    PreflightWork
+    | ResolveWork
+    | SftWork
+    | RewardWork
+    | SampleWork
+    | LabelWork
+    | ReferenceWork
+    | TrainWork
+    | EvaluateWork
+    | FinalizeWork,
+    Field(discriminator="stage"),
+]
+
+
+class RunRef(Model):
+    namespace: Annotated[str, StringConstraints(max_length=63)]
+    name: Annotated[str, StringConstraints(max_length=63)]
+    uid: Annotated[str, StringConstraints(max_length=64)]
+
+
+class Execution(Model):
+    """How, not what: nothing here changes the artifact's meaning, so nothing here is in the fingerprint."""
+
+    attempt: Count = 1
+    shards: Count = 1
+    nodes: Count = 1
+    processes_per_node: Count = 1
+    token_budget: Count | None = None
+    checkpoint_every_steps: Count = 50
+    gradient_checkpointing: bool = True
+    engine: Engine = Engine()
+    allow_cpu: bool = False
+    """The spec asks for GPUs, and `--cpu` says to go without."""
+
+
+class StageConfig(Model):
+    run: RunRef
+    iteration: WholeNumber | None = None
+    """Absent for the stages of the run."""
+    seed: WholeNumber
+    fingerprint: Sha256
+    storage: Storage
+    execution: Execution = Execution()
+    work: Work
+
+    @property
+    def stage(self) -> StageName:
+        return self.work.stage
+
+
+class StageResult(Model):
+    """The last word of a stage process: at most 4,096 bytes of JSON at $RLHF_RESULT. The full report lies in the store."""
+
+    stage: StageName
+    attempt: Count = 1
+    shard: WholeNumber | None = None
+    """Of a worker that did not see its artifact sealed: it committed this shard, and that is all."""
+    artifact: ArtifactRef | None = None
+    found: bool = False
+    """It existed before this process: nothing was computed."""
+    metrics: dict[Metric, MetricValue] = {}
+    counts: dict[str, int] = {}
+    """Of what was read, kept, dropped (by reason)."""
+    resolved: dict[str, str] = {}
+    """preflight: revisions by the path of the reference in spec."""
+    adoptable: WholeNumber = 0
+    """preflight: how many stages of the chain, in order, lie sealed in the store."""
+    problem: str | None = None
+    """Of a failed stage: what happened, to what, and what to do."""
+    reason: str | None = None
+    """Of a failed stage: OOMKilled, StoreUnavailable, DiskFull, …"""
+    warnings: list[str] = []

@@ -1,0 +1,1 @@
+"""Artifacts and manifests over s3:// and file://. boto3 only, no torch."""
