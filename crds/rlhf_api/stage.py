@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from .base import Count, Model, Sha256, WholeNumber
+from .base import Count, Model, Revision, Sha256, WholeNumber
 from .compute import DeepSpeed, Optimization
 from .data import DataSource, Prompts, PromptSource
 from .evaluation import Against, EvaluationSampling, Selection
@@ -64,6 +64,8 @@ class PromptSlice(Model):
     per_iteration: Count
     prompts: Prompts
     """For the hold-outs."""
+    source_revisions: list[Revision] = []
+    """For the hold-outs: of the sources of iterations 1..T, where the uri has {iteration} and all were resolved."""
     max_prompt_length: Count
 
 
@@ -182,6 +184,8 @@ class EvaluateWork(Model):
     reward: Labeler
     reward_model: ModelInput | None = None
     prompts: Prompts
+    source_revisions: list[Revision] = []
+    """As in PromptSlice."""
     iterations: Count
     sampling: EvaluationSampling
     max_new_tokens: Count

@@ -56,6 +56,8 @@ class StageStatus(Model):
     completion_time: datetime | None = None
     retry_at: datetime | None = None
     """When the next attempt may start, after a failure."""
+    resolving: bool = False
+    """The newest attempt looks the artifact up (resolve) before anything is computed."""
     adopted: bool = False
     """Its artifact existed: found by a resolve Job, not computed."""
     artifact: ArtifactStatus | None = None
@@ -122,4 +124,6 @@ class RLHFRunStatus(Model):
     """Revisions that preflight resolved, by the path of the reference in spec."""
     adoptable: WholeNumber = 0
     """How many stages of the chain, in order, preflight found sealed in the store."""
+    prompt_iterations: WholeNumber = 0
+    """T when the run started: prompts are held out over so many sources, also when `iterations` is raised later; 0 before the start."""
     totals: Totals = Totals()

@@ -1,0 +1,70 @@
+"""What the work of every stage is made from: the spec with its revisions pinned, and the artifacts and iterates known so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from rlhf_api.compute import Optimization
+from rlhf_api.labeler import Labeler
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput
+from rlhf_api.words import StageName
+
+from .history import History
+from .iterates import Iterates, iterates
+from .references import POLICY_MODEL, Resolver, labeler_model
+
+
+class MissingArtifactError(LookupError):
+    """The plan asked for an artifact of a stage that has not run: an error of ours, never of a manifest."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    spec: RLHFRunSpec
+    resolver: Resolver
+    history: History
+    prompt_iterations: int
+    """T for the hold-outs: what it was when the run started."""
+
+    @cached_property
+    def iterates(self) -> Iterates:
+        return iterates(self.spec, self.history)
+
+    def artifact(self, iteration: int | None, stage: StageName) -> ArtifactRef:
+        found = self.history.artifact(iteration, stage)
+        if found is None:
+            where = "the run" if iteration is None else f"iteration {iteration}"
+            raise MissingArtifactError(f"stage {stage} of {where} has no artifact yet")
+        return found
+
+    def iterate_model(self, number: int) -> ModelInput:
+        """pi_k: what iteration k trained; pi_0: what sft trained, else policy.model."""
+        if number > 0:
+            return ModelInput(artifact=self.artifact(number, StageName.TRAIN))
+        if self.spec.sft is not None:
+            return ModelInput(artifact=self.artifact(None, StageName.SFT))
+        return ModelInput(source=self.resolver.pin(POLICY_MODEL, self.spec.policy.model))
+
+    def policy(self, number: int) -> PolicyInput:
+        return self.policy_input(self.iterate_model(number))
+
+    def policy_input(self, model: ModelInput) -> PolicyInput:
+        """Artifacts carry their chat template; a model from outside gets the manifest's."""
+        policy = self.spec.policy
+        template = policy.chat_template if model.artifact is None else None
+        return PolicyInput(model=model, dtype=policy.dtype, chat_template=template, stop_token_ids=policy.stop_token_ids)
+
+    def labeler_model(self, labeler: Labeler, path: str) -> ModelInput | None:
+        """The model that a labeler scores with; None for a rule. A Bradley-Terry model to train is the run's reward model."""
+        if labeler.bradley_terry is not None and labeler.bradley_terry.train is not None:
+            return ModelInput(artifact=self.artifact(None, StageName.REWARD))
+        found = labeler_model(labeler, path)
+        return None if found is None else ModelInput(source=self.resolver.pin(*found))
+
+
+def plain_optimization(optimization: Optimization) -> Optimization:
+    """As the API's base type, with gradient checkpointing out: it changes memory, not the result, so it is in Execution."""
+    fields = optimization.model_dump(exclude={"gradient_checkpointing"})
+    return Optimization.model_validate(fields)

@@ -1,0 +1,100 @@
+"""How a stage runs: shards, ranks, pod and queue. Nothing here is in a fingerprint."""
+
+from __future__ import annotations
+
+from rlhf_api.compute import Compute, Queue
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.sampling import Sample
+from rlhf_api.stage import Execution
+from rlhf_api.training import Label, Reference
+from rlhf_api.words import StageName
+
+#: Stages whose Job has an index a shard, each retried by itself.
+SHARDED = frozenset({StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE})
+#: Stages that run without a GPU, in the CPU queue.
+CPU_STAGES = frozenset({StageName.PREFLIGHT, StageName.RESOLVE, StageName.FINALIZE})
+
+
+def execution(spec: RLHFRunSpec, stage: StageName, attempt: int, allow_cpu: bool) -> Execution:
+    compute = compute_of(spec, stage)
+    return Execution(
+        attempt=attempt,
+        shards=shards_of(spec, stage),
+        nodes=1 if compute is None else compute.nodes,
+        processes_per_node=1 if compute is None else compute.processes_per_node,
+        token_budget=spec.train.token_budget if stage is StageName.TRAIN else None,
+        checkpoint_every_steps=spec.train.checkpoint_every_steps,
+        gradient_checkpointing=_gradient_checkpointing(spec, stage),
+        engine=spec.sample.engine,
+        allow_cpu=allow_cpu,
+    )
+
+
+def compute_of(spec: RLHFRunSpec, stage: StageName) -> Compute | None:
+    """Of a training stage; None for the others."""
+    match stage:
+        case StageName.SFT:
+            return None if spec.sft is None else spec.sft.compute
+        case StageName.REWARD:
+            train = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+            return train.compute if train else None
+        case StageName.TRAIN:
+            return spec.train.compute
+        case _:
+            return None
+
+
+def shards_of(spec: RLHFRunSpec, stage: StageName) -> int:
+    section = _sharded_section(spec, stage)
+    return 1 if section is None else section.shards
+
+
+def parallelism_of(spec: RLHFRunSpec, stage: StageName) -> int:
+    """Shards at a time."""
+    section = _sharded_section(spec, stage)
+    return 1 if section is None else min(section.parallelism, section.shards)
+
+
+def queue_of(spec: RLHFRunSpec, stage: StageName) -> Queue | None:
+    """The stage's own queue over the run's; a CPU stage goes to the CPU queue, or to none."""
+    if stage in CPU_STAGES:
+        if spec.queue is None or spec.queue.cpu_name is None:
+            return None
+        return Queue(name=spec.queue.cpu_name, priority_class=spec.queue.priority_class)
+    own = _stage_queue(spec, stage)
+    if own is None:
+        return spec.queue
+    inherited = spec.queue or Queue()
+    return Queue(name=own.name or inherited.name, priority_class=own.priority_class or inherited.priority_class)
+
+
+def _sharded_section(spec: RLHFRunSpec, stage: StageName) -> Sample | Label | Reference | None:
+    match stage:
+        case StageName.SAMPLE:
+            return spec.sample
+        case StageName.LABEL:
+            return spec.label
+        case StageName.REFERENCE:
+            return spec.reference
+        case _:
+            return None
+
+
+def _stage_queue(spec: RLHFRunSpec, stage: StageName) -> Queue | None:
+    compute = compute_of(spec, stage)
+    if compute is not None:
+        return compute.queue
+    if stage is StageName.EVALUATE:
+        return spec.evaluate.queue
+    section = _sharded_section(spec, stage)
+    return None if section is None else section.queue
+
+
+def _gradient_checkpointing(spec: RLHFRunSpec, stage: StageName) -> bool:
+    match stage:
+        case StageName.SFT if spec.sft is not None:
+            return spec.sft.optimization.gradient_checkpointing
+        case StageName.REWARD if spec.reward.bradley_terry is not None and spec.reward.bradley_terry.train is not None:
+            return spec.reward.bradley_terry.train.optimization.gradient_checkpointing
+        case _:
+            return spec.train.optimization.gradient_checkpointing

@@ -1,0 +1,96 @@
+"""What a run has finished: the facts that the plan goes by. All of it is in RLHFRunStatus, and nothing else is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
+from rlhf_api.status import RLHFRunStatus, StageStatus
+from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
+
+#: Reported by stage, and summed over an iteration; every other metric comes from one stage of it.
+COST_METRICS = (Metric.GPU_SECONDS, Metric.QUEUE_SECONDS, Metric.WALL_SECONDS, Metric.LOST_GPU_SECONDS)
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage that succeeded. `iteration` is None for the stages of the run; evaluate among these is pi_0's."""
+
+    iteration: int | None
+    stage: StageName
+    artifact: ArtifactRef | None = None
+    metrics: Mapping[Metric, MetricValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """Stages that succeeded, in order."""
+
+    records: tuple[StageRecord, ...] = ()
+    finalizing: bool = False
+    """finalize was begun: retention may have removed what a further iteration would need."""
+
+    def find(self, iteration: int | None, stage: StageName) -> StageRecord | None:
+        for record in self.records:
+            if record.iteration == iteration and record.stage is stage:
+                return record
+        return None
+
+    def artifact(self, iteration: int | None, stage: StageName) -> ArtifactRef | None:
+        record = self.find(iteration, stage)
+        return None if record is None else record.artifact
+
+    def with_result(self, config: StageConfig, result: StageResult) -> History:
+        """The history after `config` ended well with `result`; preflight's walk goes on with it."""
+        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics)
+        return History((*self.records, record), self.finalizing)
+
+    def iteration_metrics(self, iteration: int | None) -> dict[Metric, MetricValue]:
+        """Of all stages of an iteration; costs are summed."""
+        merged: dict[Metric, MetricValue] = {}
+        for record in self.records:
+            if record.iteration == iteration and (iteration is not None or record.stage is StageName.EVALUATE):
+                for metric, value in record.metrics.items():
+                    known = merged.get(metric)
+                    merged[metric] = MetricValue(value=known.value + value.value) if known and metric in COST_METRICS else value
+        return merged
+
+    @property
+    def chain_length(self) -> int:
+        """How many stages of the chain are done: what `adoptable` counts. preflight and finalize seal nothing and are not in it."""
+        return sum(record.stage in STAGE_ARTIFACT for record in self.records)
+
+
+def history_of(status: RLHFRunStatus | None) -> History:
+    """Rebuild the history from the only state that is kept."""
+    if status is None:
+        return History()
+    stages = list(_stages(status))
+    records = tuple(_record(number, stage) for number, stage in stages if stage.phase is Phase.SUCCEEDED)
+    return History(records, finalizing=any(stage.name is StageName.FINALIZE for _, stage in stages))
+
+
+def _stages(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]:
+    for stage in status.stages:
+        yield None, stage
+    for iteration in status.iterations:
+        for stage in iteration.stages:
+            yield iteration.number, stage
+
+
+def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
+    artifact = None
+    if stage.artifact is not None:
+        kind = STAGE_ARTIFACT[stage.name]
+        artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
+    return StageRecord(iteration, stage.name, artifact, {**stage.metrics, **_costs(stage)})
+
+
+def _costs(stage: StageStatus) -> dict[Metric, MetricValue]:
+    wall = 0.0
+    if stage.start_time is not None and stage.completion_time is not None:
+        wall = (stage.completion_time - stage.start_time).total_seconds()
+    figures = (stage.gpu_seconds, stage.queue_seconds, wall, stage.lost_gpu_seconds)
+    return {metric: MetricValue(value=figure) for metric, figure in zip(COST_METRICS, figures, strict=True)}

@@ -1,0 +1,156 @@
+"""The plan: (spec, resolved revisions, history) → the next stage of the chain, a wait for an approval, or the end.
+
+preflight → [sft] → [reward] → evaluate(pi_0) → for t = 1 … T: sample → label → [reference] → train → evaluate → gates → finalize.
+
+To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
+
+    planner = Planner(run, spec, resolved)            # resolved: {path of core.references.external_references: revision}
+    history = History((StageRecord(None, StageName.PREFLIGHT),))
+    adoptable = 0
+    while isinstance(step := planner.next_step(history), RunStage) and step.config.stage in STAGE_ARTIFACT:
+        result = look_up(STAGE_ARTIFACT[step.config.stage], step.config.fingerprint)   # StageResult from the manifest, or None
+        if result is None:
+            break
+        history = history.with_result(step.config, result)
+        adoptable += 1
+
+The metrics in the result must be those that the stage reported: gates, rollbacks and Best are decided from them, so the walk takes
+the turns that the run took. It ends by itself at a pause without approval and at finalize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from rlhf_api.evaluation import GateAction
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.stage import ResolveWork, RunRef, StageConfig, Work
+from rlhf_api.words import STAGE_ARTIFACT, Reason, StageName
+
+from .chain import Chain
+from .execution import execution
+from .fingerprint import fingerprint
+from .gates import has_tripped
+from .history import History
+from .references import Resolver
+from .works_iteration import label_work, reference_work, sample_work, train_work
+from .works_run import evaluate_work, finalize_work, preflight_work, reward_work, sft_work
+
+
+@dataclass(frozen=True)
+class RunStage:
+    """The next stage. `config` is its first attempt's; `attempt_config` gives that of any other."""
+
+    config: StageConfig
+
+
+@dataclass(frozen=True)
+class AwaitApproval:
+    """Gates with action Pause tripped, and spec.approvals has no entry for them."""
+
+    iteration: int
+    gates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finish:
+    reason: Reason
+    """COMPLETED or GATE_STOPPED."""
+    message: str
+    best: int
+
+
+Step = RunStage | AwaitApproval | Finish
+
+
+@dataclass(frozen=True)
+class Planner:
+    run: RunRef
+    spec: RLHFRunSpec
+    resolved: Mapping[str, str] = field(default_factory=dict)
+    prompt_iterations: int | None = None
+    """`status.promptIterations`; absent before the run started: spec.iterations."""
+    allow_cpu: bool = False
+
+    def chain(self, history: History) -> Chain:
+        return Chain(self.spec, Resolver(self.resolved), history, self.prompt_iterations or self.spec.iterations)
+
+    def next_step(self, history: History) -> Step:
+        """The first stage of the chain that the history lacks."""
+        chain = self.chain(history)
+        for name, build in _RUN_STAGES:
+            if history.find(None, name) is None and (work := build(chain)) is not None:
+                return RunStage(self._config(None, work))
+        stopped = _stopped_by(chain)
+        last = len(chain.iterates.known) - 1
+        if not history.finalizing:
+            if stopped is None and (waiting := _unapproved(chain)):
+                return AwaitApproval(last, waiting)
+            if stopped is None and last < self.spec.iterations:
+                return RunStage(self._iteration_step(chain, last + 1))
+        if history.find(None, StageName.FINALIZE) is None:
+            return RunStage(self._config(None, finalize_work(chain)))
+        return _finish(chain, stopped, last)
+
+    def attempt_config(self, config: StageConfig, attempt: int, resolving: bool) -> StageConfig:
+        """The same stage's attempt: the work itself, or a look-up of its artifact under the same fingerprint."""
+        update: dict[str, object] = {"execution": config.execution.model_copy(update={"attempt": attempt})}
+        if resolving:
+            update["work"] = ResolveWork(target=config.stage, kind=STAGE_ARTIFACT[config.stage])
+            update["execution"] = execution(self.spec, StageName.RESOLVE, attempt, self.allow_cpu)
+        return config.model_copy(update=update)
+
+    def _iteration_step(self, chain: Chain, iteration: int) -> StageConfig:
+        for name, build in _ITERATION_STAGES:
+            if chain.history.find(iteration, name) is None and (work := build(chain, iteration)) is not None:
+                return self._config(iteration, work)
+        raise AssertionError(f"iteration {iteration} has all its stages and is not evaluated")
+
+    def _config(self, iteration: int | None, work: Work) -> StageConfig:
+        return StageConfig(
+            run=self.run,
+            iteration=iteration,
+            seed=self.spec.seed,
+            fingerprint=fingerprint(work, self.spec.seed),
+            storage=self.spec.storage,
+            execution=execution(self.spec, work.stage, 1, self.allow_cpu),
+            work=work,
+        )
+
+
+_RUN_STAGES = (
+    (StageName.PREFLIGHT, preflight_work),
+    (StageName.SFT, sft_work),
+    (StageName.REWARD, reward_work),
+    (StageName.EVALUATE, partial(evaluate_work, iterate=0)),
+)
+_ITERATION_STAGES = (
+    (StageName.SAMPLE, sample_work),
+    (StageName.LABEL, label_work),
+    (StageName.REFERENCE, reference_work),
+    (StageName.TRAIN, train_work),
+    (StageName.EVALUATE, evaluate_work),
+)
+
+
+def _stopped_by(chain: Chain) -> str | None:
+    """The message of the gate that stopped the run."""
+    newest = chain.iterates.known[-1]
+    if not has_tripped(newest.gates, GateAction.STOP):
+        return None
+    gate = next(gate for gate in newest.gates if gate.action is GateAction.STOP and has_tripped([gate], GateAction.STOP))
+    return f"Gate {gate.name} stopped the run after iteration {newest.number}: {gate.message}"
+
+
+def _unapproved(chain: Chain) -> tuple[str, ...]:
+    return tuple(gate.name for gate in chain.iterates.known[-1].gates if has_tripped([gate], GateAction.PAUSE))
+
+
+def _finish(chain: Chain, stopped: str | None, last: int) -> Finish:
+    best = chain.iterates.best(last + 1)
+    chosen = f"The best iterate is pi_{best} by {chain.spec.selection.metric.value}."
+    if stopped is not None:
+        return Finish(Reason.GATE_STOPPED, f"{stopped} {chosen}", best)
+    return Finish(Reason.COMPLETED, f"All {last} iterations are done. {chosen}", best)

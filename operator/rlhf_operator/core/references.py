@@ -1,0 +1,162 @@
+"""Every model and data set from outside that a spec names, with its path in the spec: the keys of `status.resolved`.
+
+preflight resolves what `external_references` lists; the plan puts the revisions into the StageConfigs through `Resolver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rlhf_api.data import DataSource, Prompts, PromptSource, Source
+from rlhf_api.labeler import Labeler
+from rlhf_api.model import ModelRef
+from rlhf_api.run import RLHFRunSpec
+
+_S = TypeVar("_S", ModelRef, DataSource, PromptSource)
+
+POLICY_MODEL = "policy.model"
+REFERENCE_MODEL = "reference.model"
+PROMPTS_SOURCE = "prompts.source"
+REWARD = "reward"
+JUDGE = "evaluate.judge"
+SFT_DATA = "sft.data"
+REWARD_BASE = "reward.bradleyTerry.train.base"
+REWARD_DATA = "reward.bradleyTerry.train.data"
+OFFLINE_DATA = "train.data.offline"
+VALIDATION_SOURCE = "prompts.validation.source"
+TEST_SOURCE = "prompts.test.source"
+
+
+@dataclass(frozen=True)
+class ExternalReference:
+    """One thing to read from outside the store; `path` is its key in `StageResult.resolved` and `status.resolved`."""
+
+    path: str
+    target: ModelRef | Source
+    """With {iteration} filled in."""
+
+
+def external_references(spec: RLHFRunSpec, prompt_iterations: int | None = None) -> tuple[ExternalReference, ...]:
+    """All of them, each path once, in the order in which a run reads them. `prompt_iterations`: T, by default spec.iterations."""
+    return tuple(_references(spec, prompt_iterations or spec.iterations))
+
+
+def data_path(list_path: str, name: str) -> str:
+    """The path of a named entry: sft.data/<name>."""
+    return f"{list_path}/{name}"
+
+
+def prompt_source_path(source: PromptSource, iteration: int) -> str:
+    """prompts.source/<iteration> where the uri has {iteration}, else prompts.source."""
+    return f"{PROMPTS_SOURCE}/{iteration}" if varies_by_iteration(source) else PROMPTS_SOURCE
+
+
+def varies_by_iteration(source: Source) -> bool:
+    return "{iteration}" in source.uri
+
+
+def at_iteration(source: PromptSource, iteration: int) -> PromptSource:
+    """The source with {iteration} filled in."""
+    return source.model_copy(update={"uri": source.uri.replace("{iteration}", str(iteration))})
+
+
+def labeler_model(labeler: Labeler, path: str) -> tuple[str, ModelRef] | None:
+    """The model from outside that a labeler loads, with its path; None for a rule and for a model that the run trains."""
+    holders = {
+        "bradleyTerry": labeler.bradley_terry,
+        "pairwise": labeler.pairwise,
+        "multiObjective": labeler.multi_objective,
+        "judge": labeler.judge,
+    }
+    for member, holder in holders.items():
+        if holder is not None and holder.model is not None:
+            return f"{path}.{member}.model", holder.model
+    return None
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Puts resolved revisions into references; what was not resolved keeps the revision that it declares."""
+
+    resolved: Mapping[str, str]
+
+    def pin(self, path: str, target: _S) -> _S:
+        revision = self.resolved.get(path)
+        return target if revision is None else target.model_copy(update={"revision": revision})
+
+    def pin_all(self, list_path: str, sources: list[DataSource]) -> list[DataSource]:
+        return [self.pin(data_path(list_path, source.name), source) for source in sources]
+
+    def labeler(self, path: str, labeler: Labeler) -> Labeler:
+        """The labeler as a stage's work: its model pinned; a Bradley-Terry model comes as the stage's ModelInput instead."""
+        if labeler.bradley_terry is not None:
+            return labeler.model_copy(update={"bradley_terry": type(labeler.bradley_terry)()})
+        found = labeler_model(labeler, path)
+        if found is None:
+            return labeler
+        pinned = self.pin(*found)
+        for member in ("pairwise", "multi_objective", "judge"):
+            holder = getattr(labeler, member)
+            if holder is not None:
+                return labeler.model_copy(update={member: holder.model_copy(update={"model": pinned})})
+        return labeler
+
+    def prompts(self, prompts: Prompts) -> Prompts:
+        """The whole section, for the hold-outs; a source with {iteration} is pinned by `source_revisions` instead."""
+        update: dict[str, object] = {"validation": self._hold_out(VALIDATION_SOURCE, prompts, "validation")}
+        if prompts.test is not None:
+            update["test"] = self._hold_out(TEST_SOURCE, prompts, "test")
+        if not varies_by_iteration(prompts.source):
+            update["source"] = self.pin(PROMPTS_SOURCE, prompts.source)
+        return prompts.model_copy(update=update)
+
+    def source_revisions(self, source: PromptSource, iterations: int) -> list[str]:
+        """Revisions of the sources of iterations 1..T; empty unless the uri has {iteration} and all of them were resolved."""
+        if not varies_by_iteration(source):
+            return []
+        found = [self.resolved.get(prompt_source_path(source, number)) for number in range(1, iterations + 1)]
+        return [revision for revision in found if revision is not None] if all(found) else []
+
+    def _hold_out(self, path: str, prompts: Prompts, name: str) -> object:
+        hold_out = getattr(prompts, name)
+        if hold_out.source is None:
+            return hold_out
+        return hold_out.model_copy(update={"source": self.pin(path, hold_out.source)})
+
+
+def _references(spec: RLHFRunSpec, iterations: int) -> Iterator[ExternalReference]:
+    yield ExternalReference(POLICY_MODEL, spec.policy.model)
+    if spec.sft is not None:
+        yield from _named(SFT_DATA, spec.sft.data)
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    if training:
+        if training.base is not None:
+            yield ExternalReference(REWARD_BASE, training.base)
+        yield from _named(REWARD_DATA, training.data)
+    for labeler, path in ((spec.reward, REWARD), (spec.evaluate.judge, JUDGE)):
+        if (found := labeler_model(labeler, path)) is not None:
+            yield ExternalReference(*found)
+    yield from _prompts(spec.prompts, iterations)
+    if spec.reference.model is not None:
+        yield ExternalReference(REFERENCE_MODEL, spec.reference.model)
+    yield from _named(OFFLINE_DATA, spec.train.data.offline)
+
+
+def _named(path: str, sources: list[DataSource]) -> Iterator[ExternalReference]:
+    for source in sources:
+        yield ExternalReference(data_path(path, source.name), source)
+
+
+def _prompts(prompts: Prompts, iterations: int) -> Iterator[ExternalReference]:
+    seen: set[str] = set()
+    for number in range(1, iterations + 1):
+        path = prompt_source_path(prompts.source, number)
+        if path not in seen:
+            seen.add(path)
+            yield ExternalReference(path, at_iteration(prompts.source, number))
+    if prompts.validation.source is not None:
+        yield ExternalReference(VALIDATION_SOURCE, prompts.validation.source)
+    if prompts.test is not None and prompts.test.source is not None:
+        yield ExternalReference(TEST_SOURCE, prompts.test.source)

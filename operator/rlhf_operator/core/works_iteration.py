@@ -1,0 +1,124 @@
+"""The work of iteration t: sample, label, reference, train; then pi_t is evaluated (works_run.evaluate_work)."""
+
+from __future__ import annotations
+
+from rlhf_api.stage import (
+    LabelSet,
+    LabelWork,
+    ModelInput,
+    PolicyInput,
+    PromptSlice,
+    ReferenceWork,
+    Sampler,
+    SampleWork,
+    TrainSet,
+    TrainWork,
+)
+from rlhf_api.training import Start
+from rlhf_api.words import StageName
+
+from .chain import Chain, plain_optimization
+from .reference_cache import missing_sets, reference_cache, reference_key, replayed
+from .references import REFERENCE_MODEL, REWARD, prompt_source_path
+
+
+def sample_work(chain: Chain, iteration: int) -> SampleWork:
+    spec = chain.spec
+    samplers = []
+    for entry in spec.sample.mixture:
+        number = chain.iterates.resolve(entry.iterate, iteration)
+        samplers.append(Sampler(entry=entry, iterate=number, policy=chain.policy(number)))
+    return SampleWork(
+        prompts=_prompt_slice(chain, iteration),
+        samplers=samplers,
+        completions_per_prompt=spec.sample.completions_per_prompt,
+        max_new_tokens=spec.sample.max_new_tokens,
+        deterministic=spec.sample.deterministic,
+    )
+
+
+def label_work(chain: Chain, iteration: int) -> LabelWork:
+    spec = chain.spec
+    # How many label in parallel, and on what, is no part of the labels.
+    label = spec.label.model_copy(update={"shards": 1, "parallelism": 1, "pod": None, "queue": None})
+    return LabelWork(
+        samples=chain.artifact(iteration, StageName.SAMPLE),
+        labeler=chain.resolver.labeler(REWARD, spec.reward),
+        reward_model=chain.labeler_model(spec.reward, REWARD),
+        label=label,
+        completions_per_prompt=spec.sample.completions_per_prompt,
+    )
+
+
+def reference_work(chain: Chain, iteration: int) -> ReferenceWork | None:
+    """None where the loss has no reference, or every data set that train reads has its log-probs already."""
+    spec = chain.spec
+    if not spec.train.loss.type.needs_reference:
+        return None
+    missing = missing_sets(reference_cache(chain, iteration), chain, iteration)
+    if not missing:
+        return None
+    return ReferenceWork(
+        reference=_reference_policy(chain, iteration),
+        data=[LabelSet(iteration=number, labels=chain.artifact(number, StageName.LABEL)) for number in missing],
+        max_length=spec.train.max_length,
+        max_prompt_length=spec.train.max_prompt_length,
+        overlong=spec.train.overlong,
+    )
+
+
+def train_work(chain: Chain, iteration: int) -> TrainWork:
+    train = chain.spec.train
+    with_reference = train.loss.type.needs_reference
+    cached = reference_cache(chain, iteration + 1) if with_reference else {}
+    key = reference_key(chain, iteration)
+    return TrainWork(
+        start=chain.policy(_start(chain, iteration)),
+        reference=_reference_policy(chain, iteration) if with_reference else None,
+        data=[
+            TrainSet(
+                iteration=number,
+                labels=chain.artifact(number, StageName.LABEL),
+                reference_logps=cached[key, number] if with_reference else None,
+            )
+            for number in replayed(chain, iteration)
+        ],
+        loss=train.loss,
+        warm_start=train.warm_start,
+        optimization=plain_optimization(train.optimization),
+        max_length=train.max_length,
+        max_prompt_length=train.max_prompt_length,
+        overlong=train.overlong,
+        deepspeed=train.compute.deepspeed,
+    )
+
+
+def _reference_policy(chain: Chain, iteration: int) -> PolicyInput:
+    key = reference_key(chain, iteration)
+    if key is not None:
+        return chain.policy(key)
+    model = chain.spec.reference.model or chain.spec.policy.model
+    return chain.policy_input(ModelInput(source=chain.resolver.pin(REFERENCE_MODEL, model)))
+
+
+def _start(chain: Chain, iteration: int) -> int:
+    match chain.spec.train.start:
+        case Start.LATEST:
+            return chain.iterates.latest(iteration)
+        case Start.INITIAL:
+            return 0
+        case Start.BEST:
+            return chain.iterates.best(iteration)
+
+
+def _prompt_slice(chain: Chain, iteration: int) -> PromptSlice:
+    prompts = chain.spec.prompts
+    return PromptSlice(
+        source=chain.resolver.pin(prompt_source_path(prompts.source, iteration), prompts.source),
+        iterations=chain.prompt_iterations,
+        iteration=iteration,
+        per_iteration=prompts.per_iteration,
+        prompts=chain.resolver.prompts(prompts),
+        source_revisions=chain.resolver.source_revisions(prompts.source, chain.prompt_iterations),
+        max_prompt_length=chain.spec.train.max_prompt_length,
+    )

@@ -1,0 +1,106 @@
+"""The work of the stages that a run has once: preflight, sft, reward, evaluate of pi_0, finalize."""
+
+from __future__ import annotations
+
+from rlhf_api.stage import (
+    ArtifactRef,
+    EvaluateWork,
+    FinalizeWork,
+    IterateRecord,
+    ModelInput,
+    PreflightWork,
+    RewardWork,
+    SftWork,
+)
+from rlhf_api.words import StageName
+
+from .chain import Chain, plain_optimization
+from .references import JUDGE, POLICY_MODEL, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
+
+
+def preflight_work(chain: Chain) -> PreflightWork:
+    return PreflightWork(spec=chain.spec.to_wire())
+
+
+def sft_work(chain: Chain) -> SftWork | None:
+    """None: pi_0 is policy.model."""
+    sft = chain.spec.sft
+    if sft is None:
+        return None
+    return SftWork(
+        policy=chain.policy_input(ModelInput(source=chain.resolver.pin(POLICY_MODEL, chain.spec.policy.model))),
+        data=chain.resolver.pin_all(SFT_DATA, sft.data),
+        optimization=plain_optimization(sft.optimization),
+        max_length=sft.max_length,
+        deepspeed=sft.compute.deepspeed,
+    )
+
+
+def reward_work(chain: Chain) -> RewardWork | None:
+    """None unless spec.reward.bradleyTerry.train is there; without a base it starts from pi_0."""
+    train = chain.spec.reward.bradley_terry and chain.spec.reward.bradley_terry.train
+    if not train:
+        return None
+    base = chain.iterate_model(0) if train.base is None else ModelInput(source=chain.resolver.pin(REWARD_BASE, train.base))
+    return RewardWork(
+        base=chain.policy_input(base),
+        data=chain.resolver.pin_all(REWARD_DATA, train.data),
+        optimization=plain_optimization(train.optimization),
+        max_length=train.max_length,
+        min_margin=train.min_margin,
+        deepspeed=train.compute.deepspeed,
+    )
+
+
+def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
+    """pi_0 is compared with nothing; pi_t with what `against` says, by their evaluations' responses."""
+    spec = chain.spec
+    initial_evaluation: ArtifactRef | None = None
+    previous_evaluation: ArtifactRef | None = None
+    if iterate > 0:
+        initial_evaluation = chain.artifact(None, StageName.EVALUATE)
+        latest = chain.iterates.latest(iterate)
+        previous_evaluation = chain.artifact(latest or None, StageName.EVALUATE)
+    return EvaluateWork(
+        iterate=iterate,
+        policy=chain.policy(iterate),
+        initial=chain.policy(0),
+        initial_evaluation=initial_evaluation,
+        previous_evaluation=previous_evaluation,
+        against=spec.evaluate.against,
+        judge=chain.resolver.labeler(JUDGE, spec.evaluate.judge),
+        judge_model=chain.labeler_model(spec.evaluate.judge, JUDGE),
+        reward=chain.resolver.labeler(REWARD, spec.reward),
+        reward_model=chain.labeler_model(spec.reward, REWARD),
+        prompts=chain.resolver.prompts(spec.prompts),
+        source_revisions=chain.resolver.source_revisions(spec.prompts.source, chain.prompt_iterations),
+        iterations=chain.prompt_iterations,
+        sampling=spec.evaluate.sampling,
+        max_new_tokens=spec.sample.max_new_tokens,
+        max_prompt_length=spec.train.max_prompt_length,
+    )
+
+
+def finalize_work(chain: Chain) -> FinalizeWork:
+    known = chain.iterates.known
+    records = [
+        IterateRecord(
+            iterate=iterate.number,
+            policy=chain.iterate_model(iterate.number),
+            evaluation=chain.artifact(iterate.number or None, StageName.EVALUATE),
+            discarded=iterate.discarded,
+        )
+        for iterate in known
+    ]
+    data = [
+        record.artifact
+        for record in chain.history.records
+        if record.stage in (StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE) and record.artifact is not None
+    ]
+    return FinalizeWork(
+        iterates=records,
+        best=chain.iterates.best(len(known)),
+        selection=chain.spec.selection,
+        data=data,
+        retention=chain.spec.storage.retention,
+    )

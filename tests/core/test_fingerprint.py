@@ -1,0 +1,89 @@
+"""What is in the identity of an artifact, and what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_api.stage import StageConfig
+from rlhf_api.words import StageName
+from rlhf_operator.core.fingerprint import fingerprint
+from rlhf_operator.core.plan import Planner
+from support.runs import RUN, spec_of, walk
+
+OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}
+
+
+def fingerprints(**changes: Any) -> dict[tuple[int | None, StageName], str]:
+    resolved = changes.pop("resolved", {})
+    configs, _ = walk(Planner(RUN, spec_of(**changes), resolved))
+    skipped = (StageName.PREFLIGHT, StageName.FINALIZE)
+    return {(config.iteration, config.stage): config.fingerprint for config in configs if config.stage not in skipped}
+
+
+POD = {"resources": {"limits": {"nvidia.com/gpu": 8}}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": "example/other:1"},
+        {"sample": {"shards": 8, "parallelism": 4, "pod": POD, "engine": {"tensorParallelSize": 2}}},
+        {"label": {"shards": 8, "pod": POD}},
+        {"reference": {"shards": 8, "pod": POD}},
+        {"train": {"checkpointEverySteps": 7, "compute": {"nodes": 2, "processesPerNode": 4, "pod": POD}}},
+        {"train": {"optimization": {"gradientCheckpointing": False}}},
+        {"retry": {"application": 9}},
+        {"storage": {"url": "s3://elsewhere/tiny", "retention": {"samples": "Delete"}}},
+        {"policy": {"model": {"uri": "hf://example/base", "credentials": {"secretRef": {"name": "token"}}}}},
+        {"podDefaults": POD, "queue": {"name": "gpus"}},
+    ],
+    ids=lambda changes: ",".join(changes),
+)
+def test_how_a_stage_runs_is_not_in_it(changes: dict[str, Any]) -> None:
+    assert fingerprints(**changes) == fingerprints()
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"seed": 43}, (None, StageName.EVALUATE)),
+        ({"resolved": {"policy.model": "c0ffee"}}, (None, StageName.EVALUATE)),
+        ({"sample": {"maxNewTokens": 64}}, (None, StageName.EVALUATE)),
+        ({"sample": {"completionsPerPrompt": 4}}, (1, StageName.SAMPLE)),
+        ({"label": {"lengthPenaltyPerCharacter": 0.001}}, (1, StageName.LABEL)),
+        ({"train": {"maxLength": 1500}}, (1, StageName.REFERENCE)),
+        ({"train": {"optimization": {"learningRate": 1e-6}}}, (1, StageName.TRAIN)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_change_of_the_work_changes_its_stage_and_all_behind_it(
+    changes: dict[str, Any], first: tuple[int | None, StageName]
+) -> None:
+    before, after = fingerprints(), fingerprints(**changes)
+    changed = [before[key] != after[key] for key in before]
+    at = list(before).index(first)
+    assert changed[at]
+    assert not any(changed[:at])
+    # pi_0's evaluation is the only stage that the stages behind it do not read.
+    assert all(changed[at + 1 :]) or (first == (1, StageName.REFERENCE)) or list(before)[0] == first
+
+
+def test_it_survives_the_way_through_json() -> None:
+    for config in walk(Planner(RUN, spec_of()))[0]:
+        read = StageConfig.model_validate_json(config.model_dump_json(by_alias=True, exclude_none=True))
+        assert fingerprint(read.work, read.seed) == config.fingerprint
+
+
+def test_a_trained_reward_models_pod_is_not_in_the_labels() -> None:
+    def reward(compute: dict[str, Any]) -> dict[str, Any]:
+        data = [{"name": "prefs", "uri": "hf://example/prefs"}]
+        return {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": data, "optimization": OPTIMIZATION, "compute": compute}}}
+
+    assert fingerprints(reward=reward({"processesPerNode": 4, "pod": POD})) == fingerprints(reward=reward({}))
+
+
+def test_it_is_frozen() -> None:
+    """A change here makes every artifact in every store unfindable: raise FORMAT_VERSION on purpose instead."""
+    assert fingerprints()[None, StageName.EVALUATE] == "e072ce94fce2e1671365c947bb4bb556544acb1ba87fdd52733dcb17339b8c51"

@@ -1,0 +1,221 @@
+"""The chain of a run: which stages, in which order, with which inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from rlhf_api.metrics import Metric
+from rlhf_api.stage import EvaluateWork, FinalizeWork, LabelWork, ReferenceWork, ResolveWork, RewardWork, SampleWork, TrainWork
+from rlhf_api.words import Reason, StageName
+from rlhf_operator.core.history import History, StageRecord
+from rlhf_operator.core.plan import AwaitApproval, Finish, Planner, RunStage
+from support.runs import RUN, artifact_of, improving, spec_of, walk
+
+OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}
+SFT = {"data": [{"name": "demos", "uri": "hf://example/demos"}], "optimization": OPTIMIZATION}
+REWARD = {
+    "type": "BradleyTerry",
+    "bradleyTerry": {"train": {"data": [{"name": "prefs", "uri": "hf://example/prefs"}], "optimization": OPTIMIZATION}},
+}
+
+
+def order(planner: Planner) -> list[str]:
+    return [f"{config.stage}{'' if config.iteration is None else config.iteration}" for config in walk(planner)[0]]
+
+
+def test_the_shortest_run_has_no_sft_and_no_reward_stage() -> None:
+    assert order(Planner(RUN, spec_of(iterations=1))) == [
+        "preflight", "evaluate", "sample1", "label1", "reference1", "train1", "evaluate1", "finalize",
+    ]  # fmt: skip
+
+
+def test_a_whole_run_goes_through_every_stage_in_order() -> None:
+    assert order(Planner(RUN, spec_of(sft=SFT, reward=REWARD))) == [
+        "preflight", "sft", "reward", "evaluate",
+        "sample1", "label1", "reference1", "train1", "evaluate1",
+        "sample2", "label2", "reference2", "train2", "evaluate2",
+        "finalize",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["SimPO", "CPO"])
+def test_a_loss_without_reference_has_no_reference_stage(loss: str) -> None:
+    configs, _ = walk(Planner(RUN, spec_of(train={"loss": {"type": loss}})))
+    assert StageName.REFERENCE not in {config.stage for config in configs}
+    train = next(config.work for config in configs if isinstance(config.work, TrainWork))
+    assert train.reference is None
+    assert [data.reference_logps for data in train.data] == [None]
+
+
+def test_pi_0_is_the_sft_artifact_or_else_the_models_pinned_revision() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(sft=SFT)))
+    sft = next(config for config in configs if config.stage is StageName.SFT)
+    evaluate = next(config.work for config in configs if isinstance(config.work, EvaluateWork))
+    assert evaluate.policy.model.artifact == artifact_of(sft)
+
+    configs, _ = walk(Planner(RUN, spec_of(), resolved={"policy.model": "c0ffee"}))
+    evaluate = next(config.work for config in configs if isinstance(config.work, EvaluateWork))
+    assert evaluate.policy.model.source is not None
+    assert evaluate.policy.model.source.revision == "c0ffee"
+
+
+def test_a_reward_model_without_a_base_starts_from_pi_0_and_scores_every_iteration() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(sft=SFT, reward=REWARD)))
+    by_stage = {config.stage: config for config in configs}
+    reward = by_stage[StageName.REWARD]
+    assert isinstance(reward.work, RewardWork)
+    assert reward.work.base.model.artifact == artifact_of(by_stage[StageName.SFT])
+    for config in configs:
+        if isinstance(config.work, LabelWork):
+            assert config.work.reward_model is not None
+            assert config.work.reward_model.artifact == artifact_of(reward)
+
+
+def train_sets(replay: Mapping[str, object], iterations: int = 3) -> list[list[int]]:
+    configs, _ = walk(Planner(RUN, spec_of(iterations=iterations, train={"data": replay})))
+    return [[data.iteration for data in config.work.data] for config in configs if isinstance(config.work, TrainWork)]
+
+
+def test_replay_chooses_the_data_sets() -> None:
+    assert train_sets({"replay": "Latest"}) == [[1], [2], [3]]
+    assert train_sets({"replay": "All"}) == [[1], [1, 2], [1, 2, 3]]
+    assert train_sets({"replay": "Window", "window": 2}) == [[1], [1, 2], [2, 3]]
+
+
+def reference_sets(**changes: object) -> list[list[int]]:
+    configs, _ = walk(Planner(RUN, spec_of(iterations=3, train={"data": {"replay": "All"}}, **changes)))
+    return [[data.iteration for data in config.work.data] for config in configs if isinstance(config.work, ReferenceWork)]
+
+
+def test_log_probs_under_a_fixed_reference_are_computed_once_a_data_set() -> None:
+    assert reference_sets() == [[1], [2], [3]]
+    assert reference_sets(reference={"type": "Model", "model": {"uri": "hf://example/other"}}) == [[1], [2], [3]]
+
+
+def test_log_probs_under_a_moving_reference_are_computed_for_all_that_train_reads() -> None:
+    assert reference_sets(reference={"type": "Previous"}) == [[1], [1, 2], [1, 2, 3]]
+
+
+def test_train_reads_for_each_data_set_the_log_probs_that_cover_it() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(iterations=3, train={"data": {"replay": "All"}})))
+    references = [artifact_of(config) for config in configs if config.stage is StageName.REFERENCE]
+    last = [config.work for config in configs if isinstance(config.work, TrainWork)][-1]
+    assert [data.reference_logps for data in last.data] == references
+
+
+def test_mixture_words_mean_what_the_table_says() -> None:
+    names = ["Latest", "Initial", "Previous", "Best"]
+    mixture = [{"name": name.lower(), "iterate": {"type": name}} for name in names]
+    mixture.append({"name": "zero", "iterate": {"type": "Number", "iteration": 0}})
+
+    def metrics(iteration: int | None, stage: StageName) -> Mapping[Metric, float]:
+        return {Metric.WIN_RATE_VS_INITIAL: [0.5, 0.8, 0.6, 0.7][iteration or 0]} if stage is StageName.EVALUATE else {}
+
+    configs, _ = walk(Planner(RUN, spec_of(iterations=3, sample={"mixture": mixture})), metrics)
+    samplers = [[sampler.iterate for sampler in config.work.samplers] for config in configs if isinstance(config.work, SampleWork)]
+    assert samplers == [[0, 0, 0, 0, 0], [1, 0, 0, 1, 0], [2, 0, 1, 1, 0]]
+
+
+def test_a_rollback_discards_the_iterate_keeps_its_data_and_goes_on_from_the_best() -> None:
+    gates = [{"name": "regress", "metric": "winRateVsPrevious", "min": 0.45, "action": "Rollback"}]
+
+    def metrics(iteration: int | None, stage: StageName) -> Mapping[Metric, float]:
+        if stage is not StageName.EVALUATE:
+            return {}
+        return {
+            Metric.WIN_RATE_VS_INITIAL: 0.5 + 0.1 * (iteration or 0),
+            Metric.WIN_RATE_VS_PREVIOUS: 0.3 if iteration == 2 else 0.6,
+        }
+
+    spec = spec_of(iterations=3, gates=gates, train={"data": {"replay": "All"}})
+    configs, end = walk(Planner(RUN, spec), metrics)
+    third = {config.stage: config for config in configs if config.iteration == 3}
+    sample, train, evaluate = (third[stage].work for stage in (StageName.SAMPLE, StageName.TRAIN, StageName.EVALUATE))
+    first_train = next(config for config in configs if config.stage is StageName.TRAIN)
+    assert isinstance(sample, SampleWork)
+    assert isinstance(train, TrainWork)
+    assert isinstance(evaluate, EvaluateWork)
+    assert {sampler.iterate for sampler in sample.samplers} == {1}
+    assert train.start.model.artifact == artifact_of(first_train)
+    assert [data.iteration for data in train.data] == [1, 2, 3]
+    first_evaluation = next(config for config in configs if config.stage is StageName.EVALUATE and config.iteration == 1)
+    assert evaluate.previous_evaluation == artifact_of(first_evaluation)
+    finalize = configs[-1].work
+    assert isinstance(finalize, FinalizeWork)
+    assert [record.discarded for record in finalize.iterates] == [False, False, True, False]
+    assert finalize.best == 3
+    assert isinstance(end, Finish)
+
+
+def test_a_discarded_iterate_is_never_the_best() -> None:
+    gates = [{"name": "length", "metric": "meanLengthRatioVsInitial", "max": 2.0, "action": "Rollback"}]
+
+    def metrics(iteration: int | None, stage: StageName) -> Mapping[Metric, float]:
+        return {**improving(iteration, stage), Metric.MEAN_LENGTH_RATIO_VS_INITIAL: 3.0 if iteration == 2 else 1.0}
+
+    configs, _ = walk(Planner(RUN, spec_of(gates=gates)), metrics)
+    finalize = configs[-1].work
+    assert isinstance(finalize, FinalizeWork)
+    assert finalize.best == 1
+
+
+def test_stop_goes_to_finalize_with_the_best_iterate() -> None:
+    gates = [{"name": "enough", "metric": "winRateVsInitial", "max": 0.55, "action": "Stop"}]
+    configs, end = walk(Planner(RUN, spec_of(iterations=3, gates=gates)))
+    assert [config.iteration for config in configs if config.stage is StageName.TRAIN] == [1]
+    assert configs[-1].stage is StageName.FINALIZE
+    assert isinstance(end, Finish)
+    assert end.reason is Reason.GATE_STOPPED
+    assert end.best == 1
+    assert "enough" in end.message
+
+
+def test_pause_waits_for_an_approval_of_this_gate_and_iteration() -> None:
+    gates = [{"name": "look", "metric": "winRateVsInitial", "max": 0.55, "action": "Pause"}]
+    _, end = walk(Planner(RUN, spec_of(gates=gates)))
+    assert end == AwaitApproval(1, ("look",))
+    _, end = walk(Planner(RUN, spec_of(gates=gates, approvals=[{"gate": "look", "iteration": 1}])))
+    assert end == AwaitApproval(2, ("look",))
+    both = [{"gate": "look", "iteration": 1}, {"gate": "look", "iteration": 2}]
+    _, end = walk(Planner(RUN, spec_of(gates=gates, approvals=both)))
+    assert isinstance(end, Finish)
+
+
+def test_raising_iterations_goes_on_but_not_after_finalize_was_begun() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(iterations=1)), steps=7)
+    assert configs[-1].stage is StageName.EVALUATE
+    records = tuple(StageRecord(config.iteration, config.stage, artifact_of(config)) for config in configs)
+    raised = Planner(RUN, spec_of(iterations=2), prompt_iterations=1)
+    step = raised.next_step(History(records))
+    assert isinstance(step, RunStage)
+    assert (step.config.stage, step.config.iteration) == (StageName.SAMPLE, 2)
+    assert isinstance(step.config.work, SampleWork)
+    assert step.config.work.prompts.iterations == 1, "the hold-outs stay those of the start"
+    step = raised.next_step(History(records, finalizing=True))
+    assert isinstance(step, RunStage)
+    assert step.config.stage is StageName.FINALIZE
+
+
+def test_prompt_sources_by_iteration_are_pinned_one_by_one() -> None:
+    resolved = {"prompts.source/1": "a1", "prompts.source/2": "b2"}
+    spec = spec_of(prompts={"source": {"uri": "hf://example/prompts-{iteration}"}})
+    configs, _ = walk(Planner(RUN, spec, resolved))
+    samples = [config.work for config in configs if isinstance(config.work, SampleWork)]
+    assert [work.prompts.source.revision for work in samples] == ["a1", "b2"]
+    assert [work.prompts.source_revisions for work in samples] == [["a1", "b2"]] * 2
+
+
+def test_a_resolve_attempt_looks_up_the_fingerprint_of_its_target() -> None:
+    planner = Planner(RUN, spec_of())
+    configs, _ = walk(planner)
+    sample = next(config for config in configs if config.stage is StageName.SAMPLE)
+    resolve = planner.attempt_config(sample, attempt=3, resolving=True)
+    assert isinstance(resolve.work, ResolveWork)
+    assert (resolve.work.target, resolve.fingerprint, resolve.execution.attempt) == (StageName.SAMPLE, sample.fingerprint, 3)
+
+
+def test_no_two_stages_of_a_run_share_a_fingerprint() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(iterations=5, sft=SFT, reward=REWARD)))
+    assert len({config.fingerprint for config in configs}) == len(configs)

@@ -1,0 +1,73 @@
+"""Small valid runs for the core and the backends, and results as a stage would give them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.run import RLHFRun, RLHFRunSpec
+from rlhf_api.stage import ArtifactRef, RunRef, StageConfig, StageResult
+from rlhf_api.words import STAGE_ARTIFACT, StageName
+from rlhf_operator.core.history import History
+from rlhf_operator.core.plan import Planner, RunStage, Step
+
+RUN = RunRef(namespace="default", name="tiny", uid="0f0e")
+
+
+def spec_of(**changes: Any) -> RLHFRunSpec:
+    """A spec of two iterations with everything at its default; `changes` are fields of the wire form, merged over it."""
+    fields: dict[str, Any] = {
+        "iterations": 2,
+        "storage": {"url": "s3://bucket/tiny"},
+        "policy": {"model": {"uri": "hf://example/base"}},
+        "reward": {"type": "Rule", "rule": {"entryPoint": "rules:score"}},
+        "prompts": {"source": {"uri": "hf://example/prompts"}},
+        "evaluate": {"judge": {"type": "Rule", "rule": {"entryPoint": "rules:judge"}}},
+    }
+    fields.update(changes)
+    return RLHFRunSpec.model_validate(fields)
+
+
+def run_of(spec: RLHFRunSpec | None = None, **metadata: Any) -> RLHFRun:
+    return RLHFRun.model_validate(
+        {"metadata": {"name": RUN.name, "uid": RUN.uid, "generation": 1, **metadata}, "spec": (spec or spec_of()).to_wire()}
+    )
+
+
+def artifact_of(config: StageConfig) -> ArtifactRef | None:
+    """The artifact that every execution of this work seals: its digest is a function of its fingerprint."""
+    kind = STAGE_ARTIFACT.get(config.stage)
+    if kind is None:
+        return None
+    digest = hashlib.sha256(f"digest of {config.fingerprint}".encode()).hexdigest()
+    return ArtifactRef(kind=kind, fingerprint=config.fingerprint, digest=digest)
+
+
+def result_of(config: StageConfig, metrics: Mapping[Metric, float] | None = None) -> StageResult:
+    values = {metric: MetricValue(value=value) for metric, value in (metrics or {}).items()}
+    return StageResult(stage=config.stage, attempt=config.execution.attempt, artifact=artifact_of(config), metrics=values)
+
+
+#: Metrics of a stage, by iteration (None: of the run) and stage.
+MetricsOf = Callable[[int | None, StageName], Mapping[Metric, float]]
+
+
+def improving(iteration: int | None, stage: StageName) -> Mapping[Metric, float]:
+    """A run in which every iterate is better than the one before."""
+    if stage is not StageName.EVALUATE:
+        return {}
+    return {Metric.WIN_RATE_VS_INITIAL: 0.5 + 0.1 * (iteration or 0), Metric.WIN_RATE_VS_PREVIOUS: 0.6}
+
+
+def walk(planner: Planner, metrics: MetricsOf = improving, steps: int = 1000) -> tuple[list[StageConfig], Step]:
+    """The stages that the plan runs when each ends well, and the step at which it stops; at most `steps` stages."""
+    history = History()
+    configs: list[StageConfig] = []
+    step = planner.next_step(history)
+    while isinstance(step, RunStage) and len(configs) < steps:
+        configs.append(step.config)
+        history = history.with_result(step.config, result_of(step.config, metrics(step.config.iteration, step.config.stage)))
+        step = planner.next_step(history)
+    return configs, step
