@@ -1,0 +1,43 @@
+"""What of a spec may change while its run works; everything else is refused, here and by the CRD's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf_api.run import RLHFRunSpec
+
+#: Paths in spec, as rlhfrun.yaml lists them.
+CHANGEABLE = frozenset(
+    {
+        "suspend",
+        "cancel",
+        "approvals",
+        "iterations",
+        "activeDeadlineSeconds",
+        "pendingDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+        "queue.priorityClass",
+    }
+)
+
+
+def immutable_changes(old: RLHFRunSpec, new: RLHFRunSpec) -> list[str]:
+    """Paths of what changed and may not: sorted, with `spec.` before them."""
+    refused = {path for path in _changed(old.to_wire(), new.to_wire(), "") if path not in CHANGEABLE}
+    if new.iterations < old.iterations:
+        refused.add("iterations")
+    if old.cancel and not new.cancel:
+        refused.add("cancel")
+    if new.approvals[: len(old.approvals)] != old.approvals:
+        refused.add("approvals")
+    return sorted(f"spec.{path}" for path in refused)
+
+
+def _changed(old: Any, new: Any, path: str) -> set[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        prefix = f"{path}." if path else ""
+        return set().union(*(_changed(old.get(key), new.get(key), prefix + key) for key in old.keys() | new.keys()))
+    # A whole queue may come or go only with the one field of it that may change.
+    if path == "queue" and {*(old or {}), *(new or {})} <= {"priorityClass"}:
+        return set()
+    return set() if old == new else {path}

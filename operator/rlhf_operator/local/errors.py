@@ -1,0 +1,58 @@
+"""What can stop a local run from being driven at all.
+
+LocalError
+├── RunNotFound     no such run in the state folder
+├── RunLocked       another process drives it
+├── RunConflict     the manifest changes what cannot change while the run exists
+└── StateUnusable   the state folder cannot be written, or a file in it cannot be read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+
+class LocalError(Exception):
+    """The message says what happened, to what, and what to do."""
+
+
+class RunNotFound(LocalError):  # noqa: N818 - reads as what it is
+    def __init__(self, name: str, state: Path, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        there = f"it has {', '.join(self.known)}" if known else "it has no runs"
+        super().__init__(f"There is no run {name!r} in {state}: {there}. Name one of these, or another folder with --state.")
+
+
+class RunLocked(LocalError):  # noqa: N818
+    """`pid`, `host` and `since` of the process that drives the run."""
+
+    def __init__(self, name: str, pid: int, host: str, since: datetime) -> None:
+        self.name = name
+        self.pid = pid
+        self.host = host
+        self.since = since
+        super().__init__(
+            f"Run {name!r} is driven by process {pid} on {host} since {since:%Y-%m-%d %H:%M:%S %Z}. "
+            "Watch it with `rlhfctl status --local`, or stop that process (Ctrl-C there, or SIGTERM) and try again."
+        )
+
+
+class RunConflict(LocalError):  # noqa: N818
+    """`fields`: paths in the manifest."""
+
+    def __init__(self, name: str, fields: Sequence[str]) -> None:
+        self.name = name
+        self.fields = tuple(fields)
+        super().__init__(
+            f"Run {name!r} exists and is not finished, and the manifest changes {', '.join(self.fields)}, which cannot change. "
+            "Set it back, or give the manifest another metadata.name: stages whose work is the same are found in the store."
+        )
+
+
+class StateUnusable(LocalError):  # noqa: N818
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}.")

@@ -1,0 +1,166 @@
+"""The state folder: `runs/<name>/{run.yaml,status.json,lock,logs/,attempts/}` and `store/`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rlhf_api.run import RLHFRun
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase, StageName
+from rlhf_operator.core.changes import immutable_changes
+
+from .errors import RunConflict, RunNotFound, StateUnusable
+from .events import Progress
+from .files import write_atomically
+from .lock import Holder, holder
+from .progress import read_progress
+
+
+class LocalState:
+    """All runs of one folder. Reading needs no lock; `accept` and `save_status` belong to the holder of the run's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    @property
+    def store_url(self) -> str:
+        """For a manifest without storage.url."""
+        return f"file://{self.folder / 'store'}"
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.folder.glob("runs/*/run.yaml"))
+
+    def run_folder(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    def load(self, name: str) -> RLHFRun:
+        """The whole RLHFRun, as `kubectl get -o yaml` would print it; raises RunNotFound."""
+        manifest = self.run_folder(name) / "run.yaml"
+        try:
+            fields: dict[str, Any] = yaml.safe_load(manifest.read_text())
+        except FileNotFoundError:
+            raise RunNotFound(name, self.folder, self.names()) from None
+        except (OSError, yaml.YAMLError) as error:
+            raise StateUnusable(manifest, f"cannot be read ({error}); put the manifest back, or remove the folder") from error
+        status = self.run_folder(name) / "status.json"
+        try:
+            fields["status"] = json.loads(status.read_text())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            raise StateUnusable(status, f"cannot be read ({error}); remove it: finished stages are found in the store") from error
+        try:
+            return RLHFRun.model_validate(fields)
+        except ValidationError as error:
+            problem = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise StateUnusable(manifest.parent, f"holds a run of another version of this program ({problem})") from error
+
+    def holder(self, name: str) -> Holder | None:
+        """The process that drives the run now, if any."""
+        return holder(self.run_folder(name) / "lock")
+
+    def lock_file(self, name: str) -> Path:
+        """Makes the run's folder."""
+        folder = self.run_folder(name)
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateUnusable(folder, f"cannot be made ({error.strerror}); choose another folder with --state") from error
+        return folder / "lock"
+
+    def log_files(
+        self, name: str, *, iteration: int | None = None, stage: StageName | None = None, attempt: int | None = None
+    ) -> list[Path]:
+        """The logs, oldest first; narrowed to one stage, iteration (0: the stages of the run) or attempt."""
+        logs = sorted((self.run_folder(name) / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
+        return [path for path in logs if _matches(path, iteration, stage, attempt)]
+
+    def log_file(self, name: str, iteration: int | None, stage: StageName, attempt: int, shard: int | None) -> Path:
+        """logs/<stage>-<iteration>-<attempt>[-<shard>].log; iteration 0 for the stages of the run."""
+        suffix = "" if shard is None else f"-{shard}"
+        return self.run_folder(name) / "logs" / f"{stage.value}-{iteration or 0}-{attempt}{suffix}.log"
+
+    def attempt_folder(self, name: str, iteration: int | None, stage: StageName, attempt: int) -> Path:
+        """Configuration, results and progress of one attempt."""
+        return self.run_folder(name) / "attempts" / f"{stage.value}-{iteration or 0}-{attempt}"
+
+    def progress(self, name: str) -> Progress | None:
+        """Of the attempt at work."""
+        status = self.load(name).status
+        if status is None or status.stage is None:
+            return None
+        iteration = status.iteration or None
+        stages = status.stages
+        for entry in status.iterations:
+            if entry.number == iteration and any(stage.name is status.stage for stage in entry.stages):
+                stages = entry.stages
+        newest = next((stage for stage in stages if stage.name is status.stage), None)
+        if newest is None:
+            return None
+        return read_progress(self.attempt_folder(name, iteration, newest.name, newest.attempt))
+
+    def accept(self, run: RLHFRun, now: datetime) -> RLHFRun:
+        """Make the manifest the run's, as `kubectl apply` does; returns it with the status that it has.
+
+        An unfinished run takes what may change and refuses the rest with RunConflict. A run that succeeded, applied unchanged,
+        stays as it is. Any other finished run begins anew under a new uid; the stages that it finished are found in the store.
+        """
+        name = run.metadata.name
+        known = self.load(name) if name in self.names() else None
+        if known is None or known.metadata.uid is None:
+            return self._begin(run, now)
+        unchanged = known.spec == run.spec
+        phase = Phase.PENDING if known.status is None else known.status.phase
+        if phase.finished and not (unchanged and phase is Phase.SUCCEEDED):
+            self._forget(name)
+            return self._begin(run, now)
+        if unchanged:
+            return known
+        if fields := immutable_changes(known.spec, run.spec):
+            raise RunConflict(name, fields)
+        metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
+        changed = known.model_copy(update={"metadata": metadata, "spec": run.spec})
+        self._save_manifest(changed)
+        return changed
+
+    def save_status(self, name: str, status: RLHFRunStatus) -> None:
+        try:
+            write_atomically(self.run_folder(name) / "status.json", (json.dumps(status.to_wire(), indent=2) + "\n").encode())
+        except OSError as error:
+            raise StateUnusable(self.run_folder(name) / "status.json", f"cannot be written ({error.strerror})") from error
+
+    def _begin(self, run: RLHFRun, now: datetime) -> RLHFRun:
+        created = now.astimezone(UTC).replace(microsecond=0)
+        update = {"uid": str(uuid.uuid4()), "generation": 1, "creation_timestamp": created}
+        fresh = run.model_copy(update={"metadata": run.metadata.model_copy(update=update), "status": None})
+        self._save_manifest(fresh)
+        return fresh
+
+    def _save_manifest(self, run: RLHFRun) -> None:
+        fields = run.to_wire()
+        fields.pop("status", None)
+        path = self.run_folder(run.metadata.name) / "run.yaml"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, yaml.safe_dump(fields, sort_keys=False).encode())
+        except OSError as error:
+            raise StateUnusable(path, f"cannot be written ({error.strerror}); choose another folder with --state") from error
+
+    def _forget(self, name: str) -> None:
+        (self.run_folder(name) / "status.json").unlink(missing_ok=True)
+        for part in ("attempts", "logs"):
+            shutil.rmtree(self.run_folder(name) / part, ignore_errors=True)
+
+
+def _matches(path: Path, iteration: int | None, stage: StageName | None, attempt: int | None) -> bool:
+    parts = path.stem.split("-")
+    wanted = (stage and stage.value, iteration, attempt)
+    return all(want is None or str(want) == part for want, part in zip(wanted, parts, strict=False))
