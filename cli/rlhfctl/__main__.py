@@ -1,0 +1,5 @@
+"""`python -m rlhfctl`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,65 @@
+"""Every error that a user meets: what happened, why, and what to try.
+
+CliError                 exit 1
+├── UsageProblem         exit 2: the command line asks for something that cannot be
+├── NotFound             exit 3: a run, file, field, log or artifact
+├── Refused              exit 4: a manifest, with every problem that it has
+├── NoConnection         exit 5
+├── Conflict             exit 6: someone else holds the run, or it is another run
+├── RunFailed            exit 1: the run that this command follows did not succeed
+├── TimedOut             exit 100
+├── Detached             exit 101
+└── Interrupted          exit 130
+"""
+
+from __future__ import annotations
+
+from .exits import Exit
+
+
+class CliError(Exception):
+    """`what` is one sentence; `why` may have more lines; each entry of `hints` is a command or a sentence to try."""
+
+    exit = Exit.RUN_FAILED
+
+    def __init__(self, what: str, *, why: str = "", hints: tuple[str, ...] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.hints = hints
+
+
+class UsageProblem(CliError):
+    exit = Exit.USAGE
+
+
+class NotFound(CliError):
+    exit = Exit.NOT_FOUND
+
+
+class Refused(CliError):
+    exit = Exit.REFUSED
+
+
+class NoConnection(CliError):
+    exit = Exit.NO_CONNECTION
+
+
+class Conflict(CliError):
+    exit = Exit.CONFLICT
+
+
+class RunFailed(CliError):
+    exit = Exit.RUN_FAILED
+
+
+class TimedOut(CliError):
+    exit = Exit.TIMEOUT
+
+
+class Detached(CliError):
+    exit = Exit.DETACHED
+
+
+class Interrupted(CliError):
+    exit = Exit.INTERRUPTED

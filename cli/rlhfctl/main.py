@@ -1,0 +1,120 @@
+"""The entry point: the table of commands, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from . import terminal
+from .errors import CliError
+from .exits import Exit
+from .lazy import LazyCommand, LazyGroup
+
+SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
+    "Start": (
+        LazyCommand("quickstart", "rlhfctl.commands.quickstart", "Make a tiny model, improve it on this machine, show a report."),
+        LazyCommand("validate", "rlhfctl.commands.validate", "Check a manifest; print every problem at once."),
+        LazyCommand("explain", "rlhfctl.commands.explain", "Document a field of the manifest."),
+        LazyCommand("run", "rlhfctl.commands.run", "Run a manifest on this machine, or resume it."),
+    ),
+    "Look": (
+        LazyCommand("list", "rlhfctl.commands.list", "List runs."),
+        LazyCommand("status", "rlhfctl.commands.status", "Show where a run is, and its metrics."),
+        LazyCommand("logs", "rlhfctl.commands.logs", "Print or follow the logs of a run's stages."),
+        LazyCommand("wait", "rlhfctl.commands.wait", "Wait until a run has ended; mirror its result."),
+        LazyCommand("report", "rlhfctl.commands.report", "Write a run's report: one HTML file."),
+    ),
+    "Steer": (
+        LazyCommand("approve", "rlhfctl.commands.approve", "Let a run go on that a gate paused."),
+        LazyCommand("suspend", "rlhfctl.commands.suspend", "Stop a run's stage after a checkpoint."),
+        LazyCommand("resume", "rlhfctl.commands.resume", "Let a suspended run go on."),
+        LazyCommand("cancel", "rlhfctl.commands.cancel", "End a run for good."),
+    ),
+    "More": (
+        LazyCommand("completion", "rlhfctl.commands.completion", "Print a completion script for bash, zsh or fish."),
+        LazyCommand("version", "rlhfctl.commands.version", "Print the version."),
+    ),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="This version runs on one machine: give --local, or --state DIR. 'rlhfctl COMMAND --help' says more.",
+)
+def cli() -> None:
+    """Online iterative RLHF: describe a run in one manifest, run it, watch it.
+
+    Data goes to stdout, everything else to stderr.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run rlhfctl and exit."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run rlhfctl and return its exit code. No traceback reaches the user unless RLHFCTL_DEBUG is set."""
+    try:
+        result = cli.main(args=None if argv is None else list(argv), prog_name="rlhfctl", standalone_mode=False)
+        return int(result) if isinstance(result, int) else Exit.OK
+    except CliError as error:
+        _print_error(error.what, error.why, error.hints)
+        return error.exit
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        _print_usage(error)
+        return Exit.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        _print_error("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our pipe has gone (head, less): nothing is left to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:
+        if os.environ.get("RLHFCTL_DEBUG"):
+            traceback.print_exc()
+        else:
+            _print_unexpected(error)
+        return Exit.RUN_FAILED
+
+
+def _print_error(what: str, why: str = "", hints: Sequence[str] = ()) -> None:
+    out = terminal.stderr()
+    out.wrapped(what, "✗ error: ", "bold", "red")
+    for number, line in enumerate(why.splitlines()):
+        out.wrapped(line, "       " if number else "  why: ", "bold")
+    for hint in hints:
+        out.wrapped(hint, "  try: ", "bold")
+
+
+def _print_usage(error: click.ClickException) -> None:
+    ctx = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        terminal.stderr().line(error.format_message())
+        return
+    where = ctx.command_path if ctx else "rlhfctl"
+    _print_error(error.format_message().replace("\n", " "), hints=(f"{where} --help",))
+
+
+def _print_unexpected(error: Exception) -> None:
+    """An error that we did not foresee is our defect: say so in two lines, and keep the trace where it can be sent from."""
+    import tempfile
+
+    why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    with tempfile.NamedTemporaryFile("w", prefix="rlhfctl-", suffix=".log", delete=False) as file:
+        traceback.print_exc(file=file)
+    hint = f"send {file.name} to the maintainers; RLHFCTL_DEBUG=1 prints it here"
+    _print_error("rlhfctl met an error that it does not know", why, (hint,))
+
+
+if __name__ == "__main__":
+    main()
