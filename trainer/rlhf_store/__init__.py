@@ -1,1 +1,65 @@
 """Artifacts and manifests over s3:// and file://. boto3 only, no torch."""
+
+from .artifact import Artifact, ArtifactWriter, Sealed, artifact_folder, artifact_url, find_artifact, manifest_key, open_artifact
+from .checkpoints import CheckpointRecord, Checkpoints
+from .errors import (
+    AccessDenied,
+    AlreadyExists,
+    ConditionalWritesUnsupported,
+    Corrupted,
+    DiskFull,
+    NoSuchBucket,
+    NotFound,
+    NotWritable,
+    StoreError,
+    Unavailable,
+    WrongEndpoint,
+    WrongRegion,
+)
+from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage, canonical_json
+from .pointers import Pointer, log_key, pointer_key, run_folder, upload_log, write_pointer
+from .shards import ShardRecord, commit_shard, committed_shards
+from .store import ObjectInfo, Store, open_store
+
+__all__ = [
+    "MANIFEST",
+    "AccessDenied",
+    "AlreadyExists",
+    "Artifact",
+    "ArtifactWriter",
+    "CheckpointRecord",
+    "Checkpoints",
+    "ConditionalWritesUnsupported",
+    "Corrupted",
+    "DiskFull",
+    "ExternalModel",
+    "FileEntry",
+    "Manifest",
+    "ModelLineage",
+    "NoSuchBucket",
+    "NotFound",
+    "NotWritable",
+    "ObjectInfo",
+    "Pointer",
+    "Sealed",
+    "ShardRecord",
+    "Store",
+    "StoreError",
+    "Unavailable",
+    "WrongEndpoint",
+    "WrongRegion",
+    "artifact_folder",
+    "artifact_url",
+    "canonical_json",
+    "commit_shard",
+    "committed_shards",
+    "find_artifact",
+    "log_key",
+    "manifest_key",
+    "open_artifact",
+    "open_store",
+    "pointer_key",
+    "run_folder",
+    "upload_log",
+    "write_pointer",
+]

@@ -1,0 +1,55 @@
+"""runs/<namespace>/<run>/<uid>/…: small files for a person who browses the bucket. Nothing reads them to decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_api.base import Model
+from rlhf_api.stage import RunRef, StageResult
+from rlhf_api.words import StageName
+
+from .artifact import artifact_url
+from .manifest import canonical_json
+from .store import Store
+
+
+class Pointer(Model):
+    """What a stage of a run led to."""
+
+    run: RunRef
+    iteration: int | None = None
+    stage: StageName
+    url: str | None = None
+    """Of its artifact."""
+    result: StageResult
+
+
+def write_pointer(store: Store, run: RunRef, iteration: int | None, stage: StageName, result: StageResult) -> None:
+    """`iteration` None: a stage of the run. Replaces the pointer of a former attempt."""
+    artifact = result.artifact
+    url = artifact_url(store, artifact.kind, artifact.fingerprint) if artifact else None
+    pointer = Pointer(run=run, iteration=iteration, stage=stage, url=url, result=result)
+    store.put(pointer_key(run, iteration, stage), canonical_json(pointer.to_wire()))
+
+
+def upload_log(
+    store: Store, run: RunRef, iteration: int | None, stage: StageName, attempt: int, shard: int | None, log: Path
+) -> None:
+    store.upload(log, log_key(run, iteration, stage, attempt, shard))
+
+
+def pointer_key(run: RunRef, iteration: int | None, stage: StageName) -> str:
+    return f"{_folder(run, iteration)}/{stage}.json"
+
+
+def log_key(run: RunRef, iteration: int | None, stage: StageName, attempt: int, shard: int | None = None) -> str:
+    of_shard = "" if shard is None else f"-{shard}"
+    return f"{_folder(run, iteration)}/logs/{stage}-{attempt}{of_shard}.log"
+
+
+def run_folder(run: RunRef) -> str:
+    return f"runs/{run.namespace}/{run.name}/{run.uid}"
+
+
+def _folder(run: RunRef, iteration: int | None) -> str:
+    return f"{run_folder(run)}/" + ("run" if iteration is None else f"iteration-{iteration}")

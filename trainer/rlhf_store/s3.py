@@ -1,0 +1,167 @@
+"""s3://: AWS, and every server that speaks its API and honours `If-None-Match: *`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from s3transfer.manager import TransferManager
+
+from rlhf_api.storage import Storage
+
+from .errors import Corrupted, NotFound, StoreError
+from .local import local_errors
+from .retry import Retries
+from .s3_errors import S3_ERRORS, TRANSPORT_ERRORS, translate
+from .store import ObjectInfo, check_key, probe
+
+_MEBIBYTE = 1 << 20
+#: One multi-part transfer saturates a few connections; several files share the same pool of requests.
+_TRANSFER = TransferConfig(
+    multipart_threshold=16 * _MEBIBYTE,
+    multipart_chunksize=16 * _MEBIBYTE,
+    max_concurrency=16,
+    num_download_attempts=3,
+)
+_KEYS_PER_DELETE = 1000
+
+
+class S3Store:
+    def __init__(self, storage: Storage, *, retry_seconds: float) -> None:
+        bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._url = storage.url
+        self._client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=storage.endpoint_url,
+            region_name=storage.region,
+            config=Config(
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=2 * _TRANSFER.max_request_concurrency,
+                retries={"mode": "standard", "total_max_attempts": 1},
+                s3={"addressing_style": storage.addressing_style.value.lower()},  # type: ignore[arg-type]
+                tcp_keepalive=True,
+            ),
+        )
+        # Ours instead of botocore's: that one counts attempts, and a server that restarts needs seconds.
+        self._client.meta.events.register_first("needs-retry.s3", Retries(retry_seconds))  # type: ignore[arg-type]
+        self._transfers = TransferManager(self._client, _TRANSFER)
+        # SHA-256 beside the data, which the server compares and keeps; AWS_REQUEST_CHECKSUM_CALCULATION=when_required
+        # turns it off for servers that do not know it.
+        wanted = self._client.meta.config.request_checksum_calculation != "when_required"  # type: ignore[attr-defined]
+        self._checksum: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if wanted else {}
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            attempts = _TRANSFER.num_download_attempts
+            while True:
+                body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+                try:
+                    return body.read()
+                except TRANSPORT_ERRORS:
+                    # The headers came, the rest did not; a server that is away now is waited for by the next request.
+                    attempts -= 1
+                    if attempts == 0:
+                        raise
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        with self._errors(key, conditional=if_absent):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition, **self._checksum)
+            except ClientError as error:
+                # An answer that was lost: our first request made the object, the second one found it.
+                if self._was_repeated(error) and self._is_refused(error) and self.get(key) == data:
+                    return
+                raise
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            with self._errors(key):
+                return ObjectInfo(key, self._client.head_object(Bucket=self._bucket, Key=self._key(key))["ContentLength"])
+        except NotFound:
+            return None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix))
+        while True:
+            with self._errors(prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Contents", []):
+                yield ObjectInfo(entry["Key"].removeprefix(self._prefix), entry["Size"])
+
+    def upload(self, path: Path, key: str) -> None:
+        size = path.stat().st_size
+        with self._errors(key):
+            try:
+                self._transfers.upload(str(path), self._bucket, self._key(key), extra_args=self._checksum).result()
+            except ClientError as error:
+                # The answer to the last request of a multi-part upload was lost, and the upload is complete.
+                if error.response["Error"]["Code"] != "NoSuchUpload" or self.head(key) != ObjectInfo(key, size):
+                    raise
+
+    def download(self, key: str, path: Path) -> None:
+        with local_errors(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with self._errors(key), local_errors(str(path)):
+                future = self._transfers.download(self._bucket, self._key(key), str(part))
+                future.result()
+                expected, found = future.meta.size, part.stat().st_size
+                if found != expected:
+                    raise Corrupted(f"read {found} of {expected} bytes", f"{self._url}/{key}")
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        todo = [self._key(key) for key in keys]
+        for start in range(0, len(todo), _KEYS_PER_DELETE):
+            some = todo[start : start + _KEYS_PER_DELETE]
+            with self._errors(some[0].removeprefix(self._prefix)):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                )
+                for failed in answer.get("Errors", []):
+                    response: Any = {"Error": {"Code": failed.get("Code", ""), "Message": failed.get("Message", "")}}
+                    raise ClientError(response, "DeleteObjects")
+
+    def check_writable(self) -> None:
+        probe(self)
+
+    def _key(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    @contextmanager
+    def _errors(self, key: str, *, conditional: bool = False) -> Iterator[None]:
+        url = f"{self._url}/{key}" if key else self._url
+        try:
+            yield
+        except StoreError:
+            raise
+        except S3_ERRORS as error:
+            raise translate(error, url, conditional=conditional) from error
+
+    @staticmethod
+    def _was_repeated(error: ClientError) -> bool:
+        return error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+
+    @staticmethod
+    def _is_refused(error: ClientError) -> bool:
+        return error.response["ResponseMetadata"].get("HTTPStatusCode") == 412
