@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 
 class Model(BaseModel):
@@ -26,19 +29,30 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def unique_by(attribute: str) -> AfterValidator:
+@dataclass(frozen=True)
+class unique_by:  # noqa: N801 - reads as the constraint that it is, in an Annotated
     """For a list that Kubernetes merges by key (x-kubernetes-list-type: map): no two entries share it."""
 
-    def check(items: list[Any]) -> list[Any]:
+    attribute: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.attribute]}
+
+    def _check(self, items: list[Any]) -> list[Any]:
         seen: set[Any] = set()
-        for item in items:
-            key = getattr(item, attribute)
+        for index, item in enumerate(items):
+            key = getattr(item, self.attribute)
             if key in seen:
-                raise ValueError(f"two entries have {attribute} {key!r}; make each {attribute} unique")
+                raise PydanticCustomError(
+                    "duplicate_entry",
+                    "two entries have {attribute} {key}; make each {attribute} unique",
+                    {"attribute": self.attribute, "key": str(key), "index": index},
+                )
             seen.add(key)
         return items
-
-    return AfterValidator(check)
 
 
 #: The name of an entry in a list (a gate, a mixture entry, a data source): an RFC 1123 label, at most 63 characters.

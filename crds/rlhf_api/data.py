@@ -19,14 +19,18 @@ class Source(Model):
     uri: SourceUri
     """hf://owner/name, s3://bucket/key, file:///path; a file or a folder. Prompts may use {iteration}."""
     split: SplitName = "train"
+    """Split of a hub data set."""
     revision: Revision | None = None
+    """Branch, tag or commit of a hub data set; resolved to a commit by preflight and recorded."""
     credentials: SourceCredentials | None = None
+    """For a private data set of a hub."""
 
 
 class DataSource(Source):
     """A named part of a mixture."""
 
     name: EntryName
+    """Its name in reports and counts."""
     column: ColumnName | None = None
     """The column with the conversation. Absent: `messages` for demonstrations, `chosen` and `rejected` for preferences."""
     weight: Positive = 1.0
@@ -37,14 +41,18 @@ class PromptSource(Source):
     """Prompts: a column with messages (role, content) or plain text."""
 
     column: ColumnName = "messages"
+    """The column with the prompt: messages, or text, which becomes one user message."""
 
 
 class HoldOut(Model):
     """Prompts kept out of training: `size` or `fraction` of prompts.source, or a source of their own."""
 
     size: WholeNumber | None = None
+    """Prompts to hold out, in number."""
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Prompts to hold out, as a share of the source."""
     source: PromptSource | None = None
+    """A data set of their own, instead of a part of prompts.source."""
 
 
 class Prompts(Model):

@@ -79,5 +79,8 @@ class MetricValue(Model):
     """A figure with its 95 % interval, where it has one."""
 
     value: float
+    """The figure, in the metric's unit."""
     lower: float | None = None
+    """Lower end of the 95 % interval."""
     upper: float | None = None
+    """Upper end of the 95 % interval."""

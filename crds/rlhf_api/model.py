@@ -45,9 +45,11 @@ class ChatTemplate(Model):
     """Exactly one of the three."""
 
     name: ChatTemplateName | None = None
+    """A template that comes with the image."""
     inline: Annotated[str, StringConstraints(min_length=1, max_length=32768)] | None = None
     """A Jinja template, as tokenizer_config.json has it."""
     config_map_key_ref: ConfigMapKey | None = None
+    """A Jinja template in a ConfigMap."""
 
 
 class Policy(Model):

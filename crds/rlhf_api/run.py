@@ -32,6 +32,7 @@ class ImagePullPolicy(StrEnum):
 
 class LocalObjectReference(Model):
     name: ObjectName
+    """Name of the Secret."""
 
 
 class RLHFRunSpec(Model):
@@ -40,8 +41,11 @@ class RLHFRunSpec(Model):
     image: ImageName | None = None
     """The one image of all stages; absent: the operator's own."""
     image_pull_policy: ImagePullPolicy | None = None
+    """When nodes pull the image; absent: as Kubernetes does by default."""
     image_pull_secrets: Annotated[list[LocalObjectReference], Field(max_length=16), unique_by("name")] = []
+    """Secrets with credentials of the image's registry."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
+    """Seed of everything random: hold-outs, sampling, order of data, initial heads."""
     iterations: Annotated[int, Field(ge=1, le=50)] = 3
     """T. May be raised while the run works."""
     storage: Storage
@@ -49,24 +53,31 @@ class RLHFRunSpec(Model):
     sft: Sft | None = None
     """Absent: pi_0 is policy.model."""
     reward: Labeler
+    """The training reward: the labeler that scores samples."""
     prompts: Prompts
     sample: Sample = Sample()
+    """n completions a prompt from a mixture of iterates and temperatures."""
     label: Label = Label()
+    """Scores the samples and makes preference pairs."""
     reference: Reference = Reference()
     train: Train = Train()
+    """Preference training of the policy."""
     evaluate: Evaluate
+    """Compares each iterate with others on held-out prompts."""
     selection: Selection = Selection()
     gates: Annotated[list[Gate], Field(max_length=16), unique_by("name")] = []
+    """Conditions looked at after each iteration; none by default."""
     pod_defaults: Pod = Pod()
     """Merged under every stage's pod: maps by key, env and volumes by name, tolerations appended, the rest replaced."""
     queue: Queue | None = None
     """Kueue; absent: plain Jobs."""
     retry: Retry = Retry()
     suspend: bool = False
+    """Stop the stage at work after a checkpoint, and wait."""
     cancel: bool = False
-    """One way."""
+    """End the run. One way."""
     approvals: Annotated[list[Approval], Field(max_length=800)] = []
-    """Append-only."""
+    """Answers to gates that paused the run. Append-only."""
     active_deadline_seconds: Count | None = None
     """Of work: neither queue nor suspension."""
     pending_deadline_seconds: Count | None = None
@@ -81,21 +92,35 @@ class ObjectMeta(Model):
     model_config = ConfigDict(extra="allow")
 
     name: RunName
+    """Name of the run: an RFC 1035 label, part of the names of its Jobs."""
     namespace: EntryName = "default"
+    """Namespace of the run."""
     uid: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """Given by the API server or the local backend."""
     generation: int | None = None
+    """Counts the changes of spec."""
     creation_timestamp: datetime | None = None
+    """When it was created."""
     deletion_timestamp: datetime | None = None
+    """When its deletion was asked for."""
     resource_version: str | None = None
+    """Version of the stored object."""
     labels: dict[str, str] | None = None
+    """Labels of the run."""
     annotations: dict[str, str] | None = None
+    """Annotations of the run."""
 
 
 class RLHFRun(Model):
     """What `kubectl get rlhfrun -o yaml` prints, and what run.yaml and status.json are together."""
 
     api_version: Literal["rlhf.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
+    """Version of this schema."""
     kind: Literal["RLHFRun"] = KIND  # type: ignore[assignment]
+    """RLHFRun."""
     metadata: ObjectMeta
+    """Name, namespace and what else Kubernetes keeps of an object."""
     spec: RLHFRunSpec
+    """What is to be done."""
     status: RLHFRunStatus | None = None
+    """What has been done; written by the operator or the local backend."""

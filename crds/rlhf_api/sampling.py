@@ -23,6 +23,8 @@ class IterateType(StrEnum):
 
 class IterateRef(Model):
     type: IterateType = IterateType.LATEST
+    """Latest: what this iteration starts from. Initial: pi_0. Previous: what Latest was an iteration earlier. Best: best so far.
+    Number: pi_k."""
     iteration: WholeNumber | None = None
     """k of pi_k, with type Number: less than the iteration that samples; a discarded iterate counts too."""
 
@@ -31,20 +33,28 @@ class MixtureEntry(Model):
     """One sampler; the entries' weights split each prompt's completions by largest remainder."""
 
     name: EntryName
+    """Its name in counts and reports."""
     iterate: IterateRef = IterateRef()
+    """The iterate that answers."""
     temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling: the smallest set of tokens with this probability mass; 1.0: off."""
     top_k: WholeNumber = 0
-    """0: off."""
+    """Sample from the k most likely tokens; 0: off."""
     system_prompt: ShortText | None = None
+    """A system message, put before the prompt's messages."""
     weight: Positive = 1.0
+    """Its share of each prompt's completions, relative to the other entries."""
 
 
 class Engine(Model):
     """vLLM."""
 
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that hold one copy of the model."""
     gpu_memory_utilization: Share = 0.9
+    """Share of each GPU's memory that the engine takes."""
     extra_args: Annotated[list[Annotated[str, StringConstraints(max_length=512)]], Field(max_length=64)] = []
     """Further engine arguments, as `vllm serve` spells them: --name=value."""
 
@@ -53,15 +63,21 @@ class Sample(Model):
     """n completions a prompt from a mixture of iterates and temperatures."""
 
     completions_per_prompt: Annotated[int, Field(ge=2, le=1024)] = 8
+    """n: completions of each prompt, over all entries of the mixture."""
     max_new_tokens: Count = 2048
+    """Longest completion, in tokens; a longer one is cut and has finish reason length."""
     mixture: Annotated[list[MixtureEntry], Field(min_length=1, max_length=16), unique_by("name")] = [
         MixtureEntry(name="hot", temperature=1.0, weight=0.5),
         MixtureEntry(name="mild", temperature=0.7, weight=0.5),
     ]
+    """Who answers, and how: at least one entry."""
     deterministic: bool = False
     """Equal tokens whatever the sharding: the engine's batch-invariant mode, GPU only, at a cost that is reported."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Parts into which the prompts are split; each is a worker of its own, and redone alone when it fails."""
     parallelism: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Shards at work at the same time."""
     engine: Engine = Engine()
+    """Settings of vLLM."""
     pod: Pod | None = None
     queue: Queue | None = None

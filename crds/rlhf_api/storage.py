@@ -14,13 +14,16 @@ class SecretReference(Model):
     """A Secret in the run's namespace. Its keys are fixed; the operator never reads it."""
 
     name: ObjectName
+    """Name of the Secret."""
 
 
 class ConfigMapKey(Model):
     """One key of a ConfigMap in the run's namespace."""
 
     name: ObjectName
+    """Name of the ConfigMap."""
     key: DataKey
+    """Key in it."""
 
 
 class StorageCredentials(Model):
@@ -63,7 +66,9 @@ class Storage(Model):
     )
     """The S3 endpoint; absent on AWS."""
     region: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """The bucket's region; absent: as the environment says."""
     addressing_style: AddressingStyle = AddressingStyle.AUTO
+    """How requests name the bucket: in the path, in the host name, or as boto3 decides."""
     ca_bundle: ConfigMapKey | None = None
     """A ConfigMap key with the PEM certificates of the endpoint's authority."""
     credentials: StorageCredentials | None = None
