@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
+
+from .cursor import stages_of
 
 #: Reported by stage, and summed over an iteration; every other metric comes from one stage of it.
 COST_METRICS = (Metric.GPU_SECONDS, Metric.QUEUE_SECONDS, Metric.WALL_SECONDS, Metric.LOST_GPU_SECONDS)
@@ -67,17 +69,9 @@ def history_of(status: RLHFRunStatus | None) -> History:
     """Rebuild the history from the only state that is kept."""
     if status is None:
         return History()
-    stages = list(_stages(status))
+    stages = list(stages_of(status))
     records = tuple(_record(number, stage) for number, stage in stages if stage.phase is Phase.SUCCEEDED)
     return History(records, finalizing=any(stage.name is StageName.FINALIZE for _, stage in stages))
-
-
-def _stages(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]:
-    for stage in status.stages:
-        yield None, stage
-    for iteration in status.iterations:
-        for stage in iteration.stages:
-            yield iteration.number, stage
 
 
 def _record(iteration: int | None, stage: StageStatus) -> StageRecord:

@@ -1,0 +1,25 @@
+"""Pieces of the sentences that a status shows."""
+
+from __future__ import annotations
+
+from rlhf_api.words import StageName
+
+#: `message` of the status model.
+_LONGEST_MESSAGE = 2048
+
+
+def stage_of(iteration: int | None, stage: StageName, iterations: int | None = None) -> str:
+    """`stage train of iteration 2 [of 3]`, `stage sft`, `stage evaluate of pi_0`."""
+    if iteration is None:
+        return "stage evaluate of pi_0" if stage is StageName.EVALUATE else f"stage {stage}"
+    return f"stage {stage} of iteration {iteration}" + ("" if iterations is None else f" of {iterations}")
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def clip(text: str) -> str:
+    """Within the bound of a status, cut visibly."""
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 2] + " …"

@@ -1,0 +1,59 @@
+"""What a status says beside its stages: gates and metrics of iterations, the best iterate and its checkpoint, where the run is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rlhf_api.run import RLHFRun
+from rlhf_api.status import CheckpointStatus, RLHFRunStatus
+from rlhf_api.words import StageName
+
+from .cursor import current_stage, iteration_of, stages_of, with_iteration
+from .history import History
+from .iterates import Iterates
+from .observed import Environment
+
+
+def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunStatus:
+    """The run's status with what is fixed once, at its start: the image, the time, T for the hold-outs."""
+    status = run.status or RLHFRunStatus()
+    return status.model_copy(
+        update={
+            "observed_generation": run.metadata.generation,
+            "start_time": status.start_time or now,
+            "image": status.image or run.spec.image or environment.image,
+            "prompt_iterations": status.prompt_iterations or run.spec.iterations,
+        }
+    )
+
+
+def with_iterates(status: RLHFRunStatus, history: History, iterates: Iterates) -> RLHFRunStatus:
+    """Metrics, verdicts and `discarded` of every evaluated iteration; the best iterate so far and its checkpoint."""
+    for iterate in iterates.known[1:]:
+        entry = iteration_of(status, iterate.number)
+        update = {"metrics": dict(iterate.metrics), "gates": list(iterate.gates), "discarded": iterate.discarded}
+        status = with_iteration(status, entry.model_copy(update=update))
+    if not iterates.known:
+        return status
+    best = iterates.best(len(iterates.known))
+    return status.model_copy(update={"best_iteration": best, "checkpoint": _checkpoint(status, history, best)})
+
+
+def with_place(status: RLHFRunStatus) -> RLHFRunStatus:
+    """`iteration` and `stage`: at work, or the last that were."""
+    current = current_stage(status)
+    if current is not None:
+        iteration, stage = current
+        return status.model_copy(update={"iteration": iteration or status.iteration, "stage": stage.name})
+    return status
+
+
+def _checkpoint(status: RLHFRunStatus, history: History, best: int) -> CheckpointStatus | None:
+    """None for a pi_0 that is a model from outside."""
+    where = (best, StageName.TRAIN) if best else (None, StageName.SFT)
+    if history.artifact(*where) is None:
+        return None
+    for iteration, stage in stages_of(status):
+        if (iteration, stage.name) == where and stage.artifact is not None:
+            return CheckpointStatus(url=stage.artifact.url, digest=stage.artifact.digest)
+    return None

@@ -1,0 +1,46 @@
+"""The one reconcile: observe, decide, write the status, act. All state is in the run; a crash between any two lines is harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from .core.actions import EmitEvent
+from .core.decide import Decision, decide
+from .ports import Backend, Clock, Seen
+
+#: After a lost race for the status, or an action that could not be carried out.
+_SOON = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a round saw, what it decided, and when to look again (None: when something changes)."""
+
+    seen: Seen
+    decision: Decision
+    requeue_after: timedelta | None
+
+
+def reconcile(backend: Backend, clock: Clock) -> Reconciled | None:
+    """One round; None where the run is gone."""
+    seen = backend.observe(live=False)
+    if seen is None:
+        return None
+    decision = decide(seen.run, seen.observed, clock.now())
+    if decision.observe_live:
+        seen = backend.observe(live=True)
+        if seen is None:
+            return None
+        decision = decide(seen.run, seen.observed, clock.now())
+    if not _carry_out(backend, seen, decision):
+        return Reconciled(seen, decision, _SOON)
+    return Reconciled(seen, decision, decision.requeue_after)
+
+
+def _carry_out(backend: Backend, seen: Seen, decision: Decision) -> bool:
+    """The status goes first, also where it is unchanged but actions follow: a writer whose status is old must lose before it acts."""
+    acts = any(not isinstance(action, EmitEvent) for action in decision.actions)
+    if (acts or decision.status != seen.run.status) and not backend.write_status(seen, decision.status):
+        return False
+    return all(backend.apply(seen.run, action) for action in decision.actions)
