@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,9 @@ class Checkpoints:
         self.store.put(f"{self._folder}/{name}.json", canonical_json(record.to_wire()))
         return record
 
-    def newest_complete(self) -> CheckpointRecord | None:
-        """The one with most steps, of any attempt. A record that cannot be read is no checkpoint."""
-        return max(self._records(), key=lambda record: (record.step, record.name), default=None)
+    def newest_complete(self, accept: Callable[[CheckpointRecord], bool] = lambda record: True) -> CheckpointRecord | None:
+        """The acceptable one with most steps, of any attempt. A record that cannot be read is no checkpoint."""
+        return max(filter(accept, self._records()), key=lambda record: (record.step, record.name), default=None)
 
     def fetch(self, record: CheckpointRecord, folder: Path) -> Path:
         """Download and verify. Raises Corrupted."""

@@ -6,8 +6,9 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,8 @@ from .store import ObjectInfo, check_key, probe
 
 #: Files that are being written; what a killed writer left here is no object.
 _INCOMING = ".incoming"
+#: A writer that has not touched its file for so long was killed.
+_ABANDONED_SECONDS = 24 * 3600.0
 #: Objects are never changed in place, only replaced: several names may then share one inode (`download`).
 _MODE = 0o444
 
@@ -111,6 +114,7 @@ class FileStore:
 
     def check_writable(self) -> None:
         probe(self)
+        self._sweep(time.time())
 
     def _write(self, key: str, fill: Callable[[IO[bytes]], object], *, if_absent: bool) -> None:
         path, url = self._path(key), self._object_url(key)
@@ -156,6 +160,13 @@ class FileStore:
             except OSError:
                 return
             folder = folder.parent
+
+    def _sweep(self, now: float) -> None:
+        """Remove what killed writers left."""
+        for path in (self._root / _INCOMING).iterdir():
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

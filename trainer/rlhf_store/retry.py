@@ -53,20 +53,20 @@ class Retries:
         reason = retryable(response, caught_exception)
         now = self._clock()
         if reason is None:
-            with self._lock:
-                self._away_since = None
+            self._answered(now)
             return None
         first_failure: float = request_dict["context"].setdefault("rlhf_first_failure", now)
-        waited = max(now - first_failure, self._away(now))
-        left = self._seconds - waited
+        away = self._failed(now)
+        if away == 0:
+            logger.warning("S3 %s failed (%s); trying again for up to %.0f s", operation.name, reason, self._seconds)
+        left = self._seconds - max(now - first_failure, away)
         if left <= 0:
             return None
-        logger.warning("S3 %s failed (%s); trying again for %.0f s more", operation.name, reason, left)
         longest: float = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(attempts, 16))
         # At least half of it: a jitter of nearly nothing would hammer a server that is coming up.
         return min(left, longest * (0.5 + 0.5 * self._jitter()))
 
-    def _away(self, now: float) -> float:
+    def _failed(self, now: float) -> float:
         """How long the store has been away for everybody."""
         with self._lock:
             # A caller that had given up and comes back much later meets a new outage.
@@ -74,6 +74,12 @@ class Retries:
                 self._away_since = now
             self._last_failure = now
             return now - self._away_since
+
+    def _answered(self, now: float) -> None:
+        with self._lock:
+            away_since, self._away_since = self._away_since, None
+        if away_since is not None:
+            logger.warning("S3 answers again after %.1f s", now - away_since)
 
 
 def retryable(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> str | None:

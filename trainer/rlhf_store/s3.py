@@ -93,6 +93,7 @@ class S3Store:
             with self._errors(key):
                 return ObjectInfo(key, self._client.head_object(Bucket=self._bucket, Key=self._key(key))["ContentLength"])
         except NotFound:
+            self._see_bucket()
             return None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -127,6 +128,9 @@ class S3Store:
                 if found != expected:
                     raise Corrupted(f"read {found} of {expected} bytes", f"{self._url}/{key}")
                 part.replace(path)
+        except NotFound:
+            self._see_bucket()
+            raise
         finally:
             part.unlink(missing_ok=True)
 
@@ -144,6 +148,11 @@ class S3Store:
 
     def check_writable(self) -> None:
         probe(self)
+
+    def _see_bucket(self) -> None:
+        """The answer 404 to a HEAD does not say whether the object, the bucket or the user is unknown; this one does."""
+        with self._errors(""):
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
 
     def _key(self, key: str) -> str:
         return self._prefix + check_key(key)

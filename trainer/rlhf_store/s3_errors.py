@@ -45,9 +45,13 @@ S3_ERRORS = (BotoCoreError, ClientError, RetriesExceededError, S3ValidationError
 _CLASSES: dict[str, type[StoreError]] = {
     "NoSuchKey": NotFound,
     "NotFound": NotFound,
-    "404": NotFound,
+    "404": NotFound,  # An answer to HEAD has no body, so its code is its status.
     "NoSuchBucket": NoSuchBucket,
     "InvalidBucketName": NoSuchBucket,
+    "AccessDenied": AccessDenied,
+    "InvalidAccessKeyId": AccessDenied,
+    "SignatureDoesNotMatch": AccessDenied,
+    "XAdminUserNotFound": AccessDenied,  # versitygw says 404 for an unknown access key.
     "PreconditionFailed": AlreadyExists,
     "412": AlreadyExists,
     "AuthorizationHeaderMalformed": WrongRegion,
@@ -87,7 +91,7 @@ def translate(error: BaseException, url: str, *, conditional: bool = False) -> S
         case NoRegionError():
             return WrongRegion("no region is given", url)
         case FlexibleChecksumError():
-            return Corrupted("the data's checksum is not the one that the server keeps", url)
+            return Corrupted(f"the data's checksum is not the one that the server keeps ({error})", url)
         case ParamValidationError() if "bucket name" in str(error).lower():
             return NoSuchBucket("that is no name of a bucket", url)
         case RetriesExceededError():
@@ -108,8 +112,8 @@ def _of_answer(answer: dict[str, Any], url: str, *, conditional: bool) -> StoreE
     said = f"{code}: {message}" if message and message != code else code
     if conditional and (status == 501 or code in ("NotImplemented", "InvalidArgument", "InvalidRequest")):
         return ConditionalWritesUnsupported(f"the server refused `If-None-Match: *` ({said})", url)
-    kind = _CLASSES.get(code) or _CLASSES.get(str(status))
-    if kind is None and (status in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")):
+    kind = _CLASSES.get(code)
+    if kind is None and status in (401, 403):
         kind = AccessDenied
     if kind is None and retryable_answer(answer):
         kind = Unavailable
@@ -117,6 +121,4 @@ def _of_answer(answer: dict[str, Any], url: str, *, conditional: bool) -> StoreE
         return StoreError(f"the server refused the request ({said})", url, "Check spec.storage and the server's log.")
     if code == "RequestTimeTooSkewed":
         return AccessDenied(f"access denied ({said})", url, "Set this machine's clock.")
-    if kind is AccessDenied and code == "400":
-        return WrongRegion(f"{_WHAT[WrongRegion]} ({said})", url)
     return kind(f"{_WHAT[kind]} ({said})", url)

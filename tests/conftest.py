@@ -1,0 +1,37 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rlhf_api.storage import Storage
+from support.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with one bucket, for the whole session; its credentials are in the environment.
+
+    A test that stops it starts it again; a test that needs other settings makes an S3Server of its own.
+    """
+    server = S3Server(tmp_path_factory.mktemp("s3")).start()
+    try:
+        server.create_bucket(BUCKET)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+            # Nothing of the machine's own configuration, and no search for a cloud's metadata service.
+            environment.setenv("AWS_CONFIG_FILE", "/dev/null")
+            environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3_storage(s3_server: S3Server) -> Storage:
+    """`spec.storage` of a place on the S3 server that is this test's own."""
+    return s3_server.storage()

@@ -1,0 +1,19 @@
+"""Wait for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def wait_until(condition: Callable[[], _T], what: str, *, seconds: float = 30.0) -> _T:
+    """The first true value of `condition`. Fails the test, and says on what, when there is none for `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+        time.sleep(0.02)
+    return value
