@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -81,3 +83,17 @@ class Sample(Model):
     """Settings of vLLM."""
     pod: Pod | None = None
     queue: Queue | None = None
+
+
+def split_completions(completions: int, weights: Sequence[float]) -> list[int]:
+    """How many of a prompt's completions each entry of a mixture gets: by weight, whole numbers by largest remainder.
+
+    Of equal remainders the earlier entry's is rounded up. The sum is `completions`.
+    """
+    total = sum(Fraction(weight) for weight in weights)
+    exact = [completions * Fraction(weight) / total for weight in weights]
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: (counts[index] - exact[index], index))
+    for index in by_remainder[: completions - sum(counts)]:
+        counts[index] += 1
+    return counts

@@ -1,6 +1,7 @@
 """The schema of an RLHFRun as one plain tree: no references, no null, draft-4 bounds. The CRD, `explain` and the validator read it.
 
-A node is a JSON schema with what a structural schema of Kubernetes may hold, and `propertyNames` beside it (the CRD drops that).
+A node is a JSON schema with what a structural schema of Kubernetes may hold. Beside that it has two keys that the CRD drops:
+`propertyNames`, for the keys of maps, and `x-model`, the name of the pydantic model.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def _resolved(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str,
     """A node without $ref, allOf and anyOf; what stands beside a reference wins over what it refers to."""
     beside = {key: value for key, value in node.items() if key not in (*_DROPPED, "$ref", "allOf", "anyOf")}
     if "$ref" in node:
-        return {**_resolved(definitions[node["$ref"].rsplit("/", 1)[1]], definitions), **beside}
+        name = node["$ref"].rsplit("/", 1)[1]
+        return {"x-model": name, **_resolved(definitions[name], definitions), **beside}
     if "allOf" in node:
         (only,) = node["allOf"]
         return {**_resolved(only, definitions), **beside}

@@ -1,0 +1,51 @@
+"""Rules of sample, and of every stage that is split into shards."""
+
+from __future__ import annotations
+
+from ..manifest import Loc
+from ..run import RLHFRunSpec
+from ..sampling import IterateType, Sample, split_completions
+from ..training import Label, Reference
+from .problem import Problem, Problems
+from .walk import SPEC, models
+
+_SAMPLE: Loc = (*SPEC, "sample")
+
+
+def parallelism_within_shards(spec: RLHFRunSpec) -> Problems:
+    for loc, stage in models(spec, SPEC):
+        if isinstance(stage, Sample | Label | Reference) and stage.parallelism > stage.shards:
+            yield Problem(
+                (*loc, "parallelism"),
+                f"more at a time than shards there are: {stage.shards}",
+                f"write at most {stage.shards}, or raise shards",
+                depends=((*loc, "shards"),),
+            )
+
+
+def every_entry_samples(spec: RLHFRunSpec) -> Problems:
+    """Each prompt's completions are split by weight; an entry that gets none does nothing."""
+    sample = spec.sample
+    counts = split_completions(sample.completions_per_prompt, [entry.weight for entry in sample.mixture])
+    weights: tuple[Loc, ...] = tuple((*_SAMPLE, "mixture", index, "weight") for index in range(len(counts)))
+    for index, count in enumerate(counts):
+        if count == 0:
+            yield Problem(
+                weights[index],
+                f"too small for one of the {sample.completions_per_prompt} completions of a prompt: the entries get {counts}",
+                "raise the weight or completionsPerPrompt, or remove the entry",
+                depends=((*_SAMPLE, "completionsPerPrompt"), (*_SAMPLE, "mixture"), *weights),
+            )
+
+
+def numbered_iterates_exist(spec: RLHFRunSpec) -> Problems:
+    """{type: Number, iteration: k} is pi_k for k < t, and t ends at T."""
+    for index, entry in enumerate(spec.sample.mixture):
+        number = entry.iterate.iteration
+        if entry.iterate.type is IterateType.NUMBER and number is not None and number >= spec.iterations:
+            yield Problem(
+                (*_SAMPLE, "mixture", index, "iterate", "iteration"),
+                f"pi_{number} is never sampled from: the last iteration, {spec.iterations}, starts from pi_{spec.iterations - 1}",
+                f"write at most {spec.iterations - 1}",
+                depends=((*SPEC, "iterations"), (*_SAMPLE, "mixture", index, "iterate", "type")),
+            )
