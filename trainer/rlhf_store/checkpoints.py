@@ -47,7 +47,7 @@ class Checkpoints:
         self.store.put(f"{self._folder}/{name}.json", canonical_json(record.to_wire()))
         return record
 
-    def newest_complete(self, accept: Callable[[CheckpointRecord], bool] = lambda record: True) -> CheckpointRecord | None:
+    def newest_complete(self, accept: Callable[[CheckpointRecord], bool] = lambda _: True) -> CheckpointRecord | None:
         """The acceptable one with most steps, of any attempt. A record that cannot be read is no checkpoint."""
         return max(filter(accept, self._records()), key=lambda record: (record.step, record.name), default=None)
 
