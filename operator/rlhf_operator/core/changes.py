@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlhf_api.changes import CHANGEABLE
 from rlhf_api.run import RLHFRunSpec
-
-#: Paths in spec, as rlhfrun.yaml lists them.
-CHANGEABLE = frozenset(
-    {
-        "suspend",
-        "cancel",
-        "approvals",
-        "iterations",
-        "activeDeadlineSeconds",
-        "pendingDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-        "queue.priorityClass",
-    }
-)
 
 
 def immutable_changes(old: RLHFRunSpec, new: RLHFRunSpec) -> list[str]:
