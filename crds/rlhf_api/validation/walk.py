@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from ..base import Model
 from ..compute import Pod
 from ..manifest import Loc
-from ..model import ModelRef
 from ..run import RLHFRunSpec
 
 M = TypeVar("M", bound=Model)
@@ -37,7 +36,3 @@ def all_of(spec: RLHFRunSpec, kind: type[M]) -> Iterator[tuple[Loc, M]]:
 def pods(spec: RLHFRunSpec) -> Iterator[tuple[Loc, Pod]]:
     """The pod of every stage that shapes one, and podDefaults."""
     return all_of(spec, Pod)
-
-
-def model_refs(spec: RLHFRunSpec) -> Iterator[tuple[Loc, ModelRef]]:
-    return all_of(spec, ModelRef)
