@@ -41,13 +41,12 @@ class Request:
 class S3Server:
     """Can be stopped, killed, paused and started again on the same data and the same port."""
 
-    def __init__(self, folder: Path, *, region: str = REGION, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, region: str = REGION) -> None:
         self._folder = folder
         # The server refuses metadata under a path that begins with the data's path.
         self._data, self._metadata = folder / "data", folder / "metadata"
         self._log = folder / "access.log"
         self._region = region
-        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
         self._data.mkdir(parents=True)
@@ -57,11 +56,12 @@ class S3Server:
     def endpoint_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> S3Server:
+    def start(self, *options: str) -> S3Server:
+        """`options` of versitygw count until it is stopped."""
         if self._process is not None:
             raise AssertionError("the server runs already")
         arguments = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", self._region, "--port", f"127.0.0.1:{self.port}"]
-        arguments += ["--quiet", "--keep-alive", "--access-log", str(self._log), *self._arguments]
+        arguments += ["--quiet", "--keep-alive", "--access-log", str(self._log), *options]
         with (self._folder / "server.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [versitygw(), *arguments, "posix", "--sidecar", str(self._metadata), str(self._data)],

@@ -29,6 +29,10 @@ def translate_local(error: OSError, where: str) -> StoreError:
         return DiskFull(f"no room to write ({what})", where)
     if error.errno == errno.EROFS:
         return NotWritable("the file system is read-only", where)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return NotWritable("a file is in the way, where a folder should be", where)
+    if error.errno == errno.ENOENT:
+        return NotWritable("its folder cannot be made", where)
     if error.errno in (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN):
         return Unavailable(f"the file system is away ({what})", where)
     return StoreError(what, where, "Check the folder and its disk.")
