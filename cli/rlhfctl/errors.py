@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - each name says what happened
 """Every error that a user meets: what happened, why, and what to try.
 
 CliError                 exit 1

@@ -1,18 +1,13 @@
-"""The fields of the API as a tree that one can walk by name: `spec.train.loss.beta`. For `explain` and its suggestions."""
+"""The fields of the API as a person looks them up by name: `train.loss.beta`. For `explain`; the schema is rlhf_api's."""
 
 from __future__ import annotations
 
-import inspect
-import types
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from rlhf_api import RLHFRun
-from rlhf_api.base import Model
+from rlhf_api.schema import Node, is_open, run_schema, walk
 
 from .errors import NotFound
 from .suggest import did_you_mean, hint_for
@@ -20,148 +15,111 @@ from .suggest import did_you_mean, hint_for
 
 @dataclass(frozen=True)
 class Field:
-    """One field: `path` as a person writes it, `type_name` in words, `model` where it has fields of its own."""
+    """One field: `path` as a person writes it, `type_name` and `limits` in words."""
 
     path: str
     name: str
-    type_name: str
+    node: Node
     required: bool
-    default: str | None
-    description: str
-    limits: tuple[str, ...]
-    model: type[BaseModel] | None
-    enum: type[StrEnum] | None
+
+    @property
+    def type_name(self) -> str:
+        return type_name(self.node)
+
+    @property
+    def description(self) -> str:
+        return str(self.node.get("description", ""))
+
+    @property
+    def default(self) -> str | None:
+        """None where absent means nothing in particular, or what the fields below say themselves."""
+        value = self.node.get("default")
+        if value is None or value in ({}, []):
+            return None
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Of an enum, or of a list of them."""
+        return tuple(str(value) for value in element(self.node).get("enum", ()))
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        return tuple(_limits(self.node))
 
     def children(self) -> list[Field]:
-        return list(children_of(self.model, self.path)) if self.model else []
+        inner = element(self.node)
+        required = inner.get("required", ())
+        prefix = f"{self.path}." if self.path else ""
+        return [Field(prefix + name, name, node, name in required) for name, node in inner.get("properties", {}).items()]
 
 
 def find(path: str) -> Field:
-    """The field at `path`; a path without `spec.` or `status.` in front means the spec.
+    """The field at `path`; a path that starts with no field of RLHFRun means the spec.
 
     Raises:
         NotFound: with the nearest name there is.
     """
-    parts = [part.split("[")[0] for part in path.strip().strip(".").split(".") if part]
+    here = Field("", "RLHFRun", run_schema(), required=True)
+    parts = [part.split("[")[0] for part in path.split(".") if part]
     if parts and parts[0].lower() == "rlhfrun":
         parts = parts[1:]
-    top = {field.name: field for field in children_of(RLHFRun, "")}
-    if parts and parts[0] not in top:
+    if parts and parts[0] not in {field.name for field in here.children()}:
         parts = ["spec", *parts]
-    here: Field = _root()
     for part in parts:
         choices = {field.name: field for field in here.children()}
         if part not in choices:
-            known = ", ".join(choices) or "none: it is a plain value"
-            raise NotFound(
-                f"{here.path or 'RLHFRun'} has no field {part!r}",
-                why=f"its fields are {known}",
-                hints=hint_for(part, choices) or _elsewhere(part) or (f"rlhfctl explain {here.path}".rstrip(),),
-            )
+            raise _not_found(here, part, list(choices))
         here = choices[part]
     return here
 
 
-def children_of(model: type[BaseModel], prefix: str) -> Iterator[Field]:
-    for name, info in model.model_fields.items():
-        wire = info.alias or name
-        yield _field(f"{prefix}.{wire}" if prefix else wire, wire, info)
+def element(node: Node) -> Node:
+    """What a list or a map holds; any other node itself."""
+    inner = node.get("items") or node.get("additionalProperties")
+    return element(inner) if isinstance(inner, dict) and "properties" not in node else node
 
 
-def every_path() -> Iterator[str]:
-    """All paths of the spec, for suggestions and completion."""
-    waiting = [field for field in _root().children() if field.name == "spec"]
-    while waiting:
-        field = waiting.pop(0)
-        yield field.path
-        waiting.extend(field.children())
+def type_name(node: Node) -> str:
+    if "enum" in node:
+        return "enum"
+    if node.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    if is_open(node):
+        return "any object"
+    if node.get("type") == "array":
+        return f"list of {type_name(node['items'])}"
+    if isinstance(node.get("additionalProperties"), dict) and "properties" not in node:
+        return f"map of string to {type_name(node['additionalProperties'])}"
+    return str(node.get("type", "any"))
 
 
-def _root() -> Field:
-    return Field("", "RLHFRun", "object", True, None, _doc(RLHFRun), (), RLHFRun, None)
+def _not_found(here: Field, part: str, choices: list[str]) -> NotFound:
+    why = f"its fields are {', '.join(choices)}" if choices else f"it is a plain {here.type_name}"
+    hints = hint_for(part, choices) or _elsewhere(part) or (f"rlhfctl explain {here.path}".rstrip(),)
+    return NotFound(f"{here.path or 'RLHFRun'} has no field {part!r}", why=why, hints=hints)
 
 
 def _elsewhere(name: str) -> tuple[str, ...]:
     """Where else in the spec a field of this name, or of one like it, lies."""
-    paths = list(every_path())
-    near = did_you_mean(name, {path.rsplit(".", 1)[-1] for path in paths})
-    found = [path for path in paths if path.rsplit(".", 1)[-1] == near]
-    return tuple(f"rlhfctl explain {path.removeprefix('spec.')}" for path in found[:3])
+    paths = [path for path, _ in walk(run_schema()["properties"]["spec"])]
+    near = did_you_mean(name, {path[-1] for path in paths})
+    return tuple(f"rlhfctl explain {'.'.join(path)}" for path in paths if path[-1] == near)[:3]
 
 
-def _field(path: str, name: str, info: FieldInfo) -> Field:
-    shape = _shape(info.annotation)
-    limits = [text for text in (_limit(item) for item in (*info.metadata, *shape.metadata)) if text]
-    description = info.description or ""
-    if not description and shape.model:
-        description = _doc(shape.model)
-    required = info.is_required()
-    return Field(path, name, shape.text, required, None if required else _default(info), description, tuple(limits), shape.model, shape.enum)
+_BOUNDS = (("minimum", "≥"), ("maximum", "≤"), ("minLength", "length ≥"), ("maxLength", "length ≤"))
+_COUNTS = (("minItems", "items ≥"), ("maxItems", "items ≤"), ("minProperties", "entries ≥"), ("maxProperties", "entries ≤"))
+#: Bounds that only keep the schema's cost finite say nothing to a reader.
+_SILENT = (2**31 - 1, 1e12)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    text: str
-    model: type[BaseModel] | None = None
-    enum: type[StrEnum] | None = None
-    metadata: tuple[Any, ...] = ()
-
-
-_WORDS = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "any", object: "any"}
-
-
-def _shape(annotation: Any) -> _Shape:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        inner = _shape(args[0])
-        return _Shape(inner.text, inner.model, inner.enum, (*args[1:], *inner.metadata))
-    if origin in (Union, types.UnionType):
-        parts = [_shape(arg) for arg in args if arg is not type(None)]
-        return parts[0] if len(parts) == 1 else _Shape(" or ".join(dict.fromkeys(part.text for part in parts)))
-    if origin is list:
-        inner = _shape(args[0])
-        return _Shape(f"list of {inner.text}", inner.model, inner.enum)
-    if origin is dict:
-        return _Shape(f"map of string to {_shape(args[1]).text}")
-    if origin is Literal:
-        return _Shape("string: " + ", ".join(str(arg) for arg in args))
-    if inspect.isclass(annotation) and issubclass(annotation, StrEnum):
-        return _Shape("enum", enum=annotation)
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return _Shape("object", model=annotation)
-    return _Shape(_WORDS.get(annotation, getattr(annotation, "__name__", "any")))
-
-
-def _limit(item: Any) -> str:
-    """A constraint of pydantic or annotated_types, in words; empty for what a reader of the manifest need not know."""
-    words = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤", "pattern": "matches"}
-    texts = []
-    for attribute, word in words.items():
-        value = getattr(item, attribute, None)
-        if value is None or (attribute == "le" and value in (2**31 - 1, 1e12)):
+def _limits(node: Node) -> Iterator[str]:
+    for key, word in (*_BOUNDS, *_COUNTS):
+        value: Any = node.get(key)
+        if value is None or value in _SILENT:
             continue
-        texts.append(f"{word} {value}")
-    metadata = getattr(item, "metadata", None)
-    if isinstance(metadata, list):
-        texts += [text for text in map(_limit, metadata) if text]
-    return ", ".join(texts)
-
-
-def _default(info: FieldInfo) -> str | None:
-    import json
-
-    value = info.get_default(call_default_factory=True, validated_data={})
-    if value is None or (isinstance(value, list | dict) and not value):
-        return None
-    if isinstance(value, Model):
-        wire = value.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-        return json.dumps(wire) if wire else None
-    if isinstance(value, list):
-        return json.dumps([item.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(item, Model) else item for item in value])
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _doc(model: type[BaseModel]) -> str:
-    # A model without a docstring inherits its base's, which says nothing of it.
-    text = model.__dict__.get("__doc__")
-    return inspect.cleandoc(text) if text else ""
+        strict = node.get({"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}.get(key, ""), False)
+        sign = {"≥": ">", "≤": "<"}[word] if strict else word
+        yield f"{sign} {value:g}" if isinstance(value, float) else f"{sign} {value}"
+    if "pattern" in node:
+        yield f"matches {node['pattern']}"

@@ -7,7 +7,6 @@ from datetime import datetime
 from rlhf_api.metrics import MetricValue
 
 
-
 def number(value: float) -> str:
     """Three figures that count: 0.123, 12.3, 1,234."""
     size = abs(value)
@@ -25,9 +24,9 @@ def number(value: float) -> str:
 
 
 def with_interval(value: MetricValue | None) -> str:
-    """`0.612 [0.571, 0.655]`; a dash where there is no value."""
+    """`0.612 [0.571, 0.655]`; a hyphen where there is no value."""
     if value is None:
-        return "–"
+        return "-"
     if value.lower is None or value.upper is None:
         return number(value.value)
     return f"{number(value.value)} [{number(value.lower)}, {number(value.upper)}]"
@@ -35,7 +34,7 @@ def with_interval(value: MetricValue | None) -> str:
 
 def fixed(value: MetricValue | None, digits: int) -> str:
     """For a column: the same decimals in every row."""
-    return "–" if value is None else f"{value.value:,.{digits}f}"
+    return "-" if value is None else f"{value.value:,.{digits}f}"
 
 
 def duration(seconds: float) -> str:
@@ -52,13 +51,13 @@ def duration(seconds: float) -> str:
 
 def between(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
-        return "–"
+        return "-"
     return duration((end - start).total_seconds())
 
 
 def clock(moment: datetime | None) -> str:
     """A time of day and a date that need no zone to be guessed."""
-    return "–" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def compact(seconds: float) -> str:
@@ -71,3 +70,8 @@ def compact(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def count(value: float) -> str:
+    """`1,200`, and `0.5` for what is no whole number."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

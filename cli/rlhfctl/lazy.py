@@ -28,15 +28,14 @@ class LazyGroup(click.Group):
         self.sections = sections
         self._lazy = {entry.name: entry for entries in sections.values() for entry in entries}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self._lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         entry = self._lazy.get(cmd_name)
         if entry is None:
             return None
-        command = import_module(entry.module).command
-        assert isinstance(command, click.Command)
+        command: click.Command = import_module(entry.module).command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -45,7 +44,7 @@ class LazyGroup(click.Group):
             self._refuse(ctx, name)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         width = max(map(len, self._lazy))
         for title, entries in self.sections.items():
             with formatter.section(title):

@@ -17,19 +17,23 @@ DEFAULT_STATE = ".rlhf"
 
 def local_options(command: Command) -> Command:
     """`--local` and `--state DIR`: both select the local state folder."""
-    command = click.option("--state", "state_dir", metavar="DIR", help="The local state folder; implies --local. [default: $RLHF_STATE or .rlhf]")(
-        command
-    )
+    command = click.option(
+        "--state", "state_dir", metavar="DIR", help="The local state folder; implies --local. [default: $RLHF_STATE or .rlhf]"
+    )(command)
     return click.option("--local", "local", is_flag=True, help="Runs on this machine.")(command)
 
 
 def state_option(command: Command) -> Command:
     """`--state DIR` for commands that are always local."""
-    return click.option("--state", "state_dir", metavar="DIR", help="The local state folder. [default: $RLHF_STATE or .rlhf]")(command)
+    return click.option("--state", "state_dir", metavar="DIR", help="The local state folder. [default: $RLHF_STATE or .rlhf]")(
+        command
+    )
 
 
 def output_option(*formats: str) -> Callable[[Command], Command]:
-    return click.option("-o", "--output", "output", type=click.Choice(formats), help="Print the whole object, more columns, or just names.")
+    return click.option(
+        "-o", "--output", "output", type=click.Choice(formats), help="Print the whole object, more columns, or just names."
+    )
 
 
 def run_argument(command: Command) -> Command:
@@ -56,6 +60,6 @@ def local_folder(state_dir: str | None) -> Path:
     return Path(state_dir or os.environ.get("RLHF_STATE") or DEFAULT_STATE).expanduser().absolute()
 
 
-def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
     folder = local_folder(ctx.params.get("state_dir")) / "runs"
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name.startswith(incomplete))

@@ -12,6 +12,9 @@ def rows(header: Sequence[str], body: Sequence[Sequence[str]], *, right: frozens
 
 
 def _line(row: Sequence[str], widths: Sequence[int], right: frozenset[int], width: int) -> str:
-    cells = [cell.rjust(size) if column in right else cell.ljust(size) for column, (cell, size) in enumerate(zip(row, widths, strict=True))]
+    cells = [
+        cell.rjust(size) if column in right else cell.ljust(size)
+        for column, (cell, size) in enumerate(zip(row, widths, strict=True))
+    ]
     text = "  ".join(cells).rstrip()
     return text[: width - 1] + "…" if width and len(text) > width else text

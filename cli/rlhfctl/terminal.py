@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TextIO
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "●": "*", "○": "o", "‖": "=", "◌": ".", "⊘": "/", "…": "~", "·": "-", "★": "*", "π": "p", "→": ">"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", "●": "*", "○": "o", "‖": "=", "◌": ".", "⊘": "/", "…": "~", "·": "-", "★": "*", "π": "p", "→": ">"}
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Terminal:
 
     def wrapped(self, text: str, label: str, *styles: str) -> None:
         """Write `text` behind a painted label, broken at spaces to the width; words longer than a line stay whole."""
-        lines = textwrap.wrap(
-            text, max(min(self.width, 100) - len(label), 20), break_long_words=False, break_on_hyphens=False
-        ) or [""]
+        lines = textwrap.wrap(text, max(min(self.width, 100) - len(label), 20), break_long_words=False, break_on_hyphens=False) or [
+            ""
+        ]
         self.line(self.paint(label.rstrip(), *styles) + label[len(label.rstrip()) :] + lines[0])
         for line in lines[1:]:
             self.line(" " * len(label) + line)

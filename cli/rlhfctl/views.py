@@ -117,10 +117,10 @@ def stage_table(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
     body: list[list[str]] = []
     for number, stages in [(0, status.stages), *((item.number, item.stages) for item in status.iterations)]:
         for stage in stages:
-            artifact = stage.artifact.fingerprint[:12] + (" (found)" if stage.adopted else "") if stage.artifact else "–"
+            artifact = stage.artifact.fingerprint[:12] + (" (found)" if stage.adopted else "") if stage.artifact else "-"
             retries = f"{stage.application_retries}+{stage.infrastructure_retries}"
             started, end = figures.clock(stage.start_time), stage.completion_time or (now if stage.phase == Phase.RUNNING else None)
-            cells = [str(number or "–"), stage.name.value, phases.words(stage.phase), str(stage.attempt), retries, started]
+            cells = [str(number or "-"), stage.name.value, phases.words(stage.phase), str(stage.attempt), retries, started]
             body.append([*cells, figures.between(stage.start_time, end), artifact])
     lines = table.rows(header, body)
     return [out.paint(lines[0], "dim"), *lines[1:]]
@@ -136,8 +136,8 @@ def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: b
         values = dict(iterates(status))
         win = values.get(best, {}).get(Metric.WIN_RATE_VS_INITIAL) if best is not None else None
         cells = [run.metadata.name, phases.words(status.phase), f"{status.iteration}/{run.spec.iterations}"]
-        cells += [status.stage.value if status.stage else "–", "–" if best is None else f"π{best}", figures.with_interval(win)]
-        cells.append(figures.compact((now - status.start_time).total_seconds()) if status.start_time else "–")
+        cells += [status.stage.value if status.stage else "-", "-" if best is None else f"π{best}", figures.with_interval(win)]
+        cells.append(figures.compact((now - status.start_time).total_seconds()) if status.start_time else "-")
         body.append([*cells, status.message] if wide else cells)
     lines = table.rows(header, body, width=0 if wide else out.width)
     return [out.paint(lines[0], "dim"), *lines[1:]]
@@ -164,9 +164,11 @@ def _gate_lines(status: RLHFRunStatus, out: Terminal) -> list[str]:
     for iteration in status.iterations:
         for gate in iteration.gates:
             if gate.verdict in (GateVerdict.TRIPPED, GateVerdict.APPROVED):
-                glyph = out.paint("! tripped", "yellow") if gate.verdict == GateVerdict.TRIPPED else out.paint("✓ approved", "green")
-                text = f"  {gate.message}" if gate.message else ""
-                lines.append(f"{glyph}  gate {gate.name}, iteration {iteration.number}, action {gate.action.value}{text}")
+                glyph = (
+                    out.paint("! tripped", "yellow") if gate.verdict == GateVerdict.TRIPPED else out.paint("✓ approved", "green")
+                )
+                lines.append(f"{glyph}  gate {gate.name}, iteration {iteration.number}, action {gate.action.value}")
+                lines += [f"  {line}" for line in wrap(gate.message, out.width - 2)]
     return ["", *lines] if lines else []
 
 
@@ -187,7 +189,7 @@ def _flow(title: str, cells: Sequence[str], width: int) -> list[str]:
     lines: list[str] = []
     here, used = title, 7
     for cell in cells:
-        size = len(_unpainted(cell)) + 2
+        size = len(unpainted(cell)) + 2
         if used + size - 2 > width and used > 7:
             lines.append(here.rstrip())
             here, used = " " * 7, 7
@@ -195,7 +197,7 @@ def _flow(title: str, cells: Sequence[str], width: int) -> list[str]:
     return [*lines, here.rstrip()]
 
 
-def _unpainted(text: str) -> str:
+def unpainted(text: str) -> str:
     import re
 
     return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,8 +21,18 @@ from rlhf_api.status import (
 )
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 
-START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
-SECONDS = {"preflight": 3, "sft": 75, "reward": 50, "sample": 31, "label": 4, "reference": 8, "train": 65, "evaluate": 42, "finalize": 2}
+START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+SECONDS = {
+    "preflight": 3,
+    "sft": 75,
+    "reward": 50,
+    "sample": 31,
+    "label": 4,
+    "reference": 8,
+    "train": 65,
+    "evaluate": 42,
+    "finalize": 2,
+}
 WIN_RATES = {1: (0.612, 0.571, 0.655), 2: (0.694, 0.652, 0.737), 3: (0.731, 0.690, 0.771)}
 CHAIN = (StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE, StageName.TRAIN, StageName.EVALUATE)
 
@@ -77,7 +87,14 @@ def at_work(name: str, store: str) -> RLHFRun:
     assert whole.status is not None
     second = whole.status.iterations[1]
     train = second.stages[3].model_copy(
-        update={"phase": Phase.RUNNING, "completion_time": None, "artifact": None, "metrics": {}, "attempt": 2, "infrastructure_retries": 1}
+        update={
+            "phase": Phase.RUNNING,
+            "completion_time": None,
+            "artifact": None,
+            "metrics": {},
+            "attempt": 2,
+            "infrastructure_retries": 1,
+        }
     )
     part = second.model_copy(update={"stages": [*second.stages[:3], train], "metrics": {}, "gates": []})
     status = whole.status.model_copy(

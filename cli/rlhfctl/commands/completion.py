@@ -27,6 +27,6 @@ def command(ctx: click.Context, shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
-    assert kind is not None
-    root = ctx.find_root().command
-    terminal.stdout().line(kind(root, {}, "rlhfctl", "_RLHFCTL_COMPLETE").source().strip())
+    if kind is not None:
+        script = kind(ctx.find_root().command, {}, "rlhfctl", "_RLHFCTL_COMPLETE").source()
+        terminal.stdout().line(script.strip())

@@ -10,6 +10,7 @@ import click
 from rlhfctl import terminal
 
 if TYPE_CHECKING:
+    from rlhf_api.metrics import Metric
     from rlhfctl.fields import Field
     from rlhfctl.terminal import Terminal
 
@@ -25,8 +26,9 @@ def command(field: str) -> None:
     from rlhf_api.metrics import Metric
 
     out = terminal.stdout()
-    if field in {metric.value for metric in Metric}:
-        _print_metric(Metric(field), out)
+    metric = next((metric for metric in Metric if metric.value == field), None)
+    if metric is not None:
+        _print_metric(metric, out)
         return
     from rlhfctl.fields import find
 
@@ -34,47 +36,38 @@ def command(field: str) -> None:
 
 
 def _print_field(field: Field, out: Terminal) -> None:
-    out.line(f"{out.paint('FIELD', 'bold')}    {field.path or 'RLHFRun'}")
     limits = f"  ({'; '.join(field.limits)})" if field.limits else ""
-    out.line(f"{out.paint('TYPE', 'bold')}     {field.type_name}{limits}")
+    _labelled("FIELD", field.path or "RLHFRun", out)
+    _labelled("TYPE", field.type_name + limits, out)
     if field.path:
-        need = "required" if field.required else f"default {field.default}" if field.default is not None else "optional"
-        for label, line in zip(("PRESENT", *[""] * 99), textwrap.wrap(need, 70), strict=False):
-            out.line(f"{out.paint(label, 'bold')}{' ' * (9 - len(label))}{line}")
+        _labelled("PRESENT", "required" if field.required else f"default {field.default}" if field.default else "optional", out)
     if field.description:
         out.line()
         _paragraph(field.description, out, "  ")
-    if field.enum is not None:
+    if field.values:
         out.line()
         out.line(out.paint("VALUES", "bold"))
-        _print_values(field, out)
+        _paragraph(", ".join(field.values), out, "  ")
     children = field.children()
     if children:
         out.line()
         out.line(out.paint("FIELDS", "bold"))
-        for child in children:
-            mark = out.paint(" (required)", "yellow") if child.required else ""
-            short = child.default is not None and child.model is None and len(child.default) <= 40
-            default = f" = {child.default}" if short else ""
-            out.line(f"  {out.paint(child.name, 'cyan')}  <{child.type_name}>{default}{mark}")
-            _paragraph(child.description, out, "      ")
+    for child in children:
+        mark = out.paint(" (required)", "yellow") if child.required else ""
+        default = f" = {child.default}" if child.default and len(child.default) <= 40 else ""
+        out.line(f"  {out.paint(child.name, 'cyan')}  <{child.type_name}>{default}{mark}")
+        _paragraph(child.description, out, "      ")
 
 
-def _print_values(field: Field, out: Terminal) -> None:
-    assert field.enum is not None
-    values = list(field.enum)
-    if any(hasattr(value, "definition") for value in values):
-        for value in values:
-            out.line(f"  {out.paint(str(value.value), 'cyan')}")
-        return
-    _paragraph(", ".join(str(value.value) for value in values), out, "  ")
+def _labelled(label: str, text: str, out: Terminal) -> None:
+    out.wrapped(text, label.ljust(9), "bold")
 
 
-def _print_metric(metric: object, out: Terminal) -> None:
-    out.line(f"{out.paint('METRIC', 'bold')}   {metric}")
-    out.line(f"{out.paint('UNIT', 'bold')}     {getattr(metric, 'unit', '')}")
+def _print_metric(metric: Metric, out: Terminal) -> None:
+    _labelled("METRIC", metric.value, out)
+    _labelled("UNIT", metric.unit, out)
     out.line()
-    _paragraph(str(getattr(metric, "definition", "")), out, "  ")
+    _paragraph(metric.definition, out, "  ")
 
 
 def _paragraph(text: str, out: Terminal, indent: str) -> None:

@@ -74,13 +74,12 @@ def steps_chart(title: str, curves: Sequence[tuple[str, Sequence[tuple[int, floa
             parts.append(f'<line class="divider" x1="{x(offset):.1f}" x2="{x(offset):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         path = " ".join(f"{x(offset + step):.1f},{y(value):.1f}" for step, value in points)
         last = points[-1][1]
-        parts.append(
-            f'<polyline class="line thin" points="{path}"><title>{escape(label)}: ends at {number(last)} after {length} steps</title></polyline>'
-        )
+        hover = f"<title>{escape(label)}: ends at {number(last)} after {length} steps</title>"
+        parts.append(f'<polyline class="line thin" points="{path}">{hover}</polyline>')
         parts.append(_text(label, x(offset + length / 2), HEIGHT - 8, "middle"))
         offset += length
     said = "; ".join(f"{label}: from {number(points[0][1])} to {number(points[-1][1])}" for label, points in curves)
-    return _svg(f"{title}, by training step. {said}", parts)
+    return _svg(f"{title}. {said}", parts)
 
 
 def nice_range(values: Sequence[float], ticks: int = 4) -> tuple[float, float, list[float]]:
@@ -119,11 +118,15 @@ def _mark(point: Point, x: float, y: Scale) -> str:
     if point.lower is not None and point.upper is not None:
         interval = f" (95 % interval {number(point.lower)} to {number(point.upper)})"
         top, bottom = y(point.upper), y(point.lower)
-        parts.append(f'<path class="whisker" d="M{x:.1f} {top:.1f}V{bottom:.1f}M{x - 4:.1f} {top:.1f}h8M{x - 4:.1f} {bottom:.1f}h8"/>')
+        parts.append(
+            f'<path class="whisker" d="M{x:.1f} {top:.1f}V{bottom:.1f}M{x - 4:.1f} {top:.1f}h8M{x - 4:.1f} {bottom:.1f}h8"/>'
+        )
     css = "dot best" if point.emphasised else "dot"
     parts.append(f'<circle class="{css}" cx="{x:.1f}" cy="{y(point.value):.1f}" r="{5 if point.emphasised else 4}"/>')
     title = f"<title>{escape(point.label)}: {number(point.value)}{interval}</title>"
-    return f'<g>{title}{"".join(parts)}<rect class="hit" x="{x - 16:.1f}" y="{TOP}" width="32" height="{HEIGHT - TOP - BOTTOM}"/></g>'
+    return (
+        f'<g>{title}{"".join(parts)}<rect class="hit" x="{x - 16:.1f}" y="{TOP}" width="32" height="{HEIGHT - TOP - BOTTOM}"/></g>'
+    )
 
 
 def _text(text: str, x: float, y: float, anchor: str) -> str:

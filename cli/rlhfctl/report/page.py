@@ -7,7 +7,6 @@ from html import escape
 from importlib.resources import files
 
 from rlhf_api.metrics import Metric, MetricValue
-
 from rlhfctl.figures import duration, number
 
 from . import sections
@@ -50,9 +49,10 @@ def _head(report: Report) -> str:
     css = _PHASE_CLASS.get(report.phase, "")
     glyph = _PHASE_GLYPH.get(report.phase, "●")
     when = f"started {report.started}" + (f", took {duration(report.seconds)}" if report.seconds is not None else "")
+    phase = f'<span class="phase {css}">{glyph} {escape(report.phase)}</span>'
     lines = [
         f"<h1>{escape(report.name)}</h1>",
-        f'<p class="sub"><span class="phase {css}">{glyph} {escape(report.phase)}</span> · namespace {escape(report.namespace)} · {escape(when)}</p>',
+        f'<p class="sub">{phase} · namespace {escape(report.namespace)} · {escape(when)}</p>',
         f'<p class="lead">{verdict(report)}</p>',
     ]
     if report.message and report.phase != "Succeeded":
@@ -72,7 +72,9 @@ def verdict(report: Report) -> str:
     win = best.metrics.get(Metric.WIN_RATE_VS_INITIAL)
     if win is None:
         return f"{chosen}."
-    sentence = f"{chosen}. The judge prefers its responses to the initial model’s on {_percent(win.value)} of the validation prompts"
+    sentence = (
+        f"{chosen}. The judge prefers its responses to the initial model's on {_percent(win.value)} of the validation prompts"
+    )
     if win.lower is None or win.upper is None:
         return f"{sentence}."
     sure = win.lower > 0.5 or win.upper < 0.5
@@ -88,9 +90,14 @@ def _tiles(report: Report) -> str:
         for test in report.tests:
             if test.iterate == best.number and test.gain_vs_initial is not None:
                 sign = "+" if test.gain_vs_initial.value >= 0 else ""
-                tiles.append((f"{sign}{number(test.gain_vs_initial.value)}", f"judge’s score over π0’s, test prompts, {test.decoding}"))
+                tiles.append(
+                    (
+                        f"{sign}{number(test.gain_vs_initial.value)}",
+                        f"judge's score over π0's, test prompts, {test.decoding}",
+                    )
+                )
         tiles += _tile(best.metrics.get(Metric.KL_TO_INITIAL), "nats a sequence, KL to π0")
-        tiles += _tile(best.metrics.get(Metric.MEAN_LENGTH_RATIO_VS_INITIAL), "response length, relative to π0’s")
+        tiles += _tile(best.metrics.get(Metric.MEAN_LENGTH_RATIO_VS_INITIAL), "response length, relative to π0's")
     if report.seconds is not None:
         tiles.append((duration(report.seconds), "from start to end"))
     cells = "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>' for value, label in tiles)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from rlhf_api.metrics import Metric, MetricValue
-
 from rlhfctl.figures import compact, duration, number
 
 from . import charts
@@ -23,7 +22,7 @@ ITERATE_CHARTS: tuple[tuple[Metric, str, str, float | None], ...] = (
 STEP_CHARTS = (
     ("loss", "Loss by step", "one curve a training, in order"),
     ("rewards/accuracies", "Accuracy by step", "share of pairs whose chosen response is ahead"),
-    ("rewards/margins", "Margin by step", "chosen reward − rejected reward, nats"),
+    ("rewards/margins", "Margin by step", "chosen reward - rejected reward, nats"),
 )
 STAGE_ORDER = ("preflight", "sft", "reward", "sample", "label", "reference", "train", "evaluate", "finalize")
 
@@ -63,8 +62,12 @@ def tests_section(tests: Sequence[TestFigure]) -> str:
         f'<td class="n">{_value(test.exact_share)}</td></tr>'
         for test in tests
     )
-    note = f"{prompts:,} prompts that neither training, selection nor gates have seen. Gain: paired difference to π0, with its 95 % interval."
-    head = '<tr><th>iterate</th><th>decoding</th><th class="n">judge</th><th class="n">gain over π0</th><th class="n">exactly right</th></tr>'
+    note = (
+        f"{prompts:,} prompts that neither training, selection nor gates have seen. "
+        "Gain: paired difference to π0, with its 95 % interval."
+    )
+    columns = "".join(f'<th class="n">{title}</th>' for title in ("judge", "gain over π0", "exactly right"))
+    head = f"<tr><th>iterate</th><th>decoding</th>{columns}</tr>"
     return f'<h2>Final test</h2><p class="note">{note}</p><div class="scroll"><table>{head}{rows}</table></div>'
 
 
@@ -102,7 +105,9 @@ def times_section(times: Sequence[StageTime]) -> str:
     """Seconds by stage and iteration, with a bar for the stage's sum."""
     if not times:
         return ""
-    stages = sorted({time.stage for time in times}, key=lambda stage: (STAGE_ORDER.index(stage) if stage in STAGE_ORDER else 99, stage))
+    stages = sorted(
+        {time.stage for time in times}, key=lambda stage: (STAGE_ORDER.index(stage) if stage in STAGE_ORDER else 99, stage)
+    )
     columns = sorted({time.iteration for time in times})
     total = sum(time.seconds for time in times)
     largest = max(sum(time.seconds for time in times if time.stage == stage) for stage in stages) or 1.0
@@ -111,10 +116,12 @@ def times_section(times: Sequence[StageTime]) -> str:
     for stage in stages:
         own = [time for time in times if time.stage == stage]
         spent = sum(time.seconds for time in own)
-        cells = "".join(f'<td class="n">{_time_cell([time for time in own if time.iteration == column])}</td>' for column in columns)
+        cells = "".join(
+            f'<td class="n">{_time_cell([time for time in own if time.iteration == column])}</td>' for column in columns
+        )
         bar = f'<span class="bar" style="width:{100 * spent / largest:.1f}%"></span>'
         rows.append(f'<tr><td>{escape(stage)}</td>{cells}<td class="n">{compact(spent)}</td><td class="barcell">{bar}</td></tr>')
-    note = f"{duration(total)} of work in all. The run’s own evaluate is that of π0."
+    note = f"{duration(total)} of work in all. The run's own evaluate is that of π0."
     table = f'<table><tr><th>stage</th>{head}<th class="n">sum</th><th></th></tr>{"".join(rows)}</table>'
     return f'<h2>Where the time went</h2><p class="note">{note}</p><div class="scroll">{table}</div>'
 
@@ -144,12 +151,18 @@ def lineage_section(report: Report) -> str:
     if report.lineage is None:
         return ""
     url = f"<p><code>{escape(report.checkpoint_url)}</code></p>" if report.checkpoint_url else ""
-    note = "The best iterate, and below each artifact what it was made from. Digests are SHA-256 of an artifact’s manifest."
-    return f'<h2>Lineage</h2><p class="note">{note}</p>{url}<div class="lineage"><ul class="tree">{_node(report.lineage)}</ul></div>'
+    note = "The best iterate, and below each artifact what it was made from. Digests are SHA-256 of an artifact's manifest."
+    return (
+        f'<h2>Lineage</h2><p class="note">{note}</p>{url}<div class="lineage"><ul class="tree">{_node(report.lineage)}</ul></div>'
+    )
 
 
 def manifest_section(text: str) -> str:
-    return f'<h2>Manifest</h2>{_details("The run as it was described", f"<div class=manifest><pre>{escape(text)}</pre></div>")}' if text else ""
+    return (
+        f"<h2>Manifest</h2>{_details('The run as it was described', f'<div class=manifest><pre>{escape(text)}</pre></div>')}"
+        if text
+        else ""
+    )
 
 
 def _iterate_panel(iterates: Sequence[Iterate], metric: Metric, title: str, note: str, baseline: float | None) -> str:
@@ -172,7 +185,7 @@ def _panel(title: str, note: str, chart: str) -> str:
 
 
 def _example(example: Example, name: str) -> str:
-    initial = example.initial_response if example.initial_response is not None else "–"
+    initial = example.initial_response if example.initial_response is not None else "-"
     trend = ""
     if example.initial_judge is not None and example.judge != example.initial_judge:
         up = example.judge > example.initial_judge
@@ -197,7 +210,7 @@ def _node(node: LineageNode) -> str:
 
 def _value(value: MetricValue | None, *, signed: bool = False) -> str:
     if value is None:
-        return "–"
+        return "-"
     form: Callable[[float], str] = (lambda x: ("+" if x > 0 else "") + number(x)) if signed else number
     if value.lower is None or value.upper is None:
         return escape(form(value.value))

@@ -1,0 +1,23 @@
+"""`rlhfctl quickstart`."""
+
+from __future__ import annotations
+
+import click
+
+from rlhfctl.options import local_folder, state_option
+
+
+@click.command("quickstart")
+@state_option
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the model, the data and the run.")
+def command(state_dir: str | None, seed: int) -> None:
+    """Make a tiny language model and its data here, improve it by online iterative DPO, and write a report.
+
+    Nothing is downloaded. It takes some minutes on two cores; the same command resumes.
+    """
+    from rlhf_operator.local import LocalState
+    from rlhfctl.quickstart import prepare
+    from rlhfctl.starting import start
+
+    state = LocalState(local_folder(state_dir))
+    start(prepare(state.folder / "quickstart", seed), state, cpu=False)

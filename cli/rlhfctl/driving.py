@@ -1,0 +1,151 @@
+"""`run --local`, after the manifest was read: drive the run, show it, stop it when asked, and say how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from pathlib import Path
+from types import FrameType
+
+from rlhf_api import RLHFRun
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase, StageName
+from rlhf_operator.local import LocalEvent, LocalState, run_local
+
+from . import figures, terminal, views
+from .errors import Interrupted, RunFailed
+from .exits import Exit
+from .live import LiveDisplay
+from .local import backend_errors, flag, shown
+from .plain import PlainDisplay
+from .terminal import Terminal
+from .watching import mirror, phase_of
+
+TAIL_LINES = 20
+
+
+def drive(run: RLHFRun, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
+    """Drive the run until it has succeeded. `again` is the command that resumes it.
+
+    Raises:
+        Conflict: another process drives it, or the manifest changes what cannot change.
+        RunFailed: with the end of the failing stage's log on stderr.
+        Interrupted: SIGINT, SIGTERM or SIGHUP stopped it.
+        CliError: it is paused or suspended.
+    """
+    err = terminal.stderr()
+    stop = threading.Event()
+    display = LiveDisplay(run, state, err) if err.is_tty else PlainDisplay(err)
+    with backend_errors(state), display, stopping(stop, display.note):
+        ended = _in_thread(run, state, cpu, display, stop)
+    phase = phase_of(ended)
+    if err.is_tty and not (phase.finished and phase == Phase.SUCCEEDED):
+        _print_all(ended, err)
+    if stop.is_set() and not phase.finished:
+        raise Interrupted(f"run {run.metadata.name!r} is stopped; nothing is lost", hints=(f"{again}   resumes it",))
+    if phase == Phase.FAILED:
+        _fail(ended, state, again)
+    mirror(ended, state)
+    return ended
+
+
+@contextmanager
+def stopping(stop: threading.Event, note: Callable[[str], None]) -> Iterator[None]:
+    """SIGINT, SIGTERM, SIGHUP: the first stops the stages in good order, the second ends this process, and the stages with it."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            # The kernel kills the stages when their supervisor is gone.
+            os._exit(Exit.INTERRUPTED)
+        stop.set()
+        note("stopping: the stage writes a checkpoint; Ctrl-C again kills it")
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, on_signal) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def summary(run: RLHFRun, state: LocalState, report: Path | None, out: Terminal) -> list[str]:
+    """What came out, where it lies, what to do next."""
+    status = run.status or RLHFRunStatus()
+    name = run.metadata.name
+    took = figures.between(status.start_time, status.completion_time)
+    lines = [f"{out.paint('✓', 'green')} {out.paint(name, 'bold')} has succeeded in {took}", ""]
+    lines += [*views.iteration_table(run, out), ""]
+    rows = []
+    if status.best_iteration is not None:
+        rows.append(("best iterate", f"π{status.best_iteration}" + (f" ({status.message})" if status.message else "")))
+    if status.checkpoint is not None:
+        rows.append(("checkpoint", _path(status.checkpoint.url)))
+    if report is not None:
+        rows.append(("report", shown(report)))
+    rows.append(("logs", shown(state.run_folder(name) / "logs")))
+    rows.append(("next", f"rlhfctl status {name} {flag(state.folder)}"))
+    return lines + [f"{label:<14}{value}" for label, value in rows]
+
+
+def _in_thread(
+    run: RLHFRun, state: LocalState, cpu: bool, listener: Callable[[LocalEvent], None], stop: threading.Event
+) -> RLHFRun:
+    """run_local in a thread of its own: signal handlers run in the main thread, and must never wait for a lock that it holds."""
+    ended: list[RLHFRun] = []
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            ended.append(run_local(run, state, cpu=cpu, listener=listener, stop=stop))
+        except BaseException as problem:  # carried to the main thread, and raised there
+            problems.append(problem)
+
+    thread = threading.Thread(target=work, name="supervisor")
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.2)
+    if problems:
+        raise problems[0]
+    return ended[0]
+
+
+def _fail(run: RLHFRun, state: LocalState, again: str) -> None:
+    status = run.status or RLHFRunStatus()
+    name = run.metadata.name
+    log = failing_log(run, state)
+    hints = [again + "   tries again; finished stages are kept"]
+    if log is not None:
+        err = terminal.stderr()
+        err.line(f"the end of {shown(log)}:")
+        for line in log.read_text(errors="replace").splitlines()[-TAIL_LINES:]:
+            err.line(f"  | {line}")
+        hints.insert(0, f"rlhfctl logs {name} {flag(state.folder)}   has the whole log")
+    raise RunFailed(f"run {name!r} has failed", why=status.message, hints=tuple(hints))
+
+
+def failing_log(run: RLHFRun, state: LocalState) -> Path | None:
+    """The newest log of the stage that failed for good."""
+    status = run.status or RLHFRunStatus()
+    groups = [(0, status.stages), *((iteration.number, iteration.stages) for iteration in status.iterations)]
+    for number, stages in reversed(groups):
+        for stage in stages:
+            if stage.phase == Phase.FAILED:
+                logs = state.log_files(run.metadata.name, iteration=number, stage=StageName(stage.name), attempt=stage.attempt)
+                return logs[-1] if logs else None
+    return None
+
+
+def _print_all(run: RLHFRun, out: Terminal) -> None:
+    from datetime import datetime
+
+    for line in views.run_lines(run, out, datetime.now(UTC)):
+        out.line(line)
+
+
+def _path(url: str) -> str:
+    return shown(Path(url.removeprefix("file://"))) if url.startswith("file://") else url

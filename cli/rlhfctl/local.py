@@ -1,0 +1,87 @@
+"""The local state folder as the commands use it: the backend's errors become ours, with a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhf_api import RLHFRun
+from rlhf_operator.local import LocalError, LocalState, RunConflict, RunLocked, RunNotFound, StateUnusable
+
+from . import figures
+from .errors import CliError, Conflict, NotFound
+from .options import local_folder
+from .suggest import hint_for
+
+#: Where `run --local` notes the file that the run was read from, so that hints can name it.
+MANIFEST_ANNOTATION = "rlhf.dev/local-manifest"
+
+
+def load(state: LocalState, name: str) -> RLHFRun:
+    """The run of this name.
+
+    Raises:
+        NotFound: with the nearest name there is.
+    """
+    with backend_errors(state):
+        return state.load(name)
+
+
+def runs(state: LocalState) -> list[RLHFRun]:
+    return [load(state, name) for name in state.names()]
+
+
+@contextmanager
+def backend_errors(state: LocalState) -> Iterator[None]:
+    """Give the backend's errors their exit codes."""
+    try:
+        yield
+    except RunNotFound as error:
+        known = f"it has {', '.join(error.known)}" if error.known else "it has no runs"
+        hint = hint_for(error.name, error.known) or (
+            (f"rlhfctl list {flag(state.folder)}",) if error.known else ("rlhfctl quickstart",)
+        )
+        raise NotFound(f"there is no run {error.name!r} in {shown(state.folder)}", why=known, hints=hint) from error
+    except RunLocked as error:
+        raise Conflict(
+            f"run {error.name!r} is driven by process {error.pid} on {error.host}, since {figures.clock(error.since)}",
+            why="one process drives a run; a second one would do the same work twice",
+            hints=(
+                f"rlhfctl status {error.name} {flag(state.folder)} --watch",
+                f"stop it with Ctrl-C there, or kill -TERM {error.pid}, then run this again",
+            ),
+        ) from error
+    except RunConflict as error:
+        raise Conflict(
+            f"run {error.name!r} exists, and the manifest changes {', '.join(error.fields)}",
+            why="these fields cannot change while the run exists",
+            hints=(
+                "set them back, or give the manifest another metadata.name",
+                "finished stages whose work is the same are found in the store, not done again",
+            ),
+        ) from error
+    except StateUnusable as error:
+        raise CliError(str(error).rstrip(".")) from error
+    except LocalError as error:
+        raise CliError(str(error)) from error
+
+
+def run_command(run: RLHFRun, folder: Path) -> str:
+    """The command that resumes this run."""
+    manifest = (run.metadata.annotations or {}).get(MANIFEST_ANNOTATION)
+    file = shown(Path(manifest)) if manifest else "FILE"
+    return f"rlhfctl run {flag(folder)} {file}"
+
+
+def flag(folder: Path) -> str:
+    """`--local` where that alone finds the folder, else `--state DIR`."""
+    return "--local" if folder == local_folder(None) else f"--state {shown(folder)}"
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,76 @@
+"""From a manifest file to a run that has ended, with its report and a summary. `run` and `quickstart` share it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_api import RLHFRun
+from rlhf_api.words import Phase
+from rlhf_operator.core.changes import immutable_changes
+from rlhf_operator.local import LocalState, RunConflict
+
+from . import reporting, terminal
+from .driving import drive, summary
+from .errors import CliError
+from .local import MANIFEST_ANNOTATION, backend_errors, flag, load
+from .machine import this_machine
+from .manifests import Local, read
+from .watching import phase_of
+
+
+def start(file: str, state: LocalState, *, cpu: bool) -> RLHFRun:
+    """Read, validate, drive, report. The summary goes to stdout.
+
+    Raises:
+        Refused, Conflict, RunFailed, Interrupted, CliError: as `read` and `drive` do.
+    """
+    run = read(file, Local(state.store_url, this_machine(), cpu=cpu))
+    run = _as_applied(_noted(run, file), state)
+    again = f"rlhfctl run {flag(state.folder)}{' --cpu' if cpu else ''} {file}"
+    ended = drive(run, state, cpu=cpu, again=again)
+    report = _report(ended, state)
+    out = terminal.stdout()
+    for line in summary(ended, state, report, out):
+        out.line(line)
+    return ended
+
+
+def _as_applied(run: RLHFRun, state: LocalState) -> RLHFRun:
+    """The manifest over what is there, as `kubectl apply` merges: suspend, cancel and approvals that other commands set stay.
+
+    Raises:
+        Conflict: the run has succeeded, and the manifest describes another one under its name.
+    """
+    name = run.metadata.name
+    if name not in state.names():
+        return run
+    known = load(state, name)
+    if phase_of(known) == Phase.SUCCEEDED and (fields := immutable_changes(known.spec, merged(run, known).spec)):
+        with backend_errors(state):
+            raise RunConflict(name, fields)
+    return merged(run, known)
+
+
+def merged(run: RLHFRun, known: RLHFRun) -> RLHFRun:
+    """`run` with what `approve`, `suspend` and `cancel` have written into `known`, where the manifest does not say."""
+    kept = {
+        field: getattr(known.spec, field) for field in ("suspend", "cancel", "approvals") if field not in run.spec.model_fields_set
+    }
+    return run.model_copy(update={"spec": run.spec.model_copy(update=kept)}) if kept else run
+
+
+def _noted(run: RLHFRun, file: str) -> RLHFRun:
+    """With an annotation that names the file, for hints."""
+    if file == "-":
+        return run
+    annotations = {**(run.metadata.annotations or {}), MANIFEST_ANNOTATION: str(Path(file).absolute())}
+    return run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
+
+
+def _report(run: RLHFRun, state: LocalState) -> Path | None:
+    """The report is a convenience here: where it cannot be made, the run has succeeded all the same."""
+    try:
+        return reporting.write(run, state.run_folder(run.metadata.name) / "report.html")
+    except CliError as error:
+        terminal.stderr().line(f"! no report: {error.what}")
+        return None

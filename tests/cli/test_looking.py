@@ -1,0 +1,167 @@
+"""status, list, logs, wait: what a person and a script see of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlhf_api import RLHFRun
+from rlhfctl import terminal, views
+from rlhfctl.exits import Exit
+from support import example_runs
+from support.rlhfctl import assert_golden, rlhfctl
+
+STORE = "file:///state/store"
+NOW = example_runs.START + timedelta(seconds=700)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    makers = {
+        "quickstart": example_runs.finished,
+        "working": example_runs.at_work,
+        "broken": example_runs.failed,
+        "waiting": example_runs.paused,
+    }
+    for name, make in makers.items():
+        example_runs.save(folder, make(name, STORE))
+    logs = folder / "runs" / "quickstart" / "logs"
+    (logs / "sft-0-1.log").write_text("step 1\nstep 2\n")
+    (logs / "train-2-1.log").write_text("loss 0.69\n")
+    return folder
+
+
+def _plain() -> terminal.Terminal:
+    return terminal.Terminal(io.StringIO(), is_tty=False, colour=False, unicode=True, width=80)
+
+
+@pytest.mark.parametrize("name", ["finished", "at_work", "failed", "paused"])
+def test_status_fits_80_columns_and_stays_as_it_is(name: str) -> None:
+    run = getattr(example_runs, name)("quickstart", STORE)
+    assert_golden(f"status-{name}.txt", "\n".join(views.run_lines(run, _plain(), NOW)) + "\n")
+
+
+def test_wide_status_stays_as_it_is() -> None:
+    run = example_runs.finished("quickstart", STORE)
+    assert_golden("wide-status.txt", "\n".join(views.stage_table(run, _plain(), NOW)) + "\n")
+
+
+def test_list_fits_80_columns_and_stays_as_it_is() -> None:
+    runs = [
+        example_runs.finished("quickstart", STORE),
+        example_runs.at_work("a-longer-name", STORE),
+        example_runs.failed("x", STORE),
+    ]
+    assert_golden("list.txt", "\n".join(views.list_table(runs, _plain(), NOW, wide=False)) + "\n")
+
+
+def test_colour_always_comes_with_the_same_words() -> None:
+    run = example_runs.failed("quickstart", STORE)
+    painted = terminal.Terminal(io.StringIO(), is_tty=True, colour=True, unicode=True, width=80)
+    plain = "\n".join(views.run_lines(run, _plain(), NOW))
+    coloured = "\n".join(views.run_lines(run, painted, NOW))
+    assert "\x1b[" in coloured
+    assert views.unpainted(coloured) == plain
+
+
+def test_status_of_a_finished_run_through_the_entry_point(state: Path) -> None:
+    done = rlhfctl("status", "quickstart", "--state", str(state))
+    assert (done.code, done.err) == (0, "")
+    assert "quickstart  ✓ Succeeded  3 of 3 iterations" in done.out
+    assert "\x1b[" not in done.out
+
+
+def test_an_ascii_stream_gets_ascii(state: Path) -> None:
+    done = rlhfctl("status", "quickstart", "--state", str(state), env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 0
+    assert done.out.isascii()
+
+
+@pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_status_prints_the_whole_object(state: Path, output: str, load: object) -> None:
+    done = rlhfctl("status", "quickstart", "--state", str(state), "-o", output)
+    run = RLHFRun.model_validate(load(done.out))  # type: ignore[operator]
+    assert run == example_runs.finished("quickstart", STORE)
+
+
+def test_list_prints_a_list_that_kubectl_users_know(state: Path) -> None:
+    done = rlhfctl("list", "--state", str(state), "-o", "json")
+    document = json.loads(done.out)
+    assert (document["apiVersion"], document["kind"], len(document["items"])) == ("v1", "List", 4)
+    names = rlhfctl("list", "--state", str(state), "-o", "name")
+    assert names.out.splitlines()[0] == "rlhfrun.rlhf.dev/broken"
+
+
+def test_list_of_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+    done = rlhfctl("list", "--state", str(tmp_path))
+    assert (done.code, done.out) == (0, "")
+    assert "no runs" in done.err
+
+
+def test_the_state_folder_comes_from_the_environment_or_is_dot_rlhf(state: Path, tmp_path: Path) -> None:
+    assert "quickstart" in rlhfctl("list", "--local", env={"RLHF_STATE": str(state)}).out
+    state.rename(tmp_path / ".rlhf")
+    assert "quickstart" in rlhfctl("list", "--local", cwd=tmp_path).out
+
+
+@pytest.mark.parametrize("command", [("status", "x"), ("list",), ("logs", "x"), ("wait", "x"), ("report", "x"), ("run", "f.yaml")])
+def test_without_local_it_says_what_this_version_can_do(command: tuple[str, ...]) -> None:
+    done = rlhfctl(*command, env={"RLHF_STATE": "/nowhere"})
+    assert done.code == Exit.USAGE
+    assert "not available in this version" in done.err
+    assert "--local" in done.err
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "wait", "report"])
+def test_an_unknown_run_is_not_found_and_the_nearest_is_named(state: Path, command: str) -> None:
+    done = rlhfctl(command, "quikstart", "--state", str(state))
+    assert done.code == Exit.NOT_FOUND
+    assert "there is no run 'quikstart'" in done.err
+    assert "did you mean 'quickstart'?" in done.err
+
+
+def test_wait_mirrors_the_runs_result(state: Path) -> None:
+    codes = {name: rlhfctl("wait", name, "--state", str(state)).code for name in ("quickstart", "broken", "waiting")}
+    assert codes == {"quickstart": 0, "broken": 1, "waiting": 1}
+
+
+def test_wait_for_a_run_that_nobody_drives_says_how_to_resume(state: Path) -> None:
+    done = rlhfctl("wait", "working", "--state", str(state))
+    assert done.code == Exit.RUN_FAILED
+    assert "no process drives it" in done.err
+    assert f"rlhfctl run --state {state} FILE   resumes it" in " ".join(done.err.split()).replace("FILE ", "FILE   ", 1)
+
+
+def test_wait_for_a_paused_run_says_how_to_approve(state: Path) -> None:
+    done = rlhfctl("wait", "waiting", "--state", str(state))
+    assert f"rlhfctl approve waiting --state {state}" in " ".join(done.err.split())
+
+
+def test_logs_are_on_stdout_and_their_headings_on_stderr(state: Path) -> None:
+    done = rlhfctl("logs", "quickstart", "--state", str(state))
+    assert done.out == "step 1\nstep 2\nloss 0.69\n"
+    assert "==> sft, attempt 1 <==" in done.err
+    assert "==> train, iteration 2, attempt 1 <==" in done.err
+
+
+def test_logs_narrow_to_a_stage_and_an_iteration(state: Path) -> None:
+    assert rlhfctl("logs", "quickstart", "--state", str(state), "--iteration", "2").out == "loss 0.69\n"
+    assert rlhfctl("logs", "quickstart", "--state", str(state), "--stage", "sft").out == "step 1\nstep 2\n"
+    assert rlhfctl("logs", "quickstart", "--state", str(state), "-f").code == 0
+    none = rlhfctl("logs", "quickstart", "--state", str(state), "--stage", "label")
+    assert none.code == Exit.NOT_FOUND
+    assert "has no such log" in none.err
+
+
+def test_no_traceback_reaches_the_user(state: Path) -> None:
+    (state / "runs" / "quickstart" / "status.json").write_text("{half")
+    done = rlhfctl("status", "quickstart", "--state", str(state))
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert "status.json" in done.err

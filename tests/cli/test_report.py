@@ -1,0 +1,211 @@
+"""The report: one file, nothing from outside, nothing hidden."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rlhf_api import RLHFRun
+from rlhf_store import open_store
+from rlhfctl.exits import Exit
+from rlhfctl.report import charts
+from rlhfctl.report.collect import collect
+from rlhfctl.report.files import read_curves
+from rlhfctl.report.model import Report
+from rlhfctl.report.page import render, verdict
+from support import example_runs, example_store
+from support.rlhfctl import rlhfctl
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RLHFRun:
+    return example_store.finished("quickstart", tmp_path_factory.mktemp("state") / "store")
+
+
+@pytest.fixture(scope="module")
+def report(run: RLHFRun) -> Report:
+    return collect(run, open_store(run.spec.storage), example_runs.START)
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return render(report)
+
+
+class _Elements(HTMLParser):
+    """Checks nesting, and collects elements with their attributes."""
+
+    VOID = ("meta", "br", "circle", "line", "rect", "path")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def _elements(page: str) -> _Elements:
+    parser = _Elements()
+    parser.feed(page)
+    return parser
+
+
+def test_it_refers_to_nothing_outside_itself(page: str) -> None:
+    elements = _elements(page)
+    assert not [tag for tag, _ in elements.seen if tag in ("script", "link", "img", "iframe", "object", "embed")]
+    assert not [attributes for _, attributes in elements.seen if {"src", "href", "onclick", "onload"} & attributes.keys()]
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_its_elements_are_well_nested(page: str) -> None:
+    assert _elements(page).open == []
+
+
+def test_it_shows_each_curve_of_the_issue(page: str) -> None:
+    labels = [attributes["aria-label"] or "" for tag, attributes in _elements(page).seen if tag == "svg"]
+    for title in ("Win rate", "Judge", "Reward", "KL", "Response length", "Training loss", "Loss by step"):
+        assert [label for label in labels if label.startswith(title)], title
+
+
+def test_every_chart_says_its_figures_in_words_too(page: str) -> None:
+    label = next(
+        attributes["aria-label"]
+        for tag, attributes in _elements(page).seen
+        if tag == "svg" and (attributes["aria-label"] or "").startswith("Win rate")
+    )
+    assert label == "Win rate against π0. π0: 0.500; π1: 0.612; π2: 0.694; π3: 0.731"
+
+
+def test_the_result_is_said_first_with_its_interval(report: Report, page: str) -> None:
+    sentence = verdict(report)
+    assert "π3 is the best iterate by winRateVsInitial" in sentence
+    assert "73 % of the validation prompts (95 % interval 69 % to 77 %)" in sentence
+    assert page.index(sentence) < page.index("<svg")
+
+
+def test_it_does_not_claim_a_difference_that_the_interval_does_not_show(run: RLHFRun) -> None:
+    from rlhf_api.metrics import Metric, MetricValue
+
+    assert run.status is not None
+    weak = run.status.iterations[-1].model_copy(
+        update={"metrics": {Metric.WIN_RATE_VS_INITIAL: MetricValue(value=0.52, lower=0.47, upper=0.57)}}
+    )
+    status = run.status.model_copy(update={"iterations": [*run.status.iterations[:-1], weak]})
+    changed = run.model_copy(update={"status": status})
+    assert "no difference is shown" in verdict(collect(changed, open_store(run.spec.storage), example_runs.START))
+
+
+def test_what_a_model_wrote_is_text_and_never_markup(page: str) -> None:
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_best_and_worst_responses_stand_beside_those_of_the_initial_model(page: str, report: Report) -> None:
+    assert len(report.examples) == 20
+    assert page.index("Best of π3") < page.index("Worst of π3")
+    assert "▲ better than π0" in page
+    assert "▼ worse than π0" in page
+
+
+def test_final_test_figures_have_their_intervals(page: str) -> None:
+    assert "1,000 prompts" in page
+    assert "+0.150 <small>[+0.130, +0.170]</small>" in page
+
+
+def test_it_shows_where_the_time_went_and_what_was_dropped(page: str, report: Report) -> None:
+    assert sum(time.seconds for time in report.times) == pytest.approx(622)
+    assert "2 attempts" in page
+    assert "dropped: tie" in page
+
+
+def test_lineage_goes_back_to_the_first_model_and_the_data(report: Report, run: RLHFRun) -> None:
+    assert run.status is not None
+    assert run.status.checkpoint is not None
+    assert report.lineage is not None
+    assert report.lineage.digest == run.status.checkpoint.digest
+    names: list[str] = []
+
+    def walk(node: object) -> None:
+        names.append(f"{node.label} {node.location}")  # type: ignore[attr-defined]
+        for child in node.inputs:  # type: ignore[attr-defined]
+            walk(child)
+
+    walk(report.lineage)
+    assert "model file:///models/tiny@abc" in names
+    assert "prompts file:///data/prompts.jsonl" in names
+    assert len([name for name in names if name.startswith("π2, policy")]) == 2, "once whole, once as above"
+
+
+def test_a_run_without_figures_has_a_report_that_says_so(tmp_path: Path) -> None:
+    run = example_runs.failed("broken", f"file://{tmp_path}/store")
+    page = render(collect(run, open_store(run.spec.storage), example_runs.START))
+    assert "there is no best iterate yet" in page
+    assert "no space left on the device" in page
+    assert _elements(page).open == []
+
+
+def test_artifacts_that_are_gone_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
+    run = example_runs.finished("purged", f"file://{tmp_path}/store")
+    report = collect(run, open_store(run.spec.storage), example_runs.START)
+    assert "iteration 1, train: its artifact is gone from the store (retention or a purge)" in report.missing
+    assert "Win rate against π0" in render(report)
+
+
+def test_a_half_written_line_of_metrics_is_passed_over() -> None:
+    curves = read_curves(b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": NaN}\n{"step": 3, "lo', 1)
+    assert [(curve.key, curve.points) for curve in curves] == [("loss", ((1, 0.7),))]
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.5, 0.5], [-3.0, 7.0], [1e-9, 2e-9], [12345.0, 99999.0], [0.5, 0.731]])
+def test_axes_have_round_ends_that_hold_every_value(values: list[float]) -> None:
+    low, high, ticks = charts.nice_range(values)
+    assert low <= min(values)
+    assert high >= max(values)
+    assert low < high
+    assert 2 <= len(ticks) <= 8
+
+
+def test_a_long_training_stays_a_small_curve_and_keeps_its_end() -> None:
+    points = [(step, 1.0 / step) for step in range(1, 10_001)]
+    thinned = charts.thin(points)
+    assert len(thinned) <= 200
+    assert thinned[-1][0] == 10_000
+
+
+def test_the_command_writes_the_file_and_prints_its_path(run: RLHFRun, tmp_path: Path) -> None:
+    example_runs.save(tmp_path, run)
+    done = rlhfctl("report", "quickstart", "--state", str(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    path = Path(done.out.strip())
+    assert path == tmp_path / "runs" / "quickstart" / "report.html"
+    assert path.read_text().startswith("<!doctype html>")
+    assert rlhfctl("report", "quickstart", "--state", str(tmp_path), "-o", "-").out.startswith("<!doctype html>")
+
+
+def test_a_folder_that_cannot_be_written_is_named(run: RLHFRun, tmp_path: Path) -> None:
+    example_runs.save(tmp_path, run)
+    (tmp_path / "file").write_text("")
+    done = rlhfctl("report", "quickstart", "--state", str(tmp_path), "-o", str(tmp_path / "file" / "report.html"))
+    assert done.code == Exit.RUN_FAILED
+    assert "cannot be written" in done.err
+    assert "choose another file with -o" in done.err
+
+
+def test_the_page_is_small(page: str) -> None:
+    assert len(page.encode()) < 200_000
+    assert not re.search(r"[A-Za-z0-9+/]{200,}", page), "an embedded binary"

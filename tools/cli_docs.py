@@ -1,0 +1,98 @@
+"""Write docs/cli.md from the commands themselves: `python tools/cli_docs.py`. With --check: exit 1 where it differs."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from rlhfctl.exits import Exit
+from rlhfctl.main import cli
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where docs/cli.md is not what would be written")
+    check = parser.parse_args().check
+    text = page()
+    if not check:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
+        return 0
+    sys.stderr.write("docs/cli.md is not what rlhfctl says of itself; run: python tools/cli_docs.py\n")
+    return 1
+
+
+def page() -> str:
+    return "\n".join(_lines()).rstrip() + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# rlhfctl"
+    yield ""
+    yield "<!-- Written by tools/cli_docs.py from the commands themselves; do not edit. -->"
+    yield ""
+    yield inspect.cleandoc(cli.help or "")
+    yield ""
+    yield "`--local` or `--state DIR` selects runs on this machine. The state folder is `DIR`, else `$RLHF_STATE`, else `.rlhf`."
+    yield ""
+    yield from _exit_codes()
+    ctx = click.Context(cli, info_name="rlhfctl")
+    for title, entries in cli.sections.items():  # type: ignore[attr-defined]
+        yield f"## {title}"
+        yield ""
+        for entry in entries:
+            command = cli.get_command(ctx, entry.name)
+            if command is not None:
+                yield from _command(command, click.Context(command, info_name=entry.name, parent=ctx))
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "## Exit codes"
+    yield ""
+    yield "| code | meaning |"
+    yield "| --- | --- |"
+    for code in Exit:
+        yield f"| {int(code)} | {code.meaning} |"
+    yield ""
+
+
+def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    yield f"### {ctx.command_path}"
+    yield ""
+    yield f"    {ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
+    yield ""
+    yield from _paragraphs(command.help or "")
+    options = [
+        parameter for parameter in command.get_params(ctx) if isinstance(parameter, click.Option) and parameter.name != "help"
+    ]
+    if options:
+        yield "| option | |"
+        yield "| --- | --- |"
+    for option in options:
+        record = option.get_help_record(ctx)
+        if record is not None:
+            yield f"| `{record[0]}` | {record[1]} |".replace("|json", "\\|json")
+    if options:
+        yield ""
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for block in inspect.cleandoc(text).split("\n\n"):
+        if block.startswith("\b"):
+            yield from (f"    {line}" for line in block.splitlines()[1:])
+        else:
+            yield " ".join(block.split())
+        yield ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
