@@ -147,15 +147,15 @@ def _constraints(node: Node) -> tuple[str, ...]:
         found.append(f"{'above' if node.get('exclusiveMinimum') else 'at least'} {node['minimum']:g}")
     if "maximum" in node and node["maximum"] not in (2**31 - 1, 1e12):
         found.append(f"{'below' if node.get('exclusiveMaximum') else 'at most'} {node['maximum']:g}")
-    for least, most, unit in (
-        ("minItems", "maxItems", "entries"),
-        ("minProperties", "maxProperties", "keys"),
-        ("minLength", "maxLength", "characters"),
+    for least, most, one, many in (
+        ("minItems", "maxItems", "entry", "entries"),
+        ("minProperties", "maxProperties", "key", "keys"),
+        ("minLength", "maxLength", "character", "characters"),
     ):
         if least in node:
-            found.append(f"at least {node[least]} {unit}" if node[least] > 1 else f"at least 1 {unit.removesuffix('s')}")
+            found.append(f"at least {node[least]} {one if node[least] == 1 else many}")
         if most in node:
-            found.append(f"at most {node[most]} {unit}")
+            found.append(f"at most {node[most]} {one if node[most] == 1 else many}")
     if "pattern" in node:
         found.append(PATTERNS[node["pattern"]])
     if "x-kubernetes-list-map-keys" in node:
