@@ -40,6 +40,17 @@ def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait for a lock that is held for moments only."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def holder(path: Path) -> Holder | None:
     """Who holds the lock now."""
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.changes import immutable_changes
@@ -20,7 +22,7 @@ from rlhf_operator.core.changes import immutable_changes
 from .errors import RunConflict, RunNotFound, StateUnusable
 from .events import Progress
 from .files import write_atomically
-from .lock import Holder, holder
+from .lock import Holder, exclusive, holder
 from .progress import read_progress
 
 
@@ -130,6 +132,22 @@ class LocalState:
         changed = known.model_copy(update={"metadata": metadata, "spec": run.spec})
         self._save_manifest(changed)
         return changed
+
+    def edit(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
+        """Change what may change of a run's spec, as `kubectl edit` does, also while a process drives it: that one writes run.yaml
+        only in `accept`, and reads it in each round. Raises RunNotFound, RunConflict.
+        """
+        with exclusive(self.run_folder(name) / "edit-lock") if name in self.names() else nullcontext():
+            known = self.load(name)
+            spec = change(known.spec)
+            if spec == known.spec:
+                return known
+            if fields := immutable_changes(known.spec, spec):
+                raise RunConflict(name, fields)
+            metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
+            changed = known.model_copy(update={"metadata": metadata, "spec": spec})
+            self._save_manifest(changed)
+            return changed
 
     def save_status(self, name: str, status: RLHFRunStatus) -> None:
         try:
