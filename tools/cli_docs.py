@@ -71,17 +71,13 @@ def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield f"    {ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
     yield ""
     yield from _paragraphs(command.help or "")
-    options = [
-        parameter for parameter in command.get_params(ctx) if isinstance(parameter, click.Option) and parameter.name != "help"
-    ]
+    records = [record for parameter in command.get_params(ctx) if (record := parameter.get_help_record(ctx)) is not None]
+    options = [(names, text) for names, text in records if not names.endswith("--help")]
     if options:
         yield "| option | |"
         yield "| --- | --- |"
-    for option in options:
-        record = option.get_help_record(ctx)
-        if record is not None:
-            yield f"| `{record[0]}` | {record[1]} |".replace("|json", "\\|json")
-    if options:
+        for names, text in options:
+            yield f"| `{names.replace('|', ', ')}` | {' '.join(text.split())} |"
         yield ""
 
 
