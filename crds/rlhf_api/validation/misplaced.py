@@ -8,7 +8,7 @@ from typing import Any
 from ..manifest import Loc
 from ..schema import Node, node_at, run_schema, walk
 from .problem import Problem, format_path, value_at
-from .suggest import nearest
+from .suggest import fold, nearest
 
 
 def unknown_field(loc: Loc, raw: dict[str, Any]) -> Problem:
@@ -32,5 +32,5 @@ def unknown_field(loc: Loc, raw: dict[str, Any]) -> Problem:
 
 def _places(node: Node, name: str) -> Iterator[tuple[str, ...]]:
     """Fields of this name below a node, the nearest first; lists and maps are not looked into."""
-    found = [path for path, _ in walk(node) if path[-1] == name]
+    found = [path for path, _ in walk(node) if fold(path[-1]) == fold(name)]
     return iter(sorted(found, key=len))

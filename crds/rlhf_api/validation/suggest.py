@@ -10,10 +10,10 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that a misspelt word most likely stands for: case, - and _ do not count."""
     folded: dict[str, str] = {}
     for choice in choices:
-        folded.setdefault(_fold(choice), choice)
-    if _fold(word) in folded:
-        return folded[_fold(word)]
-    matches = get_close_matches(_fold(word)[:128], folded, n=1, cutoff=0.7)
+        folded.setdefault(fold(choice), choice)
+    if fold(word) in folded:
+        return folded[fold(word)]
+    matches = get_close_matches(fold(word)[:128], folded, n=1, cutoff=0.7)
     return folded[matches[0]] if matches else None
 
 
@@ -23,5 +23,6 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"did you mean {match}?" if match else ""
 
 
-def _fold(word: str) -> str:
+def fold(word: str) -> str:
+    """What two spellings of one name have in common."""
     return word.lower().replace("_", "").replace("-", "")

@@ -1,0 +1,88 @@
+"""The public surface: a change here needs an ADR and a new format or API version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rlhf_api import RLHFRun, metrics, words
+from rlhf_api.explain import FieldDoc, all_fields
+from rlhf_api.manifest import read_manifest
+from rlhf_api.validation import validate
+from support.golden import assert_golden
+from support.manifests import manifest
+
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "llama3-8b.yaml"
+
+
+def test_the_words_are_frozen() -> None:
+    lines = [f"{words.GROUP}/{words.VERSION} {words.KIND}"]
+    for enum in (words.StageName, words.ArtifactKind, words.Phase, words.ConditionType, words.Reason):
+        lines += ["", enum.__name__, *(f"  {member.value}" for member in enum)]
+    lines += ["", "StageExit", *(f"  {member.value} {member.name}" for member in words.StageExit)]
+    lines += ["", "STAGE_ARTIFACT", *(f"  {stage.value} {kind.value}" for stage, kind in words.STAGE_ARTIFACT.items())]
+    assert_golden("\n".join(lines) + "\n", GOLDEN / "words.txt")
+
+
+def test_the_metrics_are_frozen_with_their_units_and_definitions() -> None:
+    lines = [f"{metric.value} [{metric.unit}] {metric.definition}" for metric in metrics.Metric]
+    assert_golden("\n".join(lines) + "\n", GOLDEN / "metrics.txt")
+
+
+def test_the_fields_are_frozen_with_their_types_defaults_and_bounds() -> None:
+    assert_golden("".join(f"{line(field)}\n" for field in all_fields()), GOLDEN / "fields.txt")
+
+
+def line(field: FieldDoc) -> str:
+    parts = [field.path, field.type]
+    parts += ["required"] if field.required else []
+    parts += [] if field.default is None else [f"default {json.dumps(field.default, ensure_ascii=False)}"]
+    parts += ["|".join(field.values)] if field.values else []
+    return "; ".join([*parts, *field.constraints])
+
+
+def test_the_published_manifest_is_valid_and_lacks_only_what_this_version_cannot_do() -> None:
+    checked = validate(read_manifest(EXAMPLE.read_text()).raw)
+    assert [str(problem) for problem in checked.invalid] == []
+    assert [problem.path for problem in checked.not_available] == ["spec.evaluate.judge.type"]
+    assert checked.run is not None
+
+
+def test_the_published_manifest_says_the_defaults() -> None:
+    """What it writes out and could have left out is what the models would have filled in: the defaults are the paper's."""
+    run = validate(read_manifest(EXAMPLE.read_text()).raw).run
+    small = validate(manifest()).run
+    assert run is not None
+    assert small is not None
+    for one, other in (
+        (run.spec.train.loss, small.spec.train.loss),
+        (run.spec.train.optimization, small.spec.train.optimization),
+        (run.spec.train.data, small.spec.train.data),
+        (run.spec.sample.mixture, small.spec.sample.mixture),
+        (run.spec.label.pairing, small.spec.label.pairing),
+        (run.spec.prompts.validation, small.spec.prompts.validation),
+        (run.spec.evaluate.sampling, small.spec.evaluate.sampling),
+        (run.spec.selection, small.spec.selection),
+        (run.spec.retry, small.spec.retry),
+        (run.spec.storage.retention, small.spec.storage.retention),
+    ):
+        assert one == other
+
+
+def test_a_run_survives_the_way_over_the_wire() -> None:
+    for raw in (manifest(), read_manifest(EXAMPLE.read_text()).raw):
+        run = RLHFRun.model_validate(raw)
+        assert RLHFRun.model_validate_json(json.dumps(run.to_wire())) == run
+
+
+def test_a_manifest_equals_the_same_with_its_defaults_written_out() -> None:
+    short = validate(manifest()).run
+    assert short is not None
+    written_out = short.to_wire()
+    assert len(json.dumps(written_out)) > 3 * len(json.dumps(manifest()))
+    assert validate(written_out).run == short
+
+
+def test_the_wire_form_has_no_null() -> None:
+    assert "null" not in json.dumps(RLHFRun.model_validate(read_manifest(EXAMPLE.read_text()).raw).to_wire())

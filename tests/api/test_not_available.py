@@ -1,0 +1,46 @@
+"""What the API has and this version cannot do yet: one table, reported apart from what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_api.validation import Category, validate
+from rlhf_api.validation.not_available import NOT_AVAILABLE
+from support.manifests import manifest
+
+MODEL = {"uri": "hf://owner/other"}
+LABELERS: dict[str, dict[str, Any]] = {
+    "Pairwise": {"type": "Pairwise", "pairwise": {"model": MODEL}},
+    "MultiObjective": {"type": "MultiObjective", "multiObjective": {"model": MODEL}},
+    "Judge": {"type": "Judge", "judge": {"model": MODEL}},
+    "Human": {"type": "Human"},
+}
+DATA = [{"name": "a", "uri": "hf://owner/data"}]
+CASES: list[tuple[dict[str, Any], str]] = [
+    *(({"spec.reward": labeler}, "spec.reward.type") for labeler in LABELERS.values()),
+    *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
+    (
+        {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA}}}},
+        "spec.evaluate.judge.bradleyTerry.train",
+    ),
+    ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
+    ({"spec.evaluate.lmEval": {"tasks": ["gsm8k"]}}, "spec.evaluate.lmEval.tasks"),
+    ({"spec.train.data": {"offline": DATA}}, "spec.train.data.offline"),
+]
+
+
+@pytest.mark.parametrize(("changes", "path"), CASES, ids=[f"{path}-{index}" for index, (_, path) in enumerate(CASES)])
+def test_it_is_named_and_does_not_count_as_wrong(changes: dict[str, Any], path: str) -> None:
+    checked = validate(manifest(changes))
+    (problem,) = checked.problems
+    assert (problem.path, problem.category) == (path, Category.NOT_AVAILABLE)
+    assert problem.wrong.endswith("is not available in this version")
+    assert checked.run is not None
+    assert not checked.invalid
+    assert not checked.ok
+
+
+def test_every_entry_of_the_table_has_a_case() -> None:
+    assert len(CASES) == len(NOT_AVAILABLE)

@@ -1,0 +1,234 @@
+"""Rules across fields: each breaks with the manifest that breaks it, and names the field to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_api.validation import validate
+from support.manifests import manifest, paths, problems
+
+DATA = [{"name": "a", "uri": "hf://owner/data"}]
+RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
+BRADLEY_TERRY = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
+
+
+def gate(**fields: Any) -> dict[str, Any]:
+    return {"name": "g", "metric": "rewardMean", "action": "Stop", **fields}
+
+
+def pod(**fields: Any) -> dict[str, Any]:
+    return {"spec.sample.pod": fields}
+
+
+def mounted(**fields: Any) -> dict[str, Any]:
+    return pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/data", **fields}])
+
+
+def limits(gpus: Any) -> dict[str, Any]:
+    return {"resources": {"limits": {"nvidia.com/gpu": gpus}}}
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    # Batches.
+    (
+        {"spec.train.compute": {"nodes": 2, "processesPerNode": 3}},
+        "spec.train.optimization.globalBatchSize",
+        "128: not divisible by the 6 ranks (nodes 2 times processesPerNode 3); write a multiple of 6: 126 or 132",
+    ),
+    (
+        {"spec.train.optimization": {"globalBatchSize": 1}, "spec.train.compute": {"nodes": 2}},
+        "spec.train.optimization.globalBatchSize",
+        ": 2",
+    ),
+    ({"spec.sft": {"data": DATA, "compute": {"processesPerNode": 3}}}, "spec.sft.optimization.globalBatchSize", "126 or 129"),
+    (
+        {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, "compute": {"processesPerNode": 3}}}}},
+        "spec.reward.bradleyTerry.train.optimization.globalBatchSize",
+        "510 or 513",
+    ),
+    # Lengths.
+    ({"spec.train.maxLength": 1000}, "spec.train.maxPromptLength", "1000: leaves no token for the response"),
+    ({"spec.train.tokenBudget": 100}, "spec.train.tokenBudget", "write at least 2048"),
+    # DeepSpeed.
+    ({"spec.train.compute": {"deepspeed": {"offload": "All"}}}, "spec.train.compute.deepspeed.offload", "needs zeroStage 3"),
+    (
+        {"spec.train.compute": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}},
+        "spec.train.compute.deepspeed.offload",
+        "zeroStage 1",
+    ),
+    # The judge.
+    ({"spec.reward": RULE}, "spec.evaluate.judge.rule.entryPoint", '"grades:judge": the judge is the training reward'),
+    ({"spec.evaluate.judge": BRADLEY_TERRY}, "spec.evaluate.judge.bradleyTerry.model.uri", "the judge is the training reward"),
+    (
+        {
+            "spec.evaluate.judge": {
+                "type": "BradleyTerry",
+                "bradleyTerry": {"model": {"uri": "hf://owner/other", "base": "owner/reward"}},
+            }
+        },
+        "spec.evaluate.judge.bradleyTerry.model.base",
+        "the judge descends from the training reward",
+    ),
+    # Selection and gates.
+    ({"spec.selection.metric": "winRateVsPrevious"}, "spec.selection.metric", "write winRateVsInitial"),
+    ({"spec.selection.metric": "trainLoss"}, "spec.selection.metric", "not measured by evaluate, so pi_0 has none"),
+    ({"spec.selection.metric": "yield"}, "spec.selection.metric", "not measured by evaluate"),
+    ({"spec.evaluate.against": ["Previous"]}, "spec.selection.metric", "needs Initial in evaluate.against"),
+    (
+        {"spec.evaluate.against": ["Initial"], "spec.gates": [gate(metric="winRateVsPrevious", min=0.4)]},
+        "spec.gates[0].metric",
+        "needs Previous in evaluate.against",
+    ),
+    ({"spec.evaluate.against": ["Initial", "Initial"]}, "spec.evaluate.against", "names Initial twice"),
+    ({"spec.gates": [gate(metric="winRateVsInitial", min=45)]}, "spec.gates[0].min", "is a share, from 0 to 1; write 0.45"),
+    ({"spec.gates": [gate(metric="clippedShare", max=-1)]}, "spec.gates[0].max", "write a number from 0 to 1"),
+    # Approvals.
+    ({"spec.approvals": [{"gate": "g", "iteration": 1}]}, "spec.approvals[0].gate", "no gate has action Pause"),
+    (
+        {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "h", "iteration": 1}]},
+        "spec.approvals[0].gate",
+        "no gate has this name; write g",
+    ),
+    (
+        {"spec.gates": [gate(max=1)], "spec.approvals": [{"gate": "g", "iteration": 1}]},
+        "spec.approvals[0].gate",
+        "this gate has action Stop and waits for nobody",
+    ),
+    (
+        {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 4}]},
+        "spec.approvals[0].iteration",
+        "write 1 to 3",
+    ),
+    # Prompts.
+    ({"spec.prompts.validation": {"size": 0}}, "spec.prompts.validation.size", "write at least 1"),
+    (
+        {"spec.prompts.validation": {"fraction": 0.5}, "spec.prompts.test": {"fraction": 0.5}},
+        "spec.prompts.test.fraction",
+        "none are left to learn from",
+    ),
+    # Sampling.
+    ({"spec.sample.parallelism": 2}, "spec.sample.parallelism", "more at a time than shards there are: 1"),
+    ({"spec.label.parallelism": 2}, "spec.label.parallelism", "write at most 1"),
+    ({"spec.reference.parallelism": 2}, "spec.reference.parallelism", "write at most 1"),
+    (
+        {"spec.sample.mixture": [{"name": "a", "weight": 100.0}, {"name": "b", "weight": 1.0}]},
+        "spec.sample.mixture[1].weight",
+        '(of "b"): 1: too small for one of the 8 completions of a prompt: the entries get [8, 0]',
+    ),
+    (
+        {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 3}}]},
+        "spec.sample.mixture[0].iterate.iteration",
+        "pi_3 is never sampled from: the last iteration, 3, starts from pi_2; write at most 2",
+    ),
+    # URIs.
+    ({"spec.storage.url": "file:///tmp/store"}, "spec.storage.url", "write s3://bucket/prefix"),
+    ({"spec.storage.url": "s3://B/x"}, "spec.storage.url", "'B' is no name of a bucket"),
+    ({"spec.policy.model.uri": "file://models/x"}, "spec.policy.model.uri", "write file:///… (three slashes), as file:///models/x"),
+    ({"spec.policy.model.uri": "hf://x"}, "spec.policy.model.uri", "write hf://owner/name"),
+    ({"spec.policy.model.uri": "hf://a/b{iteration}"}, "spec.policy.model.uri", "only spec.prompts.source.uri may use {iteration}"),
+    ({"spec.prompts.source.uri": "hf://a/b-{iter}"}, "spec.prompts.source.uri", "write {iteration}, the one placeholder there is"),
+    ({"spec.prompts.test": {"source": {"uri": "hf://a/b-{iteration}"}}}, "spec.prompts.test.source.uri", "has no meaning here"),
+    (
+        {"spec.policy.model": {"uri": "file:///m", "revision": "main"}},
+        "spec.policy.model.revision",
+        "only a model or data set of a hub has this; remove revision",
+    ),
+    # Pods.
+    (pod(env=[{"name": "PET_NNODES", "value": "1"}]), "spec.sample.pod.env[0].name", "PET_… is reserved"),
+    (pod(env=[{"name": "AWS_REGION", "value": "x"}]), "spec.sample.pod.env[0].name", "give S3 credentials in storage.credentials"),
+    (pod(labels={"rlhf.dev/run": "x"}), 'spec.sample.pod.labels["rlhf.dev/run"]', "the key is reserved"),
+    (pod(labels={"app.kubernetes.io/name": "x"}), 'spec.sample.pod.labels["app.kubernetes.io/name"]', "the key is reserved"),
+    (pod(annotations={"kueue.x-k8s.io/x": "y"}), 'spec.sample.pod.annotations["kueue.x-k8s.io/x"]', "the key is reserved"),
+    (pod(labels={"a b": "x"}), 'spec.sample.pod.labels["a b"]', "the key has the wrong form"),
+    (pod(labels={"a": "x y"}), "spec.sample.pod.labels.a", "not a label's value"),
+    (pod(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "spec.sample.pod.volumeMounts[0].name", "no volume has this name"),
+    (mounted(name="w"), "spec.sample.pod.volumeMounts[0].name", "no volume has this name; there are v"),
+    (mounted(mountPath="/dev/shm"), "spec.sample.pod.volumeMounts[0].mountPath", "the operator mounts its own volume here"),
+    (mounted(mountPath="/etc/rlhf/x"), "spec.sample.pod.volumeMounts[0].mountPath", "mount it elsewhere"),
+    (mounted(subPath="a/../../b"), "spec.sample.pod.volumeMounts[0].subPath", "leads out of the volume"),
+    (
+        pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/a"}] * 2),
+        "spec.sample.pod.volumeMounts[1].mountPath",
+        "another volume is mounted here",
+    ),
+    (
+        pod(resources={"limits": {"memory": "1Gi"}, "requests": {"memory": "1500M"}}),
+        "spec.sample.pod.resources.requests.memory",
+        '"1500M": above the limit, 1Gi',
+    ),
+    (
+        pod(resources={"requests": {"nvidia.com/gpu": 1}}),
+        'spec.sample.pod.resources.requests["nvidia.com/gpu"]',
+        "GPUs are given by limits",
+    ),
+    (pod(**limits("500m")), 'spec.sample.pod.resources.limits["nvidia.com/gpu"]', "GPUs are whole"),
+    (
+        {"spec.sample.engine.tensorParallelSize": 2, "spec.sample.pod": limits(1)},
+        "spec.sample.engine.tensorParallelSize",
+        "more than the 1 GPUs of the pod",
+    ),
+    (
+        {"spec.train.compute.processesPerNode": 8, "spec.podDefaults": limits(4)},
+        "spec.train.compute.processesPerNode",
+        "write at most 4",
+    ),
+]
+
+ACCEPTED: list[dict[str, Any]] = [
+    {},
+    {"spec.reward": RULE, "spec.evaluate.allowTrainingReward": True},
+    {"spec.evaluate.judge": BRADLEY_TERRY, "spec.evaluate.allowTrainingReward": True},
+    {"spec.train.compute": {"deepspeed": {"offload": "All", "zeroStage": 3}}},
+    {"spec.train.compute": {"deepspeed": {"offload": "All", "config": {"name": "c", "key": "k"}}}},
+    {"spec.selection": {"metric": "klToInitial", "mode": "Min"}, "spec.evaluate.against": ["Previous"]},
+    {"spec.gates": [gate(metric="trainLoss", max=3), gate(name="h", metric="gpuSeconds", max=1e6)]},
+    {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 3}]},
+    {"spec.prompts.source.uri": "hf://a/b-{iteration}"},
+    {"spec.prompts.validation": {"source": {"uri": "hf://a/validation"}, "size": 10}},
+    {
+        "spec.sample.mixture": [
+            {"name": "a", "iterate": {"type": "Number", "iteration": 0}},
+            {"name": "b", "iterate": {"type": "Best"}},
+        ]
+    },
+    {
+        "spec.sample.pod": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        "spec.podDefaults": {"volumes": [{"name": "v", "emptyDir": {}}]},
+    },
+    pod(labels={"team.example.com/name": "x"}, nodeSelector={"kubernetes.io/arch": "amd64"}),
+    pod(resources={"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "1000M", "cpu": "1500m"}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "said"), REFUSED, ids=[f"{path}-{index}" for index, (_, path, _) in enumerate(REFUSED)]
+)
+def test_what_does_not_fit_together_is_refused_at_the_field_to_change(changes: dict[str, Any], path: str, said: str) -> None:
+    (problem,) = problems(changes)
+    assert problem.path == path
+    assert said in str(problem)
+    assert problem.right
+
+
+@pytest.mark.parametrize("changes", ACCEPTED, ids=str)
+def test_what_fits_together_is_accepted(changes: dict[str, Any]) -> None:
+    checked = validate(manifest(changes))
+    assert [str(problem) for problem in checked.problems] == []
+    assert checked.ok
+
+
+def test_a_local_run_may_keep_its_store_in_a_folder() -> None:
+    assert paths({"spec.storage.url": "file:///tmp/store"}, local=True) == []
+
+
+def test_a_folder_has_no_endpoint_and_no_region() -> None:
+    store = {"url": "file:///tmp/store", "endpointURL": "https://s3.example.com", "region": "x"}
+    assert paths({"spec.storage": store}, local=True) == ["spec.storage.endpointURL", "spec.storage.region"]
+
+
+def test_a_pairwise_judge_has_no_mean_score() -> None:
+    judge = {"type": "Pairwise", "pairwise": {"model": {"uri": "hf://a/b"}}}
+    found = validate(manifest({"spec.evaluate.judge": judge, "spec.gates": [gate(metric="judgeMean", min=0)]}))
+    assert [problem.path for problem in found.invalid] == ["spec.gates[0].metric"]
