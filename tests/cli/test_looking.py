@@ -14,7 +14,7 @@ from rlhf_api import RLHFRun
 from rlhfctl import terminal, views
 from rlhfctl.exits import Exit
 from support import example_runs
-from support.rlhfctl import assert_golden, rlhfctl
+from support.rlhfctl import assert_golden, process, rlhfctl
 
 STORE = "file:///state/store"
 NOW = example_runs.START + timedelta(seconds=700)
@@ -70,15 +70,15 @@ def test_colour_always_comes_with_the_same_words() -> None:
     assert views.unpainted(coloured) == plain
 
 
-def test_status_of_a_finished_run_through_the_entry_point(state: Path) -> None:
-    done = rlhfctl("status", "quickstart", "--state", str(state))
+def test_status_of_a_finished_run_in_a_process_of_its_own(state: Path) -> None:
+    done = process("status", "quickstart", "--state", str(state))
     assert (done.code, done.err) == (0, "")
     assert "quickstart  ✓ Succeeded  3 of 3 iterations" in done.out
     assert "\x1b[" not in done.out
 
 
 def test_an_ascii_stream_gets_ascii(state: Path) -> None:
-    done = rlhfctl("status", "quickstart", "--state", str(state), env={"PYTHONIOENCODING": "ascii"})
+    done = process("status", "quickstart", "--state", str(state), env={"PYTHONIOENCODING": "ascii"})
     assert done.code == 0
     assert done.out.isascii()
 

@@ -9,7 +9,9 @@ from rlhfctl.options import local_folder, state_option
 
 @click.command("quickstart")
 @state_option
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the model, the data and the run.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of model, data and run."
+)
 def command(state_dir: str | None, seed: int) -> None:
     """Make a tiny language model and its data here, improve it by online iterative DPO, and write a report.
 

@@ -1,0 +1,67 @@
+"""approve, suspend, resume, cancel: changes to a local run's spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlhfctl.exits import Exit
+from support import example_runs
+from support.rlhfctl import rlhfctl
+
+STORE = "file:///state/store"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    for name, make in {"waiting": example_runs.paused, "working": example_runs.at_work, "done": example_runs.finished}.items():
+        example_runs.save(tmp_path, make(name, STORE))
+    return tmp_path
+
+
+def _spec(state: Path, name: str) -> dict[str, object]:
+    spec = yaml.safe_load((state / "runs" / name / "run.yaml").read_text())["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def test_approve_records_the_gate_that_waits(state: Path) -> None:
+    done = rlhfctl("approve", "waiting", "--state", str(state))
+    assert (done.code, done.out) == (0, "")
+    assert "gate 'length' of iteration 1 is approved" in " ".join(done.err.split())
+    assert _spec(state, "waiting")["approvals"] == [{"gate": "length", "iteration": 1}]
+    again = rlhfctl("approve", "waiting", "--state", str(state))
+    assert again.code == Exit.NOT_FOUND
+    assert "no gate of run 'waiting' waits" in again.err
+
+
+def test_approve_says_how_the_run_goes_on(state: Path) -> None:
+    done = rlhfctl("approve", "waiting", "length", "--iteration", "1", "--state", str(state))
+    assert "no process drives the run now: rlhfctl run --state" in " ".join(done.err.split())
+
+
+def test_a_misspelt_gate_is_not_found_and_the_nearest_is_named(state: Path) -> None:
+    done = rlhfctl("approve", "waiting", "lenght", "--state", str(state))
+    assert done.code == Exit.NOT_FOUND
+    assert "did you mean 'length'?" in done.err
+
+
+@pytest.mark.parametrize(("command", "field", "value"), [("suspend", "suspend", True), ("cancel", "cancel", True)])
+def test_suspend_and_cancel_write_the_spec(state: Path, command: str, field: str, value: bool) -> None:
+    assert rlhfctl(command, "working", "--state", str(state)).code == 0
+    assert _spec(state, "working")[field] is value
+
+
+def test_resume_takes_suspend_back(state: Path) -> None:
+    rlhfctl("suspend", "working", "--state", str(state))
+    assert rlhfctl("resume", "working", "--state", str(state)).code == 0
+    assert _spec(state, "working")["suspend"] is False
+
+
+@pytest.mark.parametrize("command", ["suspend", "resume", "cancel"])
+def test_a_run_that_has_ended_cannot_be_changed(state: Path, command: str) -> None:
+    done = rlhfctl(command, "done", "--state", str(state))
+    assert done.code == Exit.CONFLICT
+    assert "has ended (Succeeded)" in done.err
