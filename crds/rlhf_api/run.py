@@ -76,7 +76,7 @@ class RLHFRunSpec(Model):
     """Stop the stage at work after a checkpoint, and wait."""
     cancel: bool = False
     """End the run. One way."""
-    approvals: Annotated[list[Approval], Field(max_length=800)] = []
+    approvals: Annotated[list[Approval], Field(max_length=256)] = []
     """Answers to gates that paused the run. Append-only."""
     active_deadline_seconds: Count | None = None
     """Of work: neither queue nor suspension."""
