@@ -1,0 +1,116 @@
+"""`python -m rlhf_trainer STAGE --config FILE`: one stage, from its configuration to its result."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from rlhf_api.stage import StageConfig, StageResult
+from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
+from rlhf_store import StoreError, open_store, write_pointer
+
+from .errors import ApplicationProblem, ConfigurationProblem, Preempted, StageError
+from .progress import Progress
+from .runtime import StageContext, from_os_error, from_store_error, log, write_result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the stage; the exit code is rlhf_api.words.StageExit."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    faulthandler.enable()
+    result_path = Path(os.environ.get("RLHF_RESULT", "/dev/termination-log"))
+    stage = StageName(arguments.stage)
+    try:
+        _stop_on_sigterm()
+        config = _read_config(arguments.config, stage)
+        result = _run(config)
+    except StageError as error:
+        return _fail(error, stage, result_path)
+    except StoreError as error:
+        return _fail(from_store_error(error), stage, result_path)
+    except OSError as error:
+        traceback.print_exc()
+        return _fail(from_os_error(error), stage, result_path)
+    except MemoryError:
+        return _fail(ApplicationProblem("Out of memory. Give the stage's pod more.", reason="OOMKilled"), stage, result_path)
+    except Exception as error:
+        traceback.print_exc()
+        problem = ApplicationProblem(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}. The log has the trace."
+        )
+        return _fail(problem, stage, result_path)
+    write_result(result, result_path)
+    log.info("%s is done%s", stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
+    return StageExit.DONE
+
+
+def _run(config: StageConfig) -> StageResult:
+    scratch = Path(os.environ.get("RLHF_SCRATCH") or f"/tmp/rlhf-{os.getpid()}")  # noqa: S108 (pods mount a volume there)
+    scratch.mkdir(parents=True, exist_ok=True)
+    shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
+    context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment())
+    result = context.found() if config.stage in STAGE_ARTIFACT else None
+    if result is None:
+        result = importlib.import_module(f"rlhf_trainer.stages.{config.stage}").run(context)
+    if result.artifact is not None:
+        write_pointer(context.store, config.run, config.iteration, result.stage, result)
+    return result
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_trainer", description="Run one stage of an RLHFRun.")
+    parser.add_argument("stage", choices=[str(stage) for stage in StageName])
+    parser.add_argument("--config", type=Path, default=Path("/etc/rlhf/stage.yaml"), help="StageConfig, YAML or JSON")
+    return parser.parse_args(argv)
+
+
+def _read_config(path: Path, stage: StageName) -> StageConfig:
+    try:
+        text = path.read_text()
+        raw = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        config = StageConfig.model_validate(raw)
+    except FileNotFoundError as error:
+        raise ConfigurationProblem(f"There is no stage configuration at {path}. Name it with --config.") from error
+    except (ValidationError, yaml.YAMLError, ValueError) as error:
+        raise ConfigurationProblem(f"{path} is no StageConfig of this version: {str(error).splitlines()[0]}") from error
+    if config.stage is not stage:
+        raise ConfigurationProblem(f"{path} configures {config.stage}, and the command line asks for {stage}.")
+    return config
+
+
+def _stop_on_sigterm() -> None:
+    """Until a stage says otherwise, SIGTERM ends it where it stands: what is not sealed is as if it had never been."""
+
+    def stop(*_: object) -> None:
+        raise Preempted("Stopped by SIGTERM.")
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _fail(error: StageError, stage: StageName, path: Path) -> int:
+    log.error("%s failed (%s): %s", stage, error.reason, error)
+    try:
+        write_result(StageResult(stage=stage, problem=str(error)[:2000], reason=error.reason), path)
+    except OSError as unwritable:
+        log.error("The result cannot be written to %s: %s", path, unwritable)
+    return int(error.exit)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # vLLM and DeepSpeed leave threads behind that would hold the process.
+    os._exit(code)

@@ -1,0 +1,155 @@
+"""vLLM's offline engine: ids in, ids and log-probs out. Nothing is appended to what it returns."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_api.model import Dtype
+from rlhf_api.sampling import Engine as EngineSpec
+
+from .errors import ConfigurationProblem
+
+
+@dataclass(frozen=True)
+class Request:
+    """`count` completions of one prompt. Temperature 0 is greedy."""
+
+    prompt_ids: Sequence[int]
+    count: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """ids as the engine returned them; logps: nats, of each id under the model at temperature 1; stopped: ended by itself."""
+
+    ids: Sequence[int]
+    logps: Sequence[float]
+    text: str
+    stopped: bool
+
+    @property
+    def finish_reason(self) -> str:
+        return "stop" if self.stopped else "length"
+
+
+def request_seed(seed: int, iteration: int, prompt_id: str, entry: str) -> int:
+    """A 63-bit hash: never base + index, which collides across prompts."""
+    digest = hashlib.sha256(f"{seed}/{iteration}/{prompt_id}/{entry}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class SamplingEngine:
+    """A model in the engine. Close it before the memory is needed for something else."""
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Any,
+        stop_ids: frozenset[int],
+        dtype: Dtype,
+        max_length: int,
+        spec: EngineSpec,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
+        import torch
+
+        self._tokenizer = tokenizer
+        self._stop_ids = stop_ids
+        cpu = not torch.cuda.is_available()
+        if cpu:
+            # The engine in this process: a second one would import everything again. No compiler is needed without dynamo.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        from vllm import LLM
+
+        options: dict[str, Any] = {
+            "model": str(folder),
+            "tokenizer": str(folder),
+            "dtype": str(dtype),
+            "max_model_len": max_length,
+            "tensor_parallel_size": spec.tensor_parallel_size,
+            "enforce_eager": cpu,
+            "disable_log_stats": True,
+            "trust_remote_code": trust_remote_code,
+            # Log-probs of the model itself, before temperature: what the policy said.
+            "logprobs_mode": "raw_logprobs",
+            "generation_config": "vllm",
+        }
+        if not cpu:
+            options["gpu_memory_utilization"] = spec.gpu_memory_utilization
+        options |= _extra_arguments(spec.extra_args)
+        try:
+            self._llm = LLM(**options)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationProblem(f"vLLM refuses this model or its engine arguments: {str(error).splitlines()[0]}") from error
+
+    def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
+        """The completions of each request, in order. `batch` requests are in flight at a time, so that a caller can tell progress."""
+        from vllm import SamplingParams, TokensPrompt
+
+        for start in range(0, len(requests), batch):
+            part = requests[start : start + batch]
+            prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in part]
+            parameters = [
+                SamplingParams(
+                    n=request.count,
+                    temperature=request.temperature,
+                    top_p=request.top_p if request.temperature > 0 else 1.0,
+                    top_k=request.top_k if request.temperature > 0 else 0,
+                    max_tokens=request.max_new_tokens,
+                    seed=request.seed,
+                    logprobs=0,
+                    detokenize=False,
+                    stop_token_ids=sorted(self._stop_ids),
+                    ignore_eos=True,
+                )
+                for request in part
+            ]
+            for output in self._llm.generate(prompts, parameters, use_tqdm=False):
+                yield [self._completion(item) for item in sorted(output.outputs, key=lambda item: item.index)]
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        import torch
+
+        del self._llm
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _completion(self, output: Any) -> Completion:
+        ids = [int(token) for token in output.token_ids]
+        logps = [entry[token].logprob for token, entry in zip(ids, output.logprobs, strict=True)]
+        stopped = bool(ids) and ids[-1] in self._stop_ids
+        text = self._tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+        return Completion(ids, logps, text, stopped)
+
+
+def _extra_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """--max-num-seqs=64 → {"max_num_seqs": 64}; values are read as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        name, separator, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not name:
+            raise ConfigurationProblem(
+                f"sample.engine.extraArgs has {argument!r}; expected --name=value, as `vllm serve` spells it."
+            )
+        found[name.replace("-", "_")] = yaml.safe_load(value) if separator else True
+    return found

@@ -1,0 +1,54 @@
+"""How a stage ends when it does not end well.
+
+StageError
+├── ConfigurationProblem   exit 64: never retried; says what to change
+├── ApplicationProblem     exit 1: retried within the application budget
+├── Transient              exit 75: store or hub away for longer than our own retries
+└── Preempted              exit 143: stopped by SIGTERM, after a checkpoint where the stage has one
+
+Every message says what happened, to which object, and what to do; it reaches the status of the run as it is.
+"""
+
+from __future__ import annotations
+
+from rlhf_api.words import StageExit
+
+
+class StageError(Exception):
+    """The base of the tree; `reason` is the word that conditions and Events carry."""
+
+    exit = StageExit.APPLICATION
+    reason = "ApplicationError"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class ConfigurationProblem(StageError):
+    exit = StageExit.CONFIGURATION
+    reason = "ConfigurationError"
+
+
+class ApplicationProblem(StageError):
+    exit = StageExit.APPLICATION
+
+
+class Transient(StageError):
+    exit = StageExit.TRANSIENT
+    reason = "StoreUnavailable"
+
+
+class Preempted(StageError):
+    exit = StageExit.PREEMPTED
+    reason = "Preempted"
+
+
+#: By exit code: a rank process answers with the code of its error, and the stage process raises it again.
+BY_EXIT: dict[int, type[StageError]] = {
+    StageExit.APPLICATION: ApplicationProblem,
+    StageExit.CONFIGURATION: ConfigurationProblem,
+    StageExit.TRANSIENT: Transient,
+    StageExit.PREEMPTED: Preempted,
+}

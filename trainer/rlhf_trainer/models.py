@@ -1,0 +1,128 @@
+"""Models and tokenizers from a folder, with every silent failure of loading made loud."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlhf_api.model import ChatTemplate, Dtype
+
+from . import chat
+from .errors import ConfigurationProblem
+
+TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer with what the policy's use of it needs."""
+
+    tokenizer: Any
+    stop_ids: frozenset[int]
+    template_hash: str
+
+
+def load_vocabulary(
+    folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool
+) -> Vocabulary:
+    """The tokenizer of `folder`, under `template` (inline or by name) where one is given.
+
+    Raises ConfigurationProblem for a folder without tokenizer, a model without chat template, or one without an end.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {_first_line(error)}") from error
+    if template is not None:
+        tokenizer.chat_template = template.inline or chat.NAMED_TEMPLATES[str(template.name)]
+    if not tokenizer.chat_template:
+        raise ConfigurationProblem(
+            f"The model at {folder} has no chat template (it is a base model). Set policy.chatTemplate: name, inline or configMapKeyRef."
+        )
+    stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
+    return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))
+
+
+def load_causal_lm(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
+    """An AutoModelForCausalLM. Raises ConfigurationProblem when weights are missing: they would be random."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, folder, dtype, trust_remote_code=trust_remote_code, may_be_new=())
+
+
+def load_reward_model(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
+    """A sequence classifier with one label. Raises ConfigurationProblem when its head, or anything, is newly initialised."""
+    from transformers import AutoModelForSequenceClassification
+
+    return _load(
+        AutoModelForSequenceClassification, folder, dtype, trust_remote_code=trust_remote_code, may_be_new=(), num_labels=1
+    )
+
+
+def new_reward_model(folder: Path, dtype: torch.dtype, seed: int, *, trust_remote_code: bool = False) -> Any:
+    """A sequence classifier on the trunk of a language model; its head is new, and only its head.
+
+    The head starts at small values drawn from `seed`, as OpenRLHF and InstructGPT's description have it: std 1 / (d + 1).
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    model = _load(
+        AutoModelForSequenceClassification,
+        folder,
+        dtype,
+        trust_remote_code=trust_remote_code,
+        may_be_new=("score.weight",),
+        num_labels=1,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    weight = model.score.weight
+    with torch.no_grad():
+        weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.shape[-1] + 1))
+    return model
+
+
+def _load(
+    auto_class: Any, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool, may_be_new: tuple[str, ...], **options: Any
+) -> Any:
+    try:
+        model, info = auto_class.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConfigurationProblem(
+            f"{folder} cannot be loaded as {auto_class.__name__}: {_first_line(error)}. Only safetensors weights are read."
+        ) from error
+    new = sorted(set(info["missing_keys"]) | {key for key, *_ in info.get("mismatched_keys", ())})
+    new = [key for key in new if key not in may_be_new]
+    if new:
+        raise ConfigurationProblem(
+            f"{folder} lacks weights that {type(model).__name__} needs ({', '.join(new[:3])}{', …' if len(new) > 3 else ''}): they would be "
+            "random. The model is of another class, or incomplete; name one whose head is trained."
+        )
+    return model.eval()
+
+
+def _generation_eos(folder: Path) -> int | list[int] | None:
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if path.exists():
+            eos = json.loads(path.read_text()).get("eos_token_id")
+            if eos is not None:
+                return eos  # type: ignore[no-any-return]
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,64 @@
+"""Scored completions of one prompt → preference pairs. Pure; a tie never makes a pair."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlhf_api.training import LengthStopped, Pairing, PairingStrategy
+
+
+@dataclass(frozen=True)
+class Scored:
+    """score: after the length penalty."""
+
+    index: int
+    score: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    chosen: Scored
+    rejected: Scored
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Pairs of one prompt, or why there is none (the key of a count)."""
+
+    pairs: Sequence[Pair]
+    dropped: str | None = None
+
+
+def make_pairs(completions: Sequence[Scored], pairing: Pairing, seed: int, prompt_id: str) -> Paired:
+    """The pairs of one prompt. BestRandom draws its rejected one from all others, by a seed of its own for each prompt."""
+    usable = [c for c in completions if c.stopped or pairing.length_stopped is not LengthStopped.DROP]
+    chosen_from = [c for c in usable if c.stopped or pairing.length_stopped is not LengthStopped.REJECTED_ONLY]
+    if not chosen_from or len(usable) < 2:
+        return Paired((), "promptsLengthStopped")
+    # Equal scores: the earlier completion, so that the choice does not depend on how rows were ordered.
+    best = max(chosen_from, key=lambda c: (c.score, -c.index))
+    if pairing.strategy is PairingStrategy.ALL_ABOVE_MARGIN:
+        pairs = [Pair(a, b) for a in chosen_from for b in usable if a.score - b.score > pairing.min_margin]
+    else:
+        others = [c for c in usable if c is not best]
+        rejected = _rejected(others, pairing.strategy, seed, prompt_id)
+        pairs = [Pair(best, rejected)] if best.score - rejected.score > pairing.min_margin else []
+    if pairs:
+        return Paired(tuple(pairs))
+    tied = max(c.score for c in usable) == min(c.score for c in usable)
+    return Paired((), "promptsTied" if tied else "promptsBelowMargin")
+
+
+def _rejected(others: Sequence[Scored], strategy: PairingStrategy, seed: int, prompt_id: str) -> Scored:
+    match strategy:
+        case PairingStrategy.BEST_RANDOM:
+            digest = hashlib.sha256(f"{seed}/best-random/{prompt_id}".encode()).digest()
+            return random.Random(digest).choice(sorted(others, key=lambda c: c.index))
+        case PairingStrategy.BEST_SECOND:
+            return max(others, key=lambda c: (c.score, -c.index))
+        case _:
+            return min(others, key=lambda c: (c.score, c.index))

@@ -1,0 +1,68 @@
+"""The frozen columns of the data artifacts."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_IDS = pa.list_(pa.int32())
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+SAMPLES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("prompt_ids", _IDS),
+        ("messages", MESSAGES),
+        ("completion_index", pa.int32()),
+        ("completion_ids", _IDS),
+        ("text", pa.string()),
+        ("logps", pa.list_(pa.float32())),
+        ("finish_reason", pa.string()),
+        ("iterate", pa.int32()),
+        ("temperature", pa.float32()),
+        ("template_hash", pa.string()),
+    ]
+)
+
+LABELS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("chosen_index", pa.int32()),
+        ("rejected_index", pa.int32()),
+        ("chosen_ids", _IDS),
+        ("rejected_ids", _IDS),
+        ("prompt_ids", _IDS),
+        ("chosen_score", pa.float32()),
+        ("rejected_score", pa.float32()),
+        ("scores", pa.list_(pa.float32())),
+        ("iteration", pa.int32()),
+    ]
+)
+
+REFERENCE_LOGPS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("chosen_index", pa.int32()),
+        ("rejected_index", pa.int32()),
+        ("chosen_logps", pa.float32()),
+        ("rejected_logps", pa.float32()),
+        ("chosen_tokens", pa.int32()),
+        ("rejected_tokens", pa.int32()),
+    ]
+)
+
+#: One row a response of an iterate to a held-out prompt. `set`: validation or test; `decoding`: sampled, unbiased (temperature 1
+#: without top-p or top-k, for klToInitial) or greedy.
+EVALUATION = pa.schema(
+    [
+        ("set", pa.string()),
+        ("decoding", pa.string()),
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),
+        ("prompt_ids", _IDS),
+        ("completion_ids", _IDS),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("judge_score", pa.float64()),
+        ("reward_score", pa.float64()),
+    ]
+)

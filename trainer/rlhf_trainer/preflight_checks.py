@@ -1,0 +1,168 @@
+"""The checks of preflight, a function each. They raise ConfigurationProblem, and put what is only doubtful into `warnings`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from rlhf_api.labeler import LabelerType
+from rlhf_api.model import ModelRef
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.storage import Storage
+from rlhf_operator.core.references import labeler_model
+
+from . import chat, sources
+from . import prompts as prompt_sets
+from .errors import ConfigurationProblem
+from .labelers.rule import RuleLabeler
+from .models import load_vocabulary
+
+LOW_DISK = 5 * 2**30
+SHM_PER_RANK = 64 * 2**20
+
+
+def machine(scratch: Path, ranks: int) -> list[str]:
+    """Warnings on disk and shared memory."""
+    found = []
+    free = shutil.disk_usage(scratch).free
+    if free < LOW_DISK:
+        found.append(f"Only {free / 2**30:.1f} GiB are free on {scratch}; models and checkpoints pass through it.")
+    if Path("/dev/shm").is_dir():  # noqa: S108 (its size is what we look at)
+        shm = shutil.disk_usage("/dev/shm").total  # noqa: S108
+        if shm < SHM_PER_RANK * ranks:
+            found.append(f"/dev/shm has {shm / 2**20:.0f} MiB for {ranks} ranks; set pod.shmSize.")
+    return found
+
+
+def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    """Tokenizer, template, end of turn, BOS."""
+    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    _require_architecture(folder, spec.policy.model, "ForCausalLM")
+    vocabulary = load_vocabulary(
+        folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
+    )
+    chat.encode_prompt(vocabulary.tokenizer, [{"role": "user", "content": "Hello"}])
+
+
+def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+    """Rules can be imported; reward models have a trained head, a template, and a pad token of their own."""
+    for labeler, path in ((spec.reward, "reward"), (spec.evaluate.judge, "evaluate.judge")):
+        if labeler.rule is not None:
+            RuleLabeler.load(labeler.rule.entry_point)
+        model = labeler_model(labeler, path)
+        if model is None or labeler.type is not LabelerType.BRADLEY_TERRY:
+            continue
+        folder = sources.model_folder(model[1], scratch, storage)
+        _require_architecture(folder, model[1], "ForSequenceClassification")
+        tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model[1].trust_remote_code).tokenizer
+        if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+            warnings.append(
+                f"{model[1].uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong token."
+            )
+
+
+def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str, int], warnings: list[str]) -> None:
+    """Enough prompts for T iterations, and for validation. Fails only where an iteration would have none."""
+    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, scratch, storage)
+    for number, part in enumerate(sets.training, start=1):
+        counts[f"prompts/{number}"] = len(part)
+        if not part:
+            raise ConfigurationProblem(
+                f"Nothing is left of prompts.source for iteration {number} ({sets.counts['rows']} rows, {sets.counts['duplicates']} duplicates, "
+                f"{sets.counts['validation']} held out for validation, {sets.counts['test']} for test). Bring more prompts, or lower "
+                "prompts.perIteration, the hold-outs or iterations."
+            )
+        if len(part) < spec.prompts.per_iteration:
+            warnings.append(
+                f"Iteration {number} has {len(part)} prompts; prompts.perIteration asks for {spec.prompts.per_iteration}."
+            )
+    if not sets.validation:
+        raise ConfigurationProblem(
+            "prompts.validation is empty: without it no iterate can be selected and no gate can look at anything."
+        )
+    counts["validation"], counts["test"] = len(sets.validation), len(sets.test)
+
+
+def data(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    """Demonstrations and preferences are there and have their columns."""
+    if spec.sft is not None:
+        for source in spec.sft.data:
+            row = sources.read_rows(source, scratch, storage)[0]
+            column = source.column or "messages"
+            if column not in row:
+                raise ConfigurationProblem(
+                    f"{source.uri} has no column {column!r} (it has {', '.join(sorted(row))}). Set sft.data.column."
+                )
+            prompt_sets.as_messages(row[column], f"{source.uri}: row 1, column {column}")
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    for source in training.data if training else []:
+        row = sources.read_rows(source, scratch, storage)[0]
+        if not {"chosen", "rejected"} <= set(row):
+            raise ConfigurationProblem(f"{source.uri} needs columns chosen and rejected (it has {', '.join(sorted(row))}).")
+
+
+def lengths(spec: RLHFRunSpec) -> list[str]:
+    total = spec.train.max_prompt_length + spec.sample.max_new_tokens
+    if total <= spec.train.max_length:
+        return []
+    return [
+        (
+            f"Responses can be longer than training reads: maxPromptLength {spec.train.max_prompt_length} + maxNewTokens {spec.sample.max_new_tokens} "
+            f"> maxLength {spec.train.max_length}. The reward scores text that DPO will see cut ({spec.train.overlong})."
+        )
+    ]
+
+
+def lineage(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+    """A judge that is, or descends from, the training reward measures how well the reward was gamed."""
+    if spec.evaluate.allow_training_reward:
+        return
+    reward, judge = labeler_model(spec.reward, "reward"), labeler_model(spec.evaluate.judge, "evaluate.judge")
+    if reward is None or judge is None:
+        return
+    ancestors = _ancestors(judge[1], scratch, storage)
+    if _name(reward[1].uri) in ancestors:
+        raise ConfigurationProblem(
+            f"The judge {judge[1].uri} descends from the training reward {reward[1].uri}: it is no independent judge. Name another, or set "
+            "evaluate.allowTrainingReward: true."
+        )
+    shared = (ancestors - {_name(judge[1].uri)}) & _ancestors(reward[1], scratch, storage)
+    if shared:
+        warnings.append(f"Judge and training reward share the backbone {', '.join(sorted(shared))}; their errors may agree.")
+    if len(ancestors) == 1:
+        warnings.append(
+            f"Where the judge {judge[1].uri} comes from is unknown: it declares no base, nor does its card. Set model.base."
+        )
+
+
+def _ancestors(model: ModelRef, scratch: Path, storage: Storage) -> set[str]:
+    """The model and what it declares to come from, by name without scheme."""
+    names = {_name(model.uri)}
+    if model.base is not None:
+        return names | {_name(model.base)}
+    card = sources.model_folder(model, scratch, storage) / "README.md"
+    if card.is_file():
+        for line in card.read_text(errors="replace").splitlines()[:50]:
+            if line.startswith("base_model:") and line.partition(":")[2].strip():
+                names.add(_name(line.partition(":")[2].strip().strip("\"'")))
+    return names
+
+
+def _name(uri: str) -> str:
+    return uri.removeprefix("hf://").rstrip("/")
+
+
+def _require_architecture(folder: Path, model: ModelRef, suffix: str) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigurationProblem(f"{model.uri}: config.json cannot be read: {error}") from error
+    architectures = config.get("architectures") or []
+    if not any(name.endswith(suffix) for name in architectures):
+        raise ConfigurationProblem(
+            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{suffix} is needed here, for the missing head would be random."
+        )
+    if not any(os.scandir(folder)) or not list(folder.glob("*.safetensors")):
+        raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")

@@ -1,0 +1,132 @@
+"""Prompts: read, identified, held out, cut into iterations. The same rows for every shard, whatever their number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_api.data import HoldOut, Prompts, PromptSource
+from rlhf_api.storage import Storage
+
+from . import sources
+from .errors import ConfigurationProblem
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class PromptSets:
+    """training[t - 1]: the prompts of iteration t, at most perIteration."""
+
+    validation: tuple[Prompt, ...]
+    test: tuple[Prompt, ...]
+    training: tuple[tuple[Prompt, ...], ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """First 16 hex digits of the SHA-256 of the conversation: equal prompts have equal ids in every source and iteration."""
+    canonical = [[message["role"], message["content"]] for message in messages]
+    return hashlib.sha256(json.dumps(canonical, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def load_prompt_sets(
+    prompts: Prompts, iterations: int, scratch: Path, storage: Storage, revisions: Sequence[str] = ()
+) -> PromptSets:
+    """Every source once, then hold-outs, then the iterations. Raises ConfigurationProblem for rows that are no prompts."""
+    varies = "{iteration}" in prompts.source.uri
+    pools: list[list[Prompt]] = []
+    seen: set[str] = set()
+    rows = 0
+    for number in range(1, iterations + 1) if varies else [0]:
+        update: dict[str, Any] = {"uri": prompts.source.uri.replace("{iteration}", str(number))}
+        if varies and revisions:
+            update["revision"] = revisions[number - 1]
+        read = read_prompts(prompts.source.model_copy(update=update), scratch, storage)
+        rows += len(read)
+        # An equal prompt in a later source would leak a held-out one into training.
+        pools.append([p for p in {p.id: p for p in read}.values() if p.id not in seen])
+        seen |= {p.id for p in pools[-1]}
+    own = {
+        name: read_prompts(held.source, scratch, storage) if held is not None and held.source is not None else None
+        for name, held in (("validation", prompts.validation), ("test", prompts.test))
+    }
+    held_elsewhere = {p.id for part in own.values() if part for p in part}
+    pools = [[p for p in pool if p.id not in held_elsewhere] for pool in pools]
+    pools = [sorted(pool, key=lambda p: hashlib.sha256(f"hold-out/{p.id}".encode()).digest()) for pool in pools]
+    validation, pools = _hold_out(prompts.validation, own["validation"], pools)
+    test, pools = _hold_out(prompts.test, own["test"], pools)
+    if varies:
+        training = [pool[: prompts.per_iteration] for pool in pools]
+    else:
+        size = prompts.per_iteration
+        training = [pools[0][t * size : (t + 1) * size] for t in range(iterations)]
+    counts = {"rows": rows, "duplicates": rows - len(seen), "validation": len(validation), "test": len(test)}
+    return PromptSets(tuple(validation), tuple(test), tuple(tuple(part) for part in training), counts)
+
+
+def read_prompts(source: PromptSource, scratch: Path, storage: Storage) -> list[Prompt]:
+    """Raises ConfigurationProblem naming the first row whose column holds no prompt."""
+    found = []
+    for number, row in enumerate(sources.read_rows(source, scratch, storage), start=1):
+        if source.column not in row:
+            raise ConfigurationProblem(
+                f"{source.uri}: row {number} has no column {source.column!r} (it has {', '.join(sorted(row)) or 'none'}). Set prompts.source.column."
+            )
+        messages = as_messages(row[source.column], f"{source.uri}: row {number}, column {source.column}")
+        if messages[-1]["role"] != "user":
+            raise ConfigurationProblem(
+                f"{source.uri}: row {number} ends with a turn of {messages[-1]['role']}; a prompt ends with the user's."
+            )
+        found.append(Prompt(prompt_id(messages), messages))
+    return found
+
+
+def as_messages(value: object, where: str) -> tuple[Message, ...]:
+    """A conversation from a list of {role, content}, or from text: one user turn. Raises ConfigurationProblem otherwise."""
+    if isinstance(value, str) and value.strip():
+        return ({"role": "user", "content": value},)
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        messages = []
+        for item in value:
+            role = item.get("role") or _SHAREGPT_ROLES.get(item.get("from", "")) if isinstance(item, Mapping) else None
+            content = item.get("content", item.get("value")) if isinstance(item, Mapping) else None
+            if not isinstance(role, str) or not isinstance(content, str):
+                raise ConfigurationProblem(f"{where}: {_short(item)} is no message; a message has a role and a content.")
+            messages.append({"role": role, "content": content})
+        return tuple(messages)
+    raise ConfigurationProblem(
+        f"{where}: {_short(value)} is no conversation; expected text, or a list of messages with role and content."
+    )
+
+
+_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+def _hold_out(spec: HoldOut | None, own: list[Prompt] | None, pools: list[list[Prompt]]) -> tuple[list[Prompt], list[list[Prompt]]]:
+    """The held-out prompts and what is left of each pool. Even shares of the pools, by order of hash."""
+    if spec is None:
+        return [], pools
+    if own is not None:
+        unique = list({p.id: p for p in own}.values())
+        return unique[: spec.size] if spec.size is not None else unique, pools
+    total = sum(len(pool) for pool in pools)
+    wanted = spec.size if spec.size is not None else round((spec.fraction or 0.0) * total)
+    shares = [wanted // len(pools) + (1 if i < wanted % len(pools) else 0) for i in range(len(pools))]
+    held = [p for pool, share in zip(pools, shares, strict=True) for p in pool[:share]]
+    return held, [pool[share:] for pool, share in zip(pools, shares, strict=True)]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

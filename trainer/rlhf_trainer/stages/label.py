@@ -1,0 +1,99 @@
+"""label: score every completion of the shard's prompts, make pairs, count what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.stage import LabelWork, StageResult
+
+from ..errors import ApplicationProblem
+from ..labelers.base import Response, load_labeler
+from ..pairing import Pair, Scored, make_pairs
+from ..parquet import LABELS
+from ..runtime import StageContext, log_counts, metric, model_inputs
+from ..sharding import commit_and_seal, is_committed, shard_of
+
+
+def run(context: StageContext) -> StageResult:
+    """Raises ApplicationProblem when the yield is below label.minYield, with the counts by reason."""
+    work = context.config.work
+    assert isinstance(work, LabelWork)
+    inputs = [work.samples, *model_inputs(work.reward_model)]
+    if is_committed(context):
+        return commit_and_seal(context, None, inputs=inputs, check=lambda totals: _metrics(totals, work))
+    prompts = shard_of(_samples_by_prompt(context, work), context.shard, context.config.execution.shards)
+    complete = [rows for rows in prompts if len(rows) == work.completions_per_prompt]
+    counts = {"prompts": len(prompts), "promptsIncomplete": len(prompts) - len(complete)}
+    scores = _scores(context, work, [row for rows in complete for row in rows])
+    labels: list[dict[str, Any]] = []
+    for rows in complete:
+        own = [scores[id(row)] for row in rows]
+        scored = [
+            Scored(row["completion_index"], score, row["finish_reason"] == "stop") for row, score in zip(rows, own, strict=True)
+        ]
+        paired = make_pairs(scored, work.label.pairing, context.config.seed, rows[0]["prompt_id"])
+        reason = paired.dropped or "promptsPaired"
+        counts[reason] = counts.get(reason, 0) + 1
+        by_index = {row["completion_index"]: row for row in rows}
+        labels += [_label(pair, by_index, own, context.config.iteration or 0) for pair in paired.pairs]
+    counts["pairs"] = len(labels)
+    file = context.scratch / "labels.parquet"
+    pq.write_table(pa.Table.from_pylist(labels, schema=LABELS), file)
+    log_counts("labeled", counts)
+    return commit_and_seal(
+        context, {"labels": file}, rows=len(labels), counts=counts, inputs=inputs, check=lambda totals: _metrics(totals, work)
+    )
+
+
+def _samples_by_prompt(context: StageContext, work: LabelWork) -> list[list[dict[str, Any]]]:
+    """Rows of each prompt by completion index, prompts by id: no order of shards or files is left in it."""
+    folder = context.artifact(work.samples).cached(context.scratch / "inputs")
+    columns = ["prompt_id", "prompt_ids", "messages", "completion_index", "completion_ids", "text", "finish_reason"]
+    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in sorted(folder.rglob("*.parquet"))]).to_pylist()
+    rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
+    return [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_id"])]
+
+
+def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """By identity of the row: the labeler's score less the length penalty."""
+    labeler = load_labeler(context, work.labeler, work.reward_model)
+    raw = labeler.score(
+        [Response(row["messages"], row["text"]) for row in rows],
+        lambda done: context.progress.update(done, len(rows), "responses"),
+    )
+    penalty = work.label.length_penalty_per_character
+    return {id(row): score - penalty * len(row["text"]) for row, score in zip(rows, raw, strict=True)}
+
+
+def _label(pair: Pair, by_index: dict[int, dict[str, Any]], scores: list[float], iteration: int) -> dict[str, Any]:
+    chosen, rejected = by_index[pair.chosen.index], by_index[pair.rejected.index]
+    return {
+        "prompt_id": chosen["prompt_id"],
+        "chosen_index": pair.chosen.index,
+        "rejected_index": pair.rejected.index,
+        "chosen_ids": chosen["completion_ids"],
+        "rejected_ids": rejected["completion_ids"],
+        "prompt_ids": chosen["prompt_ids"],
+        "chosen_score": pair.chosen.score,
+        "rejected_score": pair.rejected.score,
+        "scores": scores,
+        "iteration": iteration,
+    }
+
+
+def _metrics(totals: dict[str, int], work: LabelWork) -> dict[Metric, MetricValue]:
+    share = totals.get("promptsPaired", 0) / max(1, totals.get("prompts", 0))
+    if share < work.label.min_yield or totals.get("pairs", 0) == 0:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
+        raise ApplicationProblem(
+            f"Only {share:.1%} of the prompts gave a preference pair; label.minYield asks for {work.label.min_yield:.0%} ({told}). Look at the "
+            "samples and the reward; a smaller label.pairing.minMargin keeps more pairs.",
+            reason="YieldTooSmall",
+        )
+    return {Metric.YIELD: metric(share), Metric.PAIRS: metric(totals["pairs"])}

@@ -1,0 +1,99 @@
+"""preflight: everything that would stop the run later, found before a GPU is asked for, and told in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.stage import PreflightWork, StageResult
+from rlhf_api.words import STAGE_ARTIFACT, StageName
+from rlhf_operator.core.history import History, StageRecord
+from rlhf_operator.core.plan import Planner, RunStage
+from rlhf_operator.core.references import external_references
+from rlhf_store import StoreError, find_artifact
+
+from .. import preflight_checks as checks
+from .. import sources
+from ..errors import ConfigurationProblem, StageError, Transient
+from ..runtime import StageContext, from_store_error, log, result_of
+
+
+@dataclass
+class Findings:
+    """problems stop the run; warnings are told and stay in the result."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    resolved: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def run(context: StageContext) -> StageResult:
+    """Raises ConfigurationProblem with every problem; Transient when store or hub are away, for then nothing can be said."""
+    work = context.config.work
+    assert isinstance(work, PreflightWork)
+    spec = RLHFRunSpec.model_validate(work.spec)
+    found = Findings()
+    for check in _checks(context, spec, found):
+        try:
+            check()
+        except StoreError as error:
+            stage_error = from_store_error(error)
+            if isinstance(stage_error, Transient):
+                raise stage_error from error
+            found.problems.append(str(error))
+        except Transient:
+            raise
+        except StageError as error:
+            found.problems.append(str(error))
+    problems = list(dict.fromkeys(found.problems))
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    if problems:
+        listed = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigurationProblem(f"preflight found {count}:\n{listed}")
+    adoptable = _walk(context, spec, found.resolved)
+    log.info("%d stages of this run lie sealed in the store already", adoptable)
+    return StageResult(
+        stage=StageName.PREFLIGHT,
+        attempt=context.config.execution.attempt,
+        resolved=found.resolved,
+        adoptable=adoptable,
+        counts=found.counts,
+        warnings=found.warnings,
+    )
+
+
+def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterator[Callable[[], None]]:
+    """In the order in which a person would look."""
+    scratch, storage = context.scratch / "inputs", context.config.storage
+    yield context.store.check_writable
+    yield lambda: found.warnings.extend(checks.machine(context.scratch, context.config.execution.processes_per_node))
+    for reference in external_references(spec):
+
+        def resolve(path: str = reference.path, target: object = reference.target) -> None:
+            found.resolved[path] = sources.resolve_revision(target, scratch, storage)  # type: ignore[arg-type]
+
+        yield resolve
+    yield lambda: checks.policy(spec, scratch, storage)
+    yield lambda: checks.labelers(spec, scratch, storage, found.warnings)
+    yield lambda: checks.prompts(spec, scratch, storage, found.counts, found.warnings)
+    yield lambda: checks.data(spec, scratch, storage)
+    yield lambda: found.warnings.extend(checks.lengths(spec))
+    yield lambda: checks.lineage(spec, scratch, storage, found.warnings)
+
+
+def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> int:
+    """How many stages of the chain, in order, are sealed in the store: of this run before, or of another with the same beginning."""
+    planner = Planner(context.config.run, spec, resolved)
+    history = History((StageRecord(None, StageName.PREFLIGHT),))
+    adoptable = 0
+    while isinstance(step := planner.next_step(history), RunStage) and step.config.stage in STAGE_ARTIFACT:
+        sealed = find_artifact(context.store, STAGE_ARTIFACT[step.config.stage], step.config.fingerprint)
+        if sealed is None:
+            break
+        history = history.with_result(step.config, result_of(step.config, sealed, found=True))
+        adoptable += 1
+    return adoptable

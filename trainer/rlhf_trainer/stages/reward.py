@@ -1,0 +1,78 @@
+"""reward: a Bradley-Terry model from preferences; its head is new where it starts from a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_api.data import DataSource
+from rlhf_api.stage import RewardWork, StageResult
+
+from .. import chat
+from ..errors import ConfigurationProblem
+from ..models import Vocabulary
+from ..prompts import as_messages
+from ..runtime import StageContext, model_inputs
+from ..training.job import ObjectiveName
+from ..training.rows import Example
+from ..training.stage import Lineage, new_job, train_and_seal
+from .sft import read_mixture
+
+
+def run(context: StageContext) -> StageResult:
+    work = context.config.work
+    assert isinstance(work, RewardWork)
+    job, vocabulary = new_job(context, ObjectiveName.BRADLEY_TERRY, work.base, work.optimization, work.deepspeed)
+    job = job.model_copy(update={"new_head": True})
+    counts: dict[str, int] = {}
+    examples: list[Example] = []
+    for source, rows in zip(work.data, read_mixture(context, work.data), strict=True):
+        examples += _pairs(source, rows, vocabulary, work, counts)
+    base = work.base.model.source.uri if work.base.model.source is not None else None
+    return train_and_seal(context, job, examples, vocabulary, Lineage(model_inputs(work.base), base=base), counts)
+
+
+def _pairs(
+    source: DataSource, rows: Sequence[dict[str, Any]], vocabulary: Vocabulary, work: RewardWork, counts: dict[str, int]
+) -> list[Example]:
+    """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted."""
+    found = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{source.uri}: row {number}"
+        if "chosen" not in row or "rejected" not in row:
+            raise ConfigurationProblem(
+                f"{where}: preferences need columns chosen and rejected (there are {', '.join(sorted(row))})."
+            )
+        chosen, rejected = as_messages(row["chosen"], f"{where}, chosen"), as_messages(row["rejected"], f"{where}, rejected")
+        counts["pairsRead"] = counts.get("pairsRead", 0) + 1
+        reason = _reason_to_drop(row, chosen, rejected, work.min_margin)
+        if reason is None:
+            example = _encode(vocabulary, chosen, rejected)
+            if len(example.prompt) + max(map(len, example.completions)) > work.max_length:
+                # The head reads the last token: a cut pair would be scored where nothing has ended.
+                reason = "pairsOverlong"
+            else:
+                found.append(example)
+        if reason is not None:
+            counts[reason] = counts.get(reason, 0) + 1
+    return found
+
+
+def _reason_to_drop(row: dict[str, Any], chosen: Sequence[Any], rejected: Sequence[Any], min_margin: float) -> str | None:
+    if chosen[:-1] != rejected[:-1] or chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
+        return "pairsOfDifferentPrompts"
+    if chosen[-1]["content"] == rejected[-1]["content"]:
+        return "pairsEqual"
+    if row.get("chosen_score") is not None and row.get("rejected_score") is not None:
+        margin = row["chosen_score"] - row["rejected_score"]
+        if margin <= 0:
+            return "pairsTied"
+        if margin <= min_margin:
+            return "pairsBelowMargin"
+    return None
+
+
+def _encode(vocabulary: Vocabulary, chosen: Sequence[Any], rejected: Sequence[Any]) -> Example:
+    prompt, first = chat.encode_exchange(vocabulary.tokenizer, chosen[:-1], chosen[-1]["content"])
+    _, second = chat.encode_exchange(vocabulary.tokenizer, rejected[:-1], rejected[-1]["content"])
+    return Example(prompt, [first, second])

@@ -1,0 +1,68 @@
+"""sft: pi_0 from demonstrations. Loss on what the assistant says, its end included; several turns count each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_api.data import DataSource
+from rlhf_api.stage import SftWork, StageResult
+
+from .. import chat, sources
+from ..errors import ConfigurationProblem
+from ..models import Vocabulary
+from ..prompts import as_messages
+from ..runtime import StageContext, model_inputs
+from ..training.job import ObjectiveName
+from ..training.rows import Example
+from ..training.stage import Lineage, new_job, train_and_seal
+
+
+def run(context: StageContext) -> StageResult:
+    work = context.config.work
+    assert isinstance(work, SftWork)
+    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    counts: dict[str, int] = {}
+    examples: list[Example] = []
+    for source, rows in zip(work.data, read_mixture(context, work.data), strict=True):
+        examples += _conversations(source, rows, vocabulary, work.max_length, counts)
+    base = work.policy.model.source.uri if work.policy.model.source is not None else None
+    return train_and_seal(context, job, examples, vocabulary, Lineage(model_inputs(work.policy), iterate=0, base=base), counts)
+
+
+def read_mixture(context: StageContext, data: Sequence[DataSource]) -> list[list[dict[str, Any]]]:
+    """Rows of each source. The heaviest is taken whole; of the others, a share by weight, drawn by the run's seed."""
+    heaviest = max(source.weight for source in data)
+    taken = []
+    for source in data:
+        rows = sources.read_rows(source, context.scratch / "inputs", context.config.storage)
+        wanted = round(len(rows) * source.weight / heaviest)
+        order = list(range(len(rows)))
+        random.Random(f"{context.config.seed}/{source.name}").shuffle(order)
+        taken.append([rows[i] for i in sorted(order[:wanted])])
+    return taken
+
+
+def _conversations(
+    source: DataSource, rows: Sequence[dict[str, Any]], vocabulary: Vocabulary, max_length: int, counts: dict[str, int]
+) -> list[Example]:
+    """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted."""
+    column = source.column or "messages"
+    found = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{source.uri}: row {number}, column {column}"
+        if column not in row:
+            raise ConfigurationProblem(
+                f"{where}: there is no such column (there are {', '.join(sorted(row))}). Set sft.data.column."
+            )
+        ids, counted = chat.encode_conversation(vocabulary.tokenizer, as_messages(row[column], where), vocabulary.stop_ids)
+        counts["conversations"] = counts.get("conversations", 0) + 1
+        if len(ids) > max_length:
+            counts["conversationsTruncated"] = counts.get("conversationsTruncated", 0) + 1
+            ids, counted = ids[:max_length], counted[:max_length]
+        if not any(counted):
+            counts["conversationsWithoutAnswer"] = counts.get("conversationsWithoutAnswer", 0) + 1
+            continue
+        found.append(Example([], [ids], [counted]))
+    return found

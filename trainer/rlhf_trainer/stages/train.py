@@ -1,0 +1,77 @@
+"""train: iteration t's preference optimisation, from pi_{t-1} (or where spec.train.start says) to pi_t."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_api.model import Dtype
+from rlhf_api.stage import StageResult, TrainSet, TrainWork
+from rlhf_api.training import WarmStart
+
+from ..errors import ApplicationProblem
+from ..runtime import StageContext, model_inputs
+from ..training.export import MASTER_FILE
+from ..training.job import Guard, ObjectiveName
+from ..training.preferences import Limits, read_pairs, read_reference_logps
+from ..training.rows import Example
+from ..training.stage import Lineage, new_job, train_and_seal
+
+#: Mean absolute difference per token between cached and recomputed reference log-probs (design.md). The bf16 figure is measured by
+#: benchmarks/reference_tolerance.py.
+GUARD_TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 2e-2}
+
+
+def run(context: StageContext) -> StageResult:
+    work = context.config.work
+    assert isinstance(work, TrainWork)
+    examples, counts = _examples(context, work)
+    job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work.optimization, work.deepspeed)
+    job = job.model_copy(
+        update={"loss": work.loss, "guard": _guard(context, work), "master_weights": _master_weights(Path(job.model_folder), work)}
+    )
+    inputs = [
+        *model_inputs(work.start),
+        *(ref for part in work.data for ref in (part.labels, part.reference_logps) if ref is not None),
+    ]
+    return train_and_seal(context, job, examples, vocabulary, Lineage(inputs, iterate=context.config.iteration), counts)
+
+
+def _examples(context: StageContext, work: TrainWork) -> tuple[list[Example], dict[str, int]]:
+    """All pairs of all data sets that iteration t replays, each with its cached reference log-probs."""
+    limits = Limits(work.max_length, work.max_prompt_length, work.overlong)
+    examples: list[Example] = []
+    counts: dict[str, int] = {}
+    for part in work.data:
+        pairs, read = read_pairs(context.artifact(part.labels).cached(context.scratch / "inputs"), limits)
+        for name, count in read.items():
+            counts[name] = counts.get(name, 0) + count
+        if not work.loss.type.needs_reference:
+            examples += [pair.example for pair in pairs]
+            continue
+        cached = _cached_logps(context, part)
+        missing = [pair.key for pair in pairs if pair.key not in cached]
+        if missing:
+            raise ApplicationProblem(
+                f"The reference log-probs of iteration {part.iteration} lack {len(missing)} of {len(pairs)} pairs (first: {missing[0]}): they were "
+                "made from other labels. Delete that reference-logps artifact and run again.",
+                reason="ReferenceIncomplete",
+            )
+        examples += [Example(pair.example.prompt, pair.example.completions, None, reference=cached[pair.key]) for pair in pairs]
+    counts["pairsTrained"] = len(examples)
+    return examples, counts
+
+
+def _cached_logps(context: StageContext, part: TrainSet) -> dict[tuple[str, int, int], tuple[float, float]]:
+    assert part.reference_logps is not None
+    return dict(read_reference_logps(context.artifact(part.reference_logps).cached(context.scratch / "inputs"), part.iteration))
+
+
+def _guard(context: StageContext, work: TrainWork) -> Guard | None:
+    if not work.loss.type.needs_reference or work.reference is None:
+        return None
+    return Guard(reference_folder=str(context.model_folder(work.reference.model)), tolerance=GUARD_TOLERANCE[work.start.dtype])
+
+
+def _master_weights(folder: Path, work: TrainWork) -> str | None:
+    file = folder / MASTER_FILE
+    return str(file) if work.warm_start is WarmStart.MASTER and file.is_file() else None

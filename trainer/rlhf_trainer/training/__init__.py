@@ -1,0 +1,1 @@
+"""One DeepSpeed loop, three losses: SFT, Bradley-Terry, DPO and its relatives."""

@@ -1,0 +1,106 @@
+"""A DeepSpeed engine around a model: its configuration, its fp32 masters, its rotary buffers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlhf_api.compute import DeepSpeed, Offload, Optimization
+from rlhf_api.model import Dtype
+
+from ..errors import ConfigurationProblem
+from .objectives import Objective, Summed
+from .rows import Row
+
+
+class ObjectiveModule(torch.nn.Module):
+    """What DeepSpeed wraps: its forward is the objective's."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, objective: Objective, row: Row) -> Summed:
+        return objective(self.model, row)
+
+
+def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimization, *, gradient_checkpointing: bool) -> Any:
+    """The engine; its optimizer is torch's AdamW with betas (0.9, 0.999), eps 1e-8, as the released code's."""
+    import deepspeed
+
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    wrapped = ObjectiveModule(model)
+    optimizer = torch.optim.AdamW(
+        _decay_groups(wrapped, optimization.weight_decay), lr=optimization.learning_rate, betas=(0.9, 0.999), eps=1e-8
+    )
+    engine, *_ = deepspeed.initialize(model=wrapped, optimizer=optimizer, config=deepspeed_config(spec, dtype, optimization))
+    _restore_buffers(engine.module.model, buffers)
+    return engine
+
+
+def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) -> dict[str, Any]:
+    """The generated configuration. Accumulation is ours: the loop sets its boundaries, for packed rows differ in number by step."""
+    zero: dict[str, Any] = {"stage": spec.zero_stage}
+    if spec.offload is not Offload.NONE:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if spec.offload is Offload.ALL:
+        if spec.zero_stage != 3:
+            raise ConfigurationProblem(
+                "deepspeed.offload: All moves parameters, which only zeroStage 3 partitions. Set zeroStage: 3."
+            )
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optimization.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": dtype is Dtype.BFLOAT16},
+        "steps_per_print": 2**31 - 1,
+        "wall_clock_breakdown": False,
+    }
+
+
+def load_master_weights(engine: Any, file: Path) -> None:
+    """Put fp32 weights under the optimizer, so that an iteration goes on from what the last one really learnt, not from its bf16 export."""
+    from deepspeed.utils import safe_set_full_fp32_param
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as weights:
+        names = set(weights.keys())
+        for name, parameter in engine.module.model.named_parameters():
+            if name not in names:
+                raise ConfigurationProblem(f"The master weights of the starting iterate lack {name}: they are of another model.")
+            safe_set_full_fp32_param(parameter, weights.get_tensor(name).to(parameter.device))
+
+
+def _decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Norms and biases are not decayed, as transformers' Trainer has it."""
+    decayed = [p for p in module.parameters() if p.ndim >= 2]
+    others = [p for p in module.parameters() if p.ndim < 2]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _restore_buffers(model: Any, before: dict[str, torch.Tensor]) -> None:
+    """DeepSpeed casts buffers with the parameters; rotary frequencies in bf16 are wrong beyond a few hundred positions."""
+    for name, buffer in model.named_buffers():
+        if name in before and buffer.dtype != before[name].dtype:
+            owner, _, attribute = name.rpartition(".")
+            module = model.get_submodule(owner)
+            module.register_buffer(
+                attribute, before[name].to(buffer.device), persistent=attribute not in module._non_persistent_buffers_set
+            )
+    for name, buffer in model.named_buffers():
+        assert name not in before or buffer.dtype == before[name].dtype, f"buffer {name} is {buffer.dtype}"
+
+
+def steps_of(examples: int, optimization: Optimization) -> int:
+    """Optimizer steps of a training with so many examples."""
+    steps = max(1, math.ceil(round(examples * optimization.epochs) / optimization.global_batch_size))
+    return min(steps, optimization.max_steps or steps)

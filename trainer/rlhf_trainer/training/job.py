@@ -1,0 +1,108 @@
+"""What the stage process tells its ranks: one JSON file beside the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_api.base import Model
+from rlhf_api.compute import DeepSpeed, Optimization
+from rlhf_api.model import Dtype
+from rlhf_api.storage import Storage
+from rlhf_api.training import Loss
+
+from .rows import Example
+
+
+class ObjectiveName(StrEnum):
+    SUPERVISED = "supervised"
+    BRADLEY_TERRY = "bradley-terry"
+    PREFERENCE = "preference"
+
+
+class Guard(Model):
+    """Cached reference log-probs that the trainer must reproduce before it trains (design.md, "The trainer's DPO")."""
+
+    reference_folder: str
+    tolerance: float
+    """Mean absolute difference, nats per token."""
+
+
+class TrainingJob(Model):
+    objective: ObjectiveName
+    folder: str
+    """Scratch of this job: job.json, examples.parquet, metrics.jsonl, export/, errors by rank."""
+    model_folder: str
+    """What the training starts from; its tokenizer goes into the export."""
+    new_head: bool = False
+    """Reward training from a language model: the head is new."""
+    master_weights: str | None = None
+    """A safetensors file with the fp32 weights to go on from."""
+    trust_remote_code: bool = False
+    dtype: Dtype
+    loss: Loss | None = None
+    guard: Guard | None = None
+    optimization: Optimization
+    deepspeed: DeepSpeed
+    gradient_checkpointing: bool
+    token_budget: int | None = None
+    checkpoint_every_steps: int
+    seed: int
+    fingerprint: str
+    storage: Storage
+    attempt: int
+    node: int
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def export_folder(self) -> Path:
+        return self.path / "export"
+
+    def write(self, examples: Sequence[Example]) -> Path:
+        self.path.mkdir(parents=True, exist_ok=True)
+        pq.write_table(_to_table(examples), self.path / "examples.parquet")
+        file = self.path / "job.json"
+        file.write_text(self.model_dump_json(by_alias=True, exclude_none=True))
+        return file
+
+    @classmethod
+    def read(cls, file: Path) -> tuple[TrainingJob, list[Example]]:
+        job = cls.model_validate_json(file.read_text())
+        return job, _from_table(pq.read_table(file.parent / "examples.parquet"))
+
+
+_SCHEMA = pa.schema(
+    [
+        ("prompt", pa.list_(pa.int32())),
+        ("completions", pa.list_(pa.list_(pa.int32()))),
+        ("counted", pa.list_(pa.list_(pa.bool_()))),
+        ("reference", pa.list_(pa.float64())),
+    ]
+)
+
+
+def _to_table(examples: Sequence[Example]) -> pa.Table:
+    return pa.table(
+        {
+            "prompt": [e.prompt for e in examples],
+            "completions": [e.completions for e in examples],
+            "counted": [e.counted for e in examples],
+            "reference": [e.reference for e in examples],
+        },
+        schema=_SCHEMA,
+    )
+
+
+def _from_table(table: pa.Table) -> list[Example]:
+    return [Example(row["prompt"], row["completions"], row["counted"], tuple(row["reference"] or ())) for row in table.to_pylist()]

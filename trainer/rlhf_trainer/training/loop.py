@@ -1,0 +1,135 @@
+"""The training loop: plan the steps, pack the rank's share, backward, step, log, checkpoint. DeepSpeed owns parameters and optimizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..errors import ApplicationProblem, Preempted
+from ..progress import Progress
+from .checkpoints import Checkpoints
+from .logps import to_device
+from .objectives import Objective
+from .rows import Example, build_row, pack
+from .schedule import Schedule
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    schedule: Schedule
+    token_budget: int
+    checkpoint_every_steps: int
+    metrics_file: Path
+
+
+@dataclass
+class StepMetrics:
+    """Sums over the micro-batches of one step on one rank."""
+
+    loss: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, loss: float, metrics: dict[str, float]) -> None:
+        self.loss += loss
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+
+def run_loop(
+    engine: Any,
+    objective: Objective,
+    examples: Sequence[Example],
+    config: LoopConfig,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """Every step of the schedule from the newest checkpoint on. Metrics go to config.metrics_file, a JSON object a line, TRL's keys.
+
+    Raises Preempted after a collective checkpoint when any rank was asked to stop; ApplicationProblem when the loss is not finite.
+    """
+    rank, world = dist.get_rank(), dist.get_world_size()
+    schedule = config.schedule
+    first = checkpoints.restore(engine)
+    if rank == 0:
+        _keep_lines(config.metrics_file, first)
+    engine.train()
+    for step in range(first, len(schedule.steps)):
+        step_weight = sum(objective.weight(examples[i]) for i in schedule.steps[step])
+        groups = pack([examples[i] for i in schedule.share(step, rank, world)], config.token_budget)
+        micro_batches = _most_of_all_ranks(len(groups), engine.device)
+        groups += [[]] * (micro_batches - len(groups))
+        for group in engine.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate(step)
+        sums = StepMetrics()
+        for number, group in enumerate(groups):
+            row = to_device(build_row(group), engine.device)
+            summed = engine(objective, row)
+            # DeepSpeed averages gradients over ranks; the step's loss is a sum over ranks divided by the step's weight.
+            engine.set_gradient_accumulation_boundary(number == len(groups) - 1)
+            engine.backward(summed.loss * (world / step_weight))
+            engine.step()
+            sums.add(float(summed.loss.detach()), summed.metrics)
+        line = _line(step, schedule, engine, _over_ranks(sums, objective, step_weight, engine.device))
+        if not math.isfinite(line["loss"]):
+            raise ApplicationProblem(
+                f"The loss of step {step + 1} is {line['loss']}. Lower the learning rate, or look at the data of this step.",
+                reason="LossNotFinite",
+            )
+        if rank == 0:
+            with config.metrics_file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            progress.update(step + 1, len(schedule.steps), "steps", f"loss {line['loss']:.3f}")
+        last = step + 1 == len(schedule.steps)
+        stop = _any_rank(stop_requested(), engine.device)
+        if not last and (stop or (step + 1) % config.checkpoint_every_steps == 0):
+            checkpoints.save(engine, step + 1)
+        if stop and not last:
+            raise Preempted(f"Stopped by SIGTERM after step {step + 1} of {len(schedule.steps)}; a checkpoint was saved.")
+
+
+def _line(step: int, schedule: Schedule, engine: Any, means: dict[str, float]) -> dict[str, float]:
+    norm = engine.get_global_grad_norm()
+    return {
+        "step": step + 1,
+        "epoch": round((step + 1) / len(schedule.steps) * schedule.optimization.epochs, 4),
+        **means,
+        "grad_norm": float(norm) if norm is not None else 0.0,
+        "learning_rate": schedule.learning_rate(step),
+    }
+
+
+def _over_ranks(sums: StepMetrics, objective: Objective, weight: float, device: torch.device) -> dict[str, float]:
+    names = list(objective.metric_names)
+    values = torch.tensor([sums.loss, *(sums.sums.get(name, 0.0) for name in names)], dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    means = (values / weight).tolist()
+    return {"loss": means[0], **dict(zip(names, means[1:], strict=True))}
+
+
+def _most_of_all_ranks(count: int, device: torch.device) -> int:
+    value = torch.tensor([max(1, count)], device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value)
+
+
+def _any_rank(flag: bool, device: torch.device) -> bool:
+    value = torch.tensor([int(flag)], device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value)
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """A resumed loop writes the lines behind its checkpoint again."""
+    if count and path.exists():
+        lines = path.read_text().splitlines(keepends=True)[:count]
+        path.write_text("".join(lines))
+    else:
+        path.write_text("")

@@ -1,0 +1,96 @@
+"""Preference losses as pure functions of log-probs. Shapes: every tensor is [pairs], in nats; a loss is returned per pair.
+
+Notation: u = beta * ((log pi(y_w) - log ref(y_w)) - (log pi(y_l) - log ref(y_l))). TRL's trl/trainer/dpo_trainer.py is the yardstick
+of the tests; the papers are the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name by which everybody knows it)
+from torch import Tensor
+
+from rlhf_api.training import IpoAverage, Loss, LossType
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """Sums of response log-probs and token counts. `reference_*` are zero for the losses without a reference."""
+
+    chosen: Tensor
+    rejected: Tensor
+    reference_chosen: Tensor
+    reference_rejected: Tensor
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    loss: Tensor
+    chosen_reward: Tensor
+    rejected_reward: Tensor
+
+
+def preference_loss(spec: Loss, logps: PairLogps) -> PairLoss:
+    """The loss that `spec.type` names, with `nllWeight` times the chosen response's negative log-likelihood per token added."""
+    beta = spec.beta
+    chosen_ratio = logps.chosen - logps.reference_chosen
+    rejected_ratio = logps.rejected - logps.reference_rejected
+    u = beta * (chosen_ratio - rejected_ratio)
+    smoothing = spec.label_smoothing if spec.label_smoothing is not None else 0.1
+    match spec.type:
+        case LossType.SIGMOID:
+            loss = sigmoid(u)
+        case LossType.CDPO:
+            loss = conservative(u, smoothing)
+        case LossType.ROBUST:
+            loss = robust(u, smoothing)
+        case LossType.IPO:
+            loss = ipo(chosen_ratio, rejected_ratio, logps, beta, spec.average or IpoAverage.TOKEN)
+        case LossType.HINGE:
+            loss = torch.relu(1 - u)
+        case LossType.SIMPO:
+            loss = simpo(logps, beta, spec.gamma if spec.gamma is not None else 0.5)
+        case LossType.CPO:
+            loss = sigmoid(beta * (logps.chosen - logps.rejected))
+    if spec.nll_weight:
+        loss = loss - spec.nll_weight * logps.chosen / logps.chosen_tokens.clamp(min=1)
+    return PairLoss(loss, (beta * chosen_ratio).detach(), (beta * rejected_ratio).detach())
+
+
+def sigmoid(u: Tensor) -> Tensor:
+    """-log sigmoid(u): DPO, equation 7 of arXiv 2305.18290."""
+    return -F.logsigmoid(u)
+
+
+def conservative(u: Tensor, smoothing: float) -> Tensor:
+    """cDPO: labels are flipped with probability `smoothing` (E. Mitchell, "A note on DPO with noisy preferences", 2023)."""
+    return -(1 - smoothing) * F.logsigmoid(u) - smoothing * F.logsigmoid(-u)
+
+
+def robust(u: Tensor, smoothing: float) -> Tensor:
+    """The unbiased estimate under flips with probability `smoothing`: equation 11 of arXiv 2403.00409."""
+    return (-(1 - smoothing) * F.logsigmoid(u) + smoothing * F.logsigmoid(-u)) / (1 - 2 * smoothing)
+
+
+def ipo(chosen_ratio: Tensor, rejected_ratio: Tensor, logps: PairLogps, beta: float, average: IpoAverage) -> Tensor:
+    """(h - 1 / (2 beta))^2: equation 17 of arXiv 2310.12036; h of log-ratios per token (as TRL) or summed."""
+    if average is IpoAverage.TOKEN:
+        chosen_ratio = chosen_ratio / logps.chosen_tokens.clamp(min=1)
+        rejected_ratio = rejected_ratio / logps.rejected_tokens.clamp(min=1)
+    return (chosen_ratio - rejected_ratio - 1 / (2 * beta)) ** 2
+
+
+def simpo(logps: PairLogps, beta: float, gamma: float) -> Tensor:
+    """-log sigmoid(beta * (mean logp difference) - gamma): equation 6 of arXiv 2405.14734, gamma in nats as there."""
+    chosen = logps.chosen / logps.chosen_tokens.clamp(min=1)
+    rejected = logps.rejected / logps.rejected_tokens.clamp(min=1)
+    return -F.logsigmoid(beta * (chosen - rejected) - gamma)
+
+
+def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """-log sigmoid(r_w - r_l): equation 2 of arXiv 2405.07863."""
+    return -F.logsigmoid(chosen - rejected)

@@ -1,0 +1,109 @@
+"""What the one loop minimises: each objective turns a packed row into a summed loss and summed metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from rlhf_api.training import Loss
+
+from .logps import completion_sums, counted_tokens, hidden_states, token_logps
+from .losses import PairLogps, bradley_terry, preference_loss
+from .rows import Example, Row
+
+
+@dataclass(frozen=True)
+class Summed:
+    """loss: scalar, summed over the row. metrics: sums over the row, to be divided by the step's weight."""
+
+    loss: Tensor
+    metrics: dict[str, float]
+
+
+class Objective(Protocol):
+    """metric_names is fixed, so that ranks can all-reduce without talking about it."""
+
+    metric_names: Sequence[str]
+
+    def weight(self, example: Example) -> float:
+        """What the step's loss is divided by, summed over the step: pairs, or tokens."""
+
+    def __call__(self, model: Any, row: Row) -> Summed: ...
+
+
+class SupervisedObjective:
+    """Mean negative log-likelihood of the assistant's tokens."""
+
+    metric_names = ("mean_token_accuracy",)
+
+    def weight(self, example: Example) -> float:
+        return float(example.counted_tokens)
+
+    def __call__(self, model: Any, row: Row) -> Summed:
+        logps = token_logps(model, row).logps
+        # exp(logp) > 1/2 says that the token was the most likely one, but not the reverse; it is a floor on the accuracy.
+        return Summed(-logps.sum(), {"mean_token_accuracy": float((logps.detach() > -0.6931).sum())})
+
+
+class BradleyTerryObjective:
+    """-log sigmoid(r_w - r_l) with r read at the last real token of each completion."""
+
+    metric_names = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
+
+    def weight(self, example: Example) -> float:  # noqa: ARG002 (every pair counts one)
+        return 1.0
+
+    def __call__(self, model: Any, row: Row) -> Summed:
+        rewards = completion_rewards(model, row)
+        if not row.completions:
+            return Summed(rewards.sum(), dict.fromkeys(self.metric_names, 0.0))
+        chosen, rejected = rewards[0::2], rewards[1::2]
+        loss = bradley_terry(chosen, rejected).sum()
+        return Summed(loss, _pair_metrics(chosen.detach(), rejected.detach()))
+
+
+class PreferenceObjective:
+    """DPO and its relatives, against cached reference log-probs."""
+
+    metric_names = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+
+    def __init__(self, spec: Loss) -> None:
+        self._spec = spec
+
+    def weight(self, example: Example) -> float:  # noqa: ARG002
+        return 1.0
+
+    def __call__(self, model: Any, row: Row) -> Summed:
+        logps = token_logps(model, row).logps
+        if not row.completions:
+            return Summed(logps.sum(), dict.fromkeys(self.metric_names, 0.0))
+        sums, tokens = completion_sums(logps, row), counted_tokens(row)
+        reference = torch.tensor([v for e in row.examples for v in (e.reference or (0.0, 0.0))], device=sums.device)
+        pairs = PairLogps(sums[0::2], sums[1::2], reference[0::2], reference[1::2], tokens[0::2], tokens[1::2])
+        outcome = preference_loss(self._spec, pairs)
+        metrics = _pair_metrics(outcome.chosen_reward, outcome.rejected_reward)
+        metrics["logps/chosen"] = float(pairs.chosen.detach().sum())
+        metrics["logps/rejected"] = float(pairs.rejected.detach().sum())
+        return Summed(outcome.loss.sum(), metrics)
+
+
+def completion_rewards(model: Any, row: Row) -> Tensor:
+    """Scalar rewards [C]: the head on the last real token of each completion, in fp32. Padding plays no part: there is none."""
+    states = hidden_states(model, row)[row.ends]
+    rewards: Tensor = F.linear(states.float(), model.score.weight.float())[:, 0]
+    return rewards
+
+
+def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:
+    margins = chosen - rejected
+    return {
+        "rewards/accuracies": float((margins > 0).sum()),
+        "rewards/margins": float(margins.sum()),
+        "rewards/chosen": float(chosen.sum()),
+        "rewards/rejected": float(rejected.sum()),
+    }

@@ -1,0 +1,147 @@
+"""What sft, reward and train share: write the job, run the ranks, seal what they exported."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_api.compute import DeepSpeed, Optimization
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.stage import ArtifactRef, PolicyInput, StageResult
+from rlhf_api.words import STAGE_ARTIFACT
+from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
+
+from ..errors import ApplicationProblem
+from ..models import Vocabulary, load_vocabulary
+from ..runtime import StageContext, canonical_work, libraries, log_counts, metric, result_of
+from .job import ObjectiveName, TrainingJob
+from .launch import launch_ranks
+from .rows import Example
+
+#: metrics.jsonl's keys behind the words of api.md.
+TRAIN_METRICS: Mapping[Metric, str] = {
+    Metric.TRAIN_LOSS: "loss",
+    Metric.CHOSEN_REWARD: "rewards/chosen",
+    Metric.REJECTED_REWARD: "rewards/rejected",
+    Metric.REWARD_MARGIN: "rewards/margins",
+    Metric.REWARD_ACCURACY: "rewards/accuracies",
+    Metric.GRAD_NORM: "grad_norm",
+}
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """iterate: t of pi_t, None for a reward model. base: the uri it descends from."""
+
+    inputs: Sequence[ArtifactRef | ExternalModel]
+    iterate: int | None = None
+    base: str | None = None
+
+
+def train_and_seal(
+    context: StageContext,
+    job: TrainingJob,
+    examples: Sequence[Example],
+    vocabulary: Vocabulary,
+    lineage: Lineage,
+    counts: dict[str, int],
+) -> StageResult:
+    """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others wait for nothing and say so."""
+    if not examples:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        raise ApplicationProblem(
+            f"There is nothing to train on ({told}). Look at the lengths and at what the data holds.", reason="NoData"
+        )
+    log_counts("training data", counts)
+    job_file = job.write(examples)
+    (job.path / "chat_template.jinja").write_text(vocabulary.tokenizer.chat_template)
+    (job.path / "stop_ids.json").write_text(json.dumps(sorted(vocabulary.stop_ids)))
+    launch_ranks(job, job_file, context.config.execution.processes_per_node)
+    config = context.config
+    if job.node != 0:
+        # Its result is that of node 0; the operator reads whichever pod has one.
+        found = find_artifact(context.store, STAGE_ARTIFACT[config.stage], config.fingerprint)
+        return (
+            result_of(config, found) if found else StageResult(stage=config.stage, attempt=config.execution.attempt, shard=job.node)
+        )
+    counts |= json.loads((job.path / "changed.json").read_text())
+    metrics = summarise(job.metrics_file)
+    (job.export_folder / "README.md").write_text(_card(context, lineage))
+    writer = ArtifactWriter(context.store, STAGE_ARTIFACT[config.stage], config.fingerprint)
+    writer.add_folder(job.export_folder)
+    writer.add_file(job.metrics_file, "metrics.jsonl")
+    sealed = writer.seal(
+        stage=config.stage,
+        inputs=lineage.inputs,
+        config=canonical_work(config),
+        rows=len(examples),
+        iterate=lineage.iterate,
+        model=ModelLineage(base=lineage.base),
+        metrics=metrics,
+        counts=counts,
+        libraries=libraries("torch", "transformers", "deepspeed"),
+    )
+    _remove_checkpoints(context)
+    return result_of(config, sealed)
+
+
+def new_job(
+    context: StageContext, objective: ObjectiveName, start: PolicyInput, optimization: Optimization, deepspeed: DeepSpeed
+) -> tuple[TrainingJob, Vocabulary]:
+    """A job that starts from `start`, and the vocabulary of that model. What only one stage has is added by model_copy."""
+    folder, trust = context.model_folder(start.model), context.trusts(start.model)
+    vocabulary = load_vocabulary(folder, start.chat_template, start.stop_token_ids, trust_remote_code=trust)
+    config, execution = context.config, context.config.execution
+    job = TrainingJob(
+        objective=objective,
+        folder=str(context.scratch / str(config.stage)),
+        model_folder=str(folder),
+        trust_remote_code=trust,
+        dtype=start.dtype,
+        optimization=optimization,
+        deepspeed=deepspeed,
+        gradient_checkpointing=execution.gradient_checkpointing,
+        token_budget=execution.token_budget,
+        checkpoint_every_steps=execution.checkpoint_every_steps,
+        seed=config.seed + (config.iteration or 0),
+        fingerprint=config.fingerprint,
+        storage=config.storage,
+        attempt=execution.attempt,
+        node=int(os.environ.get("PET_NODE_RANK", "0")),
+    )
+    return job, vocabulary
+
+
+def summarise(metrics_file: Path) -> dict[Metric, MetricValue]:
+    """Means over the last tenth of the steps; a whole pass is too noisy to gate on and a single step is noise."""
+    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    tail = lines[-max(1, len(lines) // 10) :]
+    return {
+        name: metric(sum(line[key] for line in tail) / len(tail)) for name, key in TRAIN_METRICS.items() if tail and key in tail[0]
+    }
+
+
+def _remove_checkpoints(context: StageContext) -> None:
+    """The sealed artifact is all that anyone reads from here on."""
+    store = context.store
+    store.delete([info.key for info in store.list(f"checkpoint/{context.config.fingerprint}/")])
+
+
+def _card(context: StageContext, lineage: Lineage) -> str:
+    config = context.config
+    head = ["---", "library_name: transformers", "tags: [rlhf-operator]"]
+    if lineage.base is not None:
+        head.append(f"base_model: {lineage.base.removeprefix('hf://')}")
+    name = f"pi_{lineage.iterate}" if lineage.iterate is not None else "reward model"
+    body = [
+        "---",
+        f"# {config.run.name}: {name}",
+        "",
+        f"Made by stage `{config.stage}` of RLHFRun {config.run.namespace}/{config.run.name} (rlhf-operator), fingerprint `{config.fingerprint}`.",
+        "`manifest.json` beside this file names every input with its digest; `metrics.jsonl` has a line a step.",
+        "",
+    ]
+    return "\n".join(head + body)

@@ -1,0 +1,157 @@
+"""One rank of a training stage: `torchrun -m rlhf_trainer.training.worker JOB`. Its error goes to a file, for torchrun answers 1 for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..errors import ApplicationProblem, ConfigurationProblem, StageError
+from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
+from ..progress import Progress
+from .checkpoints import Checkpoints, Place
+from .engine import load_master_weights, start_engine
+from .export import export
+from .job import ObjectiveName, TrainingJob
+from .logps import default_token_budget, score_examples
+from .loop import LoopConfig, run_loop
+from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
+from .rows import Example
+from .schedule import Schedule
+
+PEER_LOST = "PeerLost"
+
+
+def main(argv: list[str]) -> int:
+    """Exit code: that of the error; the error itself is in <folder>/rank-<n>.json."""
+    job, examples = TrainingJob.read(Path(argv[0]))
+    rank = int(os.environ["RANK"])
+    (job.path / f"rank-{rank}.pid").write_text(str(os.getpid()))
+    error: StageError
+    try:
+        _train(job, examples)
+    except StageError as raised:
+        error = raised
+    except Exception as raised:
+        traceback.print_exc()
+        error = _classify(raised)
+    else:
+        return 0
+    record = {"exit": int(error.exit), "reason": error.reason, "message": str(error)}
+    (job.path / f"rank-{rank}.json").write_text(json.dumps(record))
+    # Not sys.exit: DeepSpeed's and gloo's threads wait for peers that are gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(error.exit))
+
+
+def _train(job: TrainingJob, examples: list[Example]) -> None:
+    stop = _stop_on_sigterm()
+    import deepspeed
+
+    from rlhf_store import open_store
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    deepspeed.init_distributed("nccl" if cuda else "gloo")
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    budget = job.token_budget or default_token_budget(device, max(e.tokens for e in examples))
+    if job.guard is not None:
+        _check_reference(job, examples, device, budget)
+    torch.manual_seed(job.seed)
+    model = _load(job).to(device)
+    engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
+    if job.master_weights is not None:
+        load_master_weights(engine, Path(job.master_weights))
+    place = Place(job.attempt, job.node)
+    checkpoints = Checkpoints(open_store(job.storage), job.fingerprint, place, job.path / "checkpoints", job.metrics_file)
+    schedule = Schedule.plan(len(examples), job.optimization, job.seed)
+    config = LoopConfig(schedule, budget, job.checkpoint_every_steps, job.metrics_file)
+    progress = Progress.from_environment() if dist.get_rank() == 0 else Progress(None)
+    run_loop(engine, _objective(job), examples, config, checkpoints, progress, lambda: stop["requested"])
+    export(engine, job, probe=examples[:8])
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _load(job: TrainingJob) -> Any:
+    dtype, folder, trust = TORCH_DTYPE[job.dtype], Path(job.model_folder), job.trust_remote_code
+    if job.objective is not ObjectiveName.BRADLEY_TERRY:
+        return load_causal_lm(folder, dtype, trust_remote_code=trust)
+    if job.new_head:
+        return new_reward_model(folder, dtype, job.seed, trust_remote_code=trust)
+    return load_reward_model(folder, dtype, trust_remote_code=trust)
+
+
+def _objective(job: TrainingJob) -> Objective:
+    match job.objective:
+        case ObjectiveName.SUPERVISED:
+            return SupervisedObjective()
+        case ObjectiveName.BRADLEY_TERRY:
+            return BradleyTerryObjective()
+        case ObjectiveName.PREFERENCE:
+            assert job.loss is not None
+            return PreferenceObjective(job.loss)
+
+
+def _check_reference(job: TrainingJob, examples: list[Example], device: torch.device, budget: int) -> None:
+    """The cached log-probs must be what the trainer's own forward gives for the reference; otherwise template, weights or dtype differ."""
+    assert job.guard is not None
+    model = load_causal_lm(Path(job.guard.reference_folder), TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(
+        device
+    )
+    difference = tokens = 0.0
+    for row in score_examples(model, examples[:32], budget):
+        cached = [value for example in row.examples for value in example.reference]
+        difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
+        tokens += sum(row.tokens)
+    del model
+    if not difference <= job.guard.tolerance * max(1.0, tokens):
+        raise ConfigurationProblem(
+            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ by "
+            f"{difference / max(1.0, tokens):.3g} nats per token (allowed: {job.guard.tolerance}). The reference's weights, the chat template "
+            "or the dtype changed between the reference stage and training; delete the reference-logps artifact and run again.",
+            reason="ReferenceMismatch",
+        )
+
+
+def _stop_on_sigterm() -> dict[str, bool]:
+    state = {"requested": False}
+
+    def request(*_: object) -> None:
+        state["requested"] = True
+
+    signal.signal(signal.SIGTERM, request)
+    signal.signal(signal.SIGINT, request)
+    return state
+
+
+def _classify(error: Exception) -> StageError:
+    from rlhf_store.errors import StoreError
+
+    from ..runtime import from_store_error
+
+    if isinstance(error, StoreError):
+        return from_store_error(error)
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
+        return ApplicationProblem(
+            f"Out of memory: {text.splitlines()[0]} Lower train.tokenBudget, or raise deepspeed.zeroStage.", reason="OOMKilled"
+        )
+    if isinstance(error, dist.DistError) or any(
+        word in text for word in ("Connection closed by peer", "Connection reset by peer", "gloo")
+    ):
+        return ApplicationProblem(f"A peer rank went away: {text.splitlines()[0]}", reason=PEER_LOST)
+    return ApplicationProblem(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}. The log has the trace.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
