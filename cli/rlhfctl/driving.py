@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from rlhf_api import RLHFRun
+from rlhf_api.metrics import Metric
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.local import LocalEvent, LocalState, run_local
@@ -59,8 +60,7 @@ def stopping(stop: threading.Event, note: Callable[[str], None]) -> Iterator[Non
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
-            # The kernel kills the stages when their supervisor is gone.
-            os._exit(Exit.INTERRUPTED)
+            _die()
         stop.set()
         note("stopping: the stage writes a checkpoint; Ctrl-C again kills it")
 
@@ -73,6 +73,13 @@ def stopping(stop: threading.Event, note: Callable[[str], None]) -> Iterator[Non
             signal.signal(number, handler)
 
 
+def _die() -> None:
+    """End at once; the kernel kills the stages when their supervisor is gone. The live view has hidden the cursor: show it."""
+    show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
+    os.write(2, show_cursor + b"\nkilled; the same command resumes\n")
+    os._exit(Exit.INTERRUPTED)
+
+
 def summary(run: RLHFRun, state: LocalState, report: Path | None, out: Terminal) -> list[str]:
     """What came out, where it lies, what to do next."""
     status = run.status or RLHFRunStatus()
@@ -82,13 +89,13 @@ def summary(run: RLHFRun, state: LocalState, report: Path | None, out: Terminal)
     lines += [*views.iteration_table(run, out), ""]
     rows = []
     if status.best_iteration is not None:
-        rows.append(("best iterate", f"π{status.best_iteration}" + (f" ({status.message})" if status.message else "")))
+        rows.append(("best iterate", _best_words(status, status.best_iteration)))
     if status.checkpoint is not None:
         rows.append(("checkpoint", _path(status.checkpoint.url)))
     if report is not None:
         rows.append(("report", shown(report)))
     rows.append(("logs", shown(state.run_folder(name) / "logs")))
-    rows.append(("next", f"rlhfctl status {name} {flag(state.folder)}"))
+    rows.append(("next", f"open the report; rlhfctl status {name} {flag(state.folder)} -o wide"))
     return lines + [f"{label:<14}{value}" for label, value in rows]
 
 
@@ -145,6 +152,13 @@ def _print_all(run: RLHFRun, out: Terminal) -> None:
 
     for line in views.run_lines(run, out, datetime.now(UTC)):
         out.line(line)
+
+
+def _best_words(status: RLHFRunStatus, best: int) -> str:
+    if best == 0:
+        return "π0: no iteration improved on it"
+    win = dict(views.iterates(status)).get(best, {}).get(Metric.WIN_RATE_VS_INITIAL)
+    return f"π{best}" if win is None else f"π{best}, win rate against π0 {figures.with_interval(win)}"
 
 
 def _path(url: str) -> str:

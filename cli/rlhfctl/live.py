@@ -29,8 +29,8 @@ class LiveDisplay:
         self._at: tuple[object, ...] = ()
         self._progress: Progress | None = None
         self._rate = Rate()
-        console = Console(file=out.stream, no_color=not out.colour, highlight=False)
-        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self._console = Console(file=out.stream, no_color=not out.colour, highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> LiveDisplay:
         self._live.__enter__()
@@ -65,9 +65,8 @@ class LiveDisplay:
 
     def _render(self) -> Text:
         with self._lock:
-            console = self._live.console
             lines = frame(self._run, self._progress, self._rate, self._notes, self._out, datetime.now(UTC))
-            return Text.from_ansi("\n".join(fit(lines, console.size.height - 1)), no_wrap=True, overflow="ellipsis")
+            return Text.from_ansi("\n".join(fit(lines, self._console.size.height - 1)), no_wrap=True, overflow="ellipsis")
 
 
 def frame(run: RLHFRun, progress: Progress | None, rate: Rate, notes: list[str], out: Terminal, now: datetime) -> list[str]:

@@ -6,21 +6,52 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import terminal
-from .errors import CliError
-from .local import shown
+from rlhf_operator.local import LocalState, RunLocked
 
+from . import terminal
+from .errors import CliError, Conflict
+from .local import backend_errors, load, shown
+
+NAME = "quickstart"
 TAIL_LINES = 15
 
 
-def prepare(folder: Path, seed: int) -> str:
-    """Make the model and the data in `folder`; returns the manifest's path.
+def prepare(state: LocalState, seed: int) -> str:
+    """Make the model and the data of this seed in <state>/quickstart; returns the manifest's path.
 
-    In a process of its own: it needs torch, which rlhfctl never loads.
+    What a run was started from is left as it is.
 
     Raises:
+        Conflict: there is a quickstart with another seed, or one at work.
         CliError: the trainer is not installed, or it failed.
     """
+    folder = state.folder / "quickstart"
+    manifest = folder / "run.yaml"
+    if NAME in state.names():
+        _check_known(state, seed)
+        if manifest.exists():
+            return shown(manifest)
+    return _make(folder, seed)
+
+
+def _check_known(state: LocalState, seed: int) -> None:
+    known = load(state, NAME)
+    if known.spec.seed != seed:
+        raise Conflict(
+            f"the quickstart in {shown(state.folder)} has seed {known.spec.seed}, not {seed}",
+            hints=(
+                f"rlhfctl quickstart --seed {known.spec.seed}   goes on with it",
+                "another folder, with --state, for another seed",
+            ),
+        )
+    holder = state.holder(NAME)
+    if holder is not None:
+        with backend_errors(state):
+            raise RunLocked(NAME, holder.pid, holder.host, holder.since)
+
+
+def _make(folder: Path, seed: int) -> str:
+    """In a process of its own: it needs torch, which rlhfctl never loads."""
     err = terminal.stderr()
     err.line(f"making a tiny model, its data and a manifest in {shown(folder)} (seed {seed})")
     arguments = [sys.executable, "-m", "rlhf_trainer.quickstart", "--folder", str(folder), "--seed", str(seed)]

@@ -22,4 +22,4 @@ def command(state_dir: str | None, seed: int) -> None:
     from rlhfctl.starting import start
 
     state = LocalState(local_folder(state_dir))
-    start(prepare(state.folder / "quickstart", seed), state, cpu=False)
+    start(prepare(state, seed), state, cpu=False)
