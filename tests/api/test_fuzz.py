@@ -68,7 +68,7 @@ def test_a_spec_of_nonsense_is_refused(spec: Any) -> None:
     assert checked.run is None
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), NONSENSE), min_size=1, max_size=4))
 def test_a_good_manifest_with_nonsense_in_it_is_answered_with_problems(changes: list[tuple[Loc, Any]]) -> None:
     raw = deepcopy(EXAMPLE)
