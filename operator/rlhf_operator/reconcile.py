@@ -39,7 +39,7 @@ def reconcile(backend: Backend, clock: Clock) -> Reconciled | None:
 
 
 def _carry_out(backend: Backend, seen: Seen, decision: Decision) -> bool:
-    """The status goes first, also where it is unchanged but actions follow: a writer whose status is old must lose before it acts."""
+    """The status goes first, also where it is unchanged but actions follow: whoever holds an old status must lose before acting."""
     acts = any(not isinstance(action, EmitEvent) for action in decision.actions)
     if (acts or decision.status != seen.run.status) and not backend.write_status(seen, decision.status):
         return False

@@ -41,8 +41,11 @@ def artifact_of(config: StageConfig) -> ArtifactRef | None:
     kind = STAGE_ARTIFACT.get(config.stage)
     if kind is None:
         return None
-    digest = hashlib.sha256(f"digest of {config.fingerprint}".encode()).hexdigest()
-    return ArtifactRef(kind=kind, fingerprint=config.fingerprint, digest=digest)
+    return ArtifactRef(kind=kind, fingerprint=config.fingerprint, digest=digest_of(config.fingerprint))
+
+
+def digest_of(fingerprint: str) -> str:
+    return hashlib.sha256(f"digest of {fingerprint}".encode()).hexdigest()
 
 
 def result_of(config: StageConfig, metrics: Mapping[Metric, float] | None = None) -> StageResult:

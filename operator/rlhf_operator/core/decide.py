@@ -221,7 +221,7 @@ class _Round:
     def _decision(self, standing: Standing, actions: Iterable[Action], requeue_after: timedelta | None = None) -> Decision:
         status = with_standing(with_place(self.status), standing, self.run.metadata.generation, self.now)
         told = transitions(self.before, status, self.warnings)
-        return Decision(status, (*actions, *told), requeue_after)
+        return Decision(status, (*told, *actions), requeue_after)
 
     def _planner(self) -> Planner:
         metadata = self.run.metadata

@@ -1,0 +1,143 @@
+"""Whatever goes wrong, and whenever: a run ends in the same state, and nothing is computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rlhf_api.run import RLHFRun
+from rlhf_api.words import Phase, Reason
+from rlhf_operator.core.actions import CreateJob
+from rlhf_operator.core.cursor import stages_of
+from rlhf_operator.core.observed import Pod
+from rlhf_operator.reconcile import reconcile
+from support.runs import run_of, spec_of
+from support.simulation import DONE, Crash, End, Tape, World
+
+#: More rounds than any run with an empty tape needs, after its tape is at its end.
+ROUNDS = 400
+#: Seeded: lists that hypothesis draws number by number are short and mostly zeros, and so hardly anything goes wrong in them.
+TAPE = st.builds(
+    lambda random, length: [random.randrange(2**16) for _ in range(length)], st.randoms(use_true_random=True), st.integers(0, 200)
+)
+#: The round in which the tape begins: an undisturbed run has some sixty.
+BEGIN = st.integers(0, 60)
+SPEC: dict[str, Any] = {
+    "sft": {"data": [{"name": "demos", "uri": "hf://example/demos"}]},
+    "sample": {"shards": 3, "parallelism": 3},
+    "label": {"shards": 2, "parallelism": 2},
+    "train": {"compute": {"nodes": 2, "processesPerNode": 1}},
+    "gates": [{"name": "regress", "metric": "winRateVsPrevious", "min": 0.45, "action": "Rollback"}],
+    # Enough for every failure that a tape can hold.
+    "retry": {"application": 100, "infrastructure": 1000, "backoffSeconds": 10},
+}
+
+
+def drive(
+    world: World, numbers: list[int] | None = None, begin: int = 0, disturb: Callable[[int], None] = lambda _: None
+) -> RLHFRun:
+    """Reconcile until the run is finished and nothing of it is left running; `numbers` go onto the tape in round `begin`."""
+    for number in range(ROUNDS + 3 * len(numbers or world.tape.numbers)):
+        if number == begin:
+            world.tape.numbers.extend(numbers or [])
+        disturb(number)
+        try:
+            reconcile(world, world.clock)
+        except Crash:
+            continue
+        world.step()
+        status = world.run.status
+        if status is not None and status.phase.finished and all(simulated.job.ended for simulated in world.jobs.values()):
+            return world.run
+    raise AssertionError(f"the run did not end: {world.run.status}")
+
+
+def essence(run: RLHFRun) -> dict[str, object]:
+    """What must be the same, whatever happened on the way."""
+    assert run.status is not None
+    stages = {
+        (iteration, stage.name): (stage.phase, stage.artifact and stage.artifact.digest, dict(stage.metrics))
+        for iteration, stage in stages_of(run.status)
+    }
+    return {
+        "phase": run.status.phase,
+        "stages": stages,
+        "best": run.status.best_iteration,
+        "checkpoint": run.status.checkpoint,
+        "discarded": [entry.discarded for entry in run.status.iterations],
+    }
+
+
+UNDISTURBED = essence(drive(World(run_of(spec_of(**SPEC)))))
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, BEGIN)
+def test_a_run_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int) -> None:
+    world = World(run_of(spec_of(**SPEC)))
+    assert essence(drive(world, numbers, begin)) == UNDISTURBED
+    assert set(world.sealed.values()) == {1}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, BEGIN, st.lists(st.integers(0, 30), max_size=6))
+def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int], begin: int, moments: list[int]) -> None:
+    world = World(run_of(spec_of(**SPEC)))
+
+    def toggle(number: int) -> None:
+        if moments.count(number - begin) % 2:
+            world.change_spec(suspend=not world.run.spec.suspend)
+        if number > begin + 30 and world.run.spec.suspend:
+            world.change_spec(suspend=False)
+
+    assert essence(drive(world, numbers, begin, toggle)) == UNDISTURBED
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, st.integers(0, 13))
+def test_a_configuration_error_fails_the_run_and_nothing_runs_after_it(numbers: list[int], at: int) -> None:
+    started: list[str] = []
+
+    def fate(action: CreateJob, pod: Pod, tape: Tape) -> End:
+        if action.name not in started:
+            started.append(action.name)
+        return End(64) if len(started) > at else DONE
+
+    world = World(run_of(spec_of(**SPEC)), Tape(list(numbers)), fate=fate)
+    run = drive(world)
+    assert run.status is not None
+    assert run.status.phase is Phase.FAILED
+    assert [condition.reason for condition in run.status.conditions if condition.type == "Failed"] == [Reason.CONFIGURATION_ERROR]
+    jobs = len(world.created)
+    for _ in range(5):
+        world.tape.numbers.clear()
+        reconcile(world, world.clock)
+        world.step()
+    assert len(world.created) == jobs
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, BEGIN)
+def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: int) -> None:
+    world = World(run_of(spec_of(**SPEC)))
+
+    def cancel(number: int) -> None:
+        if number == begin + 5:
+            world.change_spec(cancel=True)
+
+    run = drive(world, numbers, begin, cancel)
+    assert run.status is not None
+    assert run.status.phase in (Phase.CANCELLED, Phase.SUCCEEDED)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, TAPE, BEGIN)
+def test_a_run_that_was_deleted_and_applied_again_adopts_what_exists(numbers: list[int], again: list[int], begin: int) -> None:
+    world = World(run_of(spec_of(**SPEC)))
+    drive(world, numbers, begin=0)
+    second = World(run_of(spec_of(**SPEC), uid="another"), sealed=dict(world.sealed))
+    assert essence(drive(second, again, begin)) == UNDISTURBED
+    assert second.sealed == world.sealed
