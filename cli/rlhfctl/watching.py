@@ -36,6 +36,12 @@ def until(done: Callable[[], bool], timeout: float | None) -> bool:
     return True
 
 
+def changes(look: Callable[[], object], run: RLHFRun, state: LocalState) -> Callable[[], bool]:
+    """True once `look` gives something else than now, or the run rests."""
+    before = look()
+    return lambda: look() != before or at_rest(run, state)
+
+
 def at_rest(run: RLHFRun, state: LocalState) -> bool:
     """Nothing more happens by itself: it has ended, or no process drives it."""
     return phase_of(run).finished or state.holder(run.metadata.name) is None

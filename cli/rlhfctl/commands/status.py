@@ -43,25 +43,21 @@ def command(name: str, local: bool, state_dir: str | None, output: str | None, w
 
 
 def _watch(run: RLHFRun, state: LocalState, output: str | None, out: Terminal) -> None:
+    """Print at each change of the run; on a terminal in place, and as its stage progresses too."""
     from rlhfctl import watching
+    from rlhfctl.local import load
 
+    name, redraws = run.metadata.name, out.is_tty and output in (None, "wide")
     while True:
-        if out.is_tty and output in (None, "wide"):
+        # What to compare with is looked at before the printing, so that no change in between is missed.
+        changed = watching.changes(lambda: (load(state, name), state.progress(name) if redraws else None), run, state)
+        run = load(state, name)
+        if redraws:
             out.stream.write("\x1b[H\x1b[2J")
         _print(run, state, output, out)
         if watching.at_rest(run, state):
             return
-        run = _next(run, state)
-
-
-def _next(run: RLHFRun, state: LocalState) -> RLHFRun:
-    """The run once it has changed, or rests."""
-    from rlhfctl import watching
-    from rlhfctl.local import load
-
-    name = run.metadata.name
-    watching.until(lambda: load(state, name) != run or watching.at_rest(run, state), None)
-    return load(state, name)
+        watching.until(changed, None)
 
 
 def _print(run: RLHFRun, state: LocalState, output: str | None, out: Terminal) -> None:
@@ -83,7 +79,9 @@ def _print(run: RLHFRun, state: LocalState, output: str | None, out: Terminal) -
 
 def _driver(run: RLHFRun, state: LocalState) -> list[str]:
     """Who works on an unfinished run."""
+    from rlhfctl import progress_line
     from rlhfctl.local import run_command
+    from rlhfctl.rates import Rate
     from rlhfctl.watching import phase_of
 
     if phase_of(run).finished:
@@ -91,4 +89,6 @@ def _driver(run: RLHFRun, state: LocalState) -> list[str]:
     holder = state.holder(run.metadata.name)
     if holder is None:
         return ["", f"no process drives it now; resume it: {run_command(run, state.folder)}"]
-    return ["", f"driven by process {holder.pid} on {holder.host}"]
+    progress = state.progress(run.metadata.name)
+    now = [] if progress is None else [f"       {progress_line.text(progress, Rate())}"]
+    return [*now, "", f"driven by process {holder.pid} on {holder.host}"]
