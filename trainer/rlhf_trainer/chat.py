@@ -53,9 +53,9 @@ def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[
         full = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
         if full[: len(prefix)] != prefix or prefix[: len(ids)] != ids:
             raise ConfigurationProblem(
-                "The chat template does not continue its own prompt: what it renders for a conversation does not begin with what it "
-                "renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate to a template "
-                "that appends."
+                "The chat template does not continue its own prompt: what it renders for a conversation does not begin with "
+                "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
+                "to a template that appends."
             )
         counted += [False] * (len(prefix) - len(ids))
         answer = full[len(prefix) :]
@@ -116,7 +116,8 @@ def stop_token_ids(tokenizer: Any, generation_eos: int | Sequence[int] | None, d
         ids.add(closing)
     if not ids:
         raise ConfigurationProblem(
-            "Nothing says which token ends a response: neither the generation config nor the tokenizer has an EOS. Set policy.stopTokenIds."
+            "Nothing says which token ends a response: neither the generation config nor the tokenizer has an EOS. "
+            "Set policy.stopTokenIds."
         )
     return sorted(ids)
 

@@ -15,6 +15,7 @@ from rlhf_api.stage import EvaluateWork, PolicyInput
 
 from . import stats
 from .models import TORCH_DTYPE, load_causal_lm
+from .narrow import present
 from .runtime import StageContext, metric
 from .training.logps import default_token_budget, score_examples
 from .training.rows import Example
@@ -140,8 +141,7 @@ def _in_order_of(own: Sequence[Answer], others: Sequence[Answer]) -> list[Answer
 
 
 def _judge(answer: Answer) -> float:
-    assert answer.judge_score is not None
-    return answer.judge_score
+    return present(answer.judge_score, "the judge's score")
 
 
 def _shown(answer: Answer, first: Answer | None) -> dict[str, Any]:

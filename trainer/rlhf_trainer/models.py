@@ -43,7 +43,8 @@ def load_vocabulary(
         tokenizer.chat_template = template.inline or chat.NAMED_TEMPLATES[str(template.name)]
     if not tokenizer.chat_template:
         raise ConfigurationProblem(
-            f"The model at {folder} has no chat template (it is a base model). Set policy.chatTemplate: name, inline or configMapKeyRef."
+            f"The model at {folder} has no chat template (it is a base model). "
+            "Set policy.chatTemplate: name, inline or configMapKeyRef."
         )
     stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
     return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))
@@ -108,8 +109,8 @@ def _load(
     new = [key for key in new if key not in may_be_new]
     if new:
         raise ConfigurationProblem(
-            f"{folder} lacks weights that {type(model).__name__} needs ({', '.join(new[:3])}{', …' if len(new) > 3 else ''}): they would be "
-            "random. The model is of another class, or incomplete; name one whose head is trained."
+            f"{folder} lacks weights that {type(model).__name__} needs ({', '.join(new[:3])}{', …' if len(new) > 3 else ''}): "
+            "they would be random. The model is of another class, or incomplete; name one whose head is trained."
         )
     return model.eval()
 

@@ -32,7 +32,7 @@ def machine(scratch: Path, ranks: int) -> list[str]:
     if Path("/dev/shm").is_dir():  # noqa: S108 (its size is what we look at)
         shm = shutil.disk_usage("/dev/shm").total  # noqa: S108
         if shm < SHM_PER_RANK * ranks:
-            found.append(f"/dev/shm has {shm / 2**20:.0f} MiB for {ranks} ranks; set pod.shmSize.")
+            found.append(f"/dev/shm has {shm / 2**20:.0f} MiB for {ranks} ranks; set pod.shmSize.")  # noqa: S108
     return found
 
 
@@ -59,7 +59,8 @@ def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[
         tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model[1].trust_remote_code).tokenizer
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
             warnings.append(
-                f"{model[1].uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong token."
+                f"{model[1].uri} pads with its EOS token. We never pad, so its scores are right here; "
+                "other tools may read the wrong token."
             )
 
 
@@ -70,9 +71,9 @@ def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str
         counts[f"prompts/{number}"] = len(part)
         if not part:
             raise ConfigurationProblem(
-                f"Nothing is left of prompts.source for iteration {number} ({sets.counts['rows']} rows, {sets.counts['duplicates']} duplicates, "
-                f"{sets.counts['validation']} held out for validation, {sets.counts['test']} for test). Bring more prompts, or lower "
-                "prompts.perIteration, the hold-outs or iterations."
+                f"Nothing is left of prompts.source for iteration {number} ({sets.counts['rows']} rows, "
+                f"{sets.counts['duplicates']} duplicates, {sets.counts['validation']} held out for validation, "
+                f"{sets.counts['test']} for test). Bring more prompts, or lower prompts.perIteration, the hold-outs or iterations."
             )
         if len(part) < spec.prompts.per_iteration:
             warnings.append(
@@ -109,8 +110,9 @@ def lengths(spec: RLHFRunSpec) -> list[str]:
         return []
     return [
         (
-            f"Responses can be longer than training reads: maxPromptLength {spec.train.max_prompt_length} + maxNewTokens {spec.sample.max_new_tokens} "
-            f"> maxLength {spec.train.max_length}. The reward scores text that DPO will see cut ({spec.train.overlong})."
+            f"Responses can be longer than training reads: maxPromptLength {spec.train.max_prompt_length} "
+            f"+ maxNewTokens {spec.sample.max_new_tokens} > maxLength {spec.train.max_length}. "
+            f"The reward scores text that DPO will see cut ({spec.train.overlong})."
         )
     ]
 
@@ -125,8 +127,8 @@ def lineage(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[s
     ancestors = _ancestors(judge[1], scratch, storage)
     if _name(reward[1].uri) in ancestors:
         raise ConfigurationProblem(
-            f"The judge {judge[1].uri} descends from the training reward {reward[1].uri}: it is no independent judge. Name another, or set "
-            "evaluate.allowTrainingReward: true."
+            f"The judge {judge[1].uri} descends from the training reward {reward[1].uri}: it is no independent judge. Name "
+            "another, or set evaluate.allowTrainingReward: true."
         )
     shared = (ancestors - {_name(judge[1].uri)}) & _ancestors(reward[1], scratch, storage)
     if shared:
@@ -162,7 +164,8 @@ def _require_architecture(folder: Path, model: ModelRef, suffix: str) -> None:
     architectures = config.get("architectures") or []
     if not any(name.endswith(suffix) for name in architectures):
         raise ConfigurationProblem(
-            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{suffix} is needed here, for the missing head would be random."
+            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{suffix} is "
+            "needed here, for the missing head would be random."
         )
     if not any(os.scandir(folder)) or not list(folder.glob("*.safetensors")):
         raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")

@@ -81,7 +81,8 @@ def read_prompts(source: PromptSource, scratch: Path, storage: Storage) -> list[
     for number, row in enumerate(sources.read_rows(source, scratch, storage), start=1):
         if source.column not in row:
             raise ConfigurationProblem(
-                f"{source.uri}: row {number} has no column {source.column!r} (it has {', '.join(sorted(row)) or 'none'}). Set prompts.source.column."
+                f"{source.uri}: row {number} has no column {source.column!r} (it has {', '.join(sorted(row)) or 'none'}). "
+                "Set prompts.source.column."
             )
         messages = as_messages(row[source.column], f"{source.uri}: row {number}, column {source.column}")
         if messages[-1]["role"] != "user":

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput, StageConfig, StageResult
@@ -19,9 +19,11 @@ from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import Artifact, ExternalModel, Sealed, Store, StoreError, open_artifact
 
 from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
+from .narrow import present
 from .progress import Progress
 
 RESULT_LIMIT = 4096
+_W = TypeVar("_W")
 log = logging.getLogger("rlhf_trainer")
 
 
@@ -45,8 +47,7 @@ class StageContext:
 
         if model.artifact is not None:
             return self.artifact(model.artifact).cached(self.scratch / "inputs")
-        assert model.source is not None
-        return sources.model_folder(model.source, self.scratch / "inputs", self.config.storage)
+        return sources.model_folder(present(model.source, "the model's source"), self.scratch / "inputs", self.config.storage)
 
     def trusts(self, model: ModelInput) -> bool:
         return model.source is not None and model.source.trust_remote_code
@@ -57,6 +58,14 @@ class StageContext:
 
         sealed = find_artifact(self.store, STAGE_ARTIFACT[self.config.stage], self.config.fingerprint)
         return None if sealed is None else result_of(self.config, sealed, found=True)
+
+
+def work_of(context: StageContext, kind: type[_W]) -> _W:
+    """The work that this stage was started with. Raises TypeError for that of another stage."""
+    work = context.config.work
+    if not isinstance(work, kind):
+        raise TypeError(f"the configuration holds {type(work).__name__}, and this stage does {kind.__name__}")
+    return work
 
 
 def result_of(config: StageConfig, sealed: Sealed, *, found: bool = False, warnings: list[str] | None = None) -> StageResult:

@@ -36,7 +36,7 @@ def commit_and_seal(
     inputs: Sequence[ArtifactRef | ExternalModel],
     check: Check | None = None,
 ) -> StageResult:
-    """Commit this worker's Parquet `files`, by stem (None: they are committed already); whoever sees all shards seals, once for all.
+    """Commit this worker's Parquet `files`, by stem (None: they are committed already); whoever sees all shards seals them.
 
     `check` looks at the summed counts before anything is sealed: it returns the artifact's metrics or raises.
     """

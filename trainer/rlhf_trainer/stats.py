@@ -1,4 +1,4 @@
-"""Figures with their intervals. Bootstrap over prompts, 2,000 resamples, percentiles; the seed is fixed, so equal data give equal bounds."""
+"""Figures with their intervals: bootstrap over prompts, 2,000 resamples, percentiles, a fixed seed (equal data, equal bounds)."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def wins(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 def length_adjusted_win_rate(
     outcomes: Sequence[float], our_lengths: Sequence[float], their_lengths: Sequence[float]
 ) -> MetricValue:
-    """What the win rate would be at equal lengths: sigmoid(theta) of logit P(win) = theta + phi tanh(difference / its deviation).
+    """The win rate at equal lengths: sigmoid(theta), where logit P(win) = theta + phi tanh(difference / its deviation).
 
     After arXiv 2404.04475, section 3, without its terms for models and instructions: phi is under an L2 penalty chosen by
-    cross-validation, theta is free. A tie is half a win and half a loss. Without any difference in outcome or length: the plain win rate.
+    cross-validation, theta is free. A tie is half a win and half a loss. The plain win rate where lengths are all equal.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -11,6 +11,7 @@ from rlhf_api.labeler import LabelerType
 from rlhf_api.stage import ModelInput
 
 from ..errors import ConfigurationProblem
+from ..narrow import present
 from ..runtime import StageContext
 
 
@@ -34,11 +35,10 @@ def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | N
 
     match spec.type:
         case LabelerType.RULE:
-            assert spec.rule is not None
-            return RuleLabeler.load(spec.rule.entry_point)
+            return RuleLabeler.load(present(spec.rule, "rule").entry_point)
         case LabelerType.BRADLEY_TERRY:
-            assert model is not None
-            return BradleyTerryLabeler.load(context.model_folder(model), trust_remote_code=context.trusts(model))
+            reward = present(model, "the reward model")
+            return BradleyTerryLabeler.load(context.model_folder(reward), trust_remote_code=context.trusts(reward))
     raise ConfigurationProblem(f"A labeler of type {spec.type} is not available in this version. Use BradleyTerry or Rule.")
 
 

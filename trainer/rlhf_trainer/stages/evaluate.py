@@ -1,4 +1,4 @@
-"""evaluate: what an iterate answers to held-out prompts, scored by judge and reward, compared with pi_0 and with the iterate before."""
+"""evaluate: what an iterate answers to held-out prompts, scored by judge and reward, compared with pi_0 and its predecessor."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from ..labelers.base import Response, load_labeler
 from ..models import Vocabulary, load_vocabulary
 from ..parquet import EVALUATION
 from ..prompts import Prompt, load_prompt_sets
-from ..runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of
+from ..runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:
-    work = context.config.work
-    assert isinstance(work, EvaluateWork)
+    work = work_of(context, EvaluateWork)
     counts: dict[str, int] = {}
     answers = _score(context, work, _answers(context, work, counts))
     log_counts("evaluated", counts)

@@ -9,13 +9,13 @@ from rlhf_api.storage import RetentionPolicy
 from rlhf_store import open_artifact, run_folder
 from rlhf_store.artifact import artifact_folder, artifact_url, manifest_key
 
-from ..runtime import StageContext, log
+from ..narrow import present
+from ..runtime import StageContext, log, work_of
 
 
 def run(context: StageContext) -> StageResult:
     """Writes runs/…/best.json. Removal is in an order that leaves no half artifact: the manifest first."""
-    work = context.config.work
-    assert isinstance(work, FinalizeWork)
+    work = work_of(context, FinalizeWork)
     best = next(record for record in work.iterates if record.iterate == work.best)
     _write_best(context, work, best)
     removed = 0
@@ -55,8 +55,7 @@ def _write_best(context: StageContext, work: FinalizeWork, best: IterateRecord) 
 def _where(context: StageContext, record: IterateRecord) -> str:
     if record.policy.artifact is not None:
         return artifact_url(context.store, record.policy.artifact.kind, record.policy.artifact.fingerprint)
-    assert record.policy.source is not None
-    return record.policy.source.uri
+    return present(record.policy.source, "the iterate's source").uri
 
 
 def _remove(context: StageContext, refs: list[ArtifactRef]) -> int:

@@ -16,14 +16,13 @@ from ..errors import ApplicationProblem
 from ..labelers.base import Response, load_labeler
 from ..pairing import Pair, Scored, make_pairs
 from ..parquet import LABELS
-from ..runtime import StageContext, log_counts, metric, model_inputs
+from ..runtime import StageContext, log_counts, metric, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
 
 
 def run(context: StageContext) -> StageResult:
     """Raises ApplicationProblem when the yield is below label.minYield, with the counts by reason."""
-    work = context.config.work
-    assert isinstance(work, LabelWork)
+    work = work_of(context, LabelWork)
     inputs = [work.samples, *model_inputs(work.reward_model)]
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs, check=lambda totals: _metrics(totals, work))
@@ -92,8 +91,8 @@ def _metrics(totals: dict[str, int], work: LabelWork) -> dict[Metric, MetricValu
     if share < work.label.min_yield or totals.get("pairs", 0) == 0:
         told = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
         raise ApplicationProblem(
-            f"Only {share:.1%} of the prompts gave a preference pair; label.minYield asks for {work.label.min_yield:.0%} ({told}). Look at the "
-            "samples and the reward; a smaller label.pairing.minMargin keeps more pairs.",
+            f"Only {share:.1%} of the prompts gave a preference pair; label.minYield asks for {work.label.min_yield:.0%} ({told}). "
+            "Look at the samples and the reward; a smaller label.pairing.minMargin keeps more pairs.",
             reason="YieldTooSmall",
         )
     return {Metric.YIELD: metric(share), Metric.PAIRS: metric(totals["pairs"])}

@@ -16,7 +16,7 @@ from rlhf_store import StoreError, find_artifact
 from .. import preflight_checks as checks
 from .. import sources
 from ..errors import ConfigurationProblem, StageError, Transient
-from ..runtime import StageContext, from_store_error, log, result_of
+from ..runtime import StageContext, from_store_error, log, result_of, work_of
 
 
 @dataclass
@@ -31,8 +31,7 @@ class Findings:
 
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem with every problem; Transient when store or hub are away, for then nothing can be said."""
-    work = context.config.work
-    assert isinstance(work, PreflightWork)
+    work = work_of(context, PreflightWork)
     spec = RLHFRunSpec.model_validate(work.spec)
     found = Findings()
     for check in _checks(context, spec, found):
@@ -86,7 +85,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
 
 
 def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> int:
-    """How many stages of the chain, in order, are sealed in the store: of this run before, or of another with the same beginning."""
+    """How many stages of the chain, in order, are sealed in the store: by this run, or by another with the same beginning."""
     planner = Planner(context.config.run, spec, resolved)
     history = History((StageRecord(None, StageName.PREFLIGHT),))
     adoptable = 0

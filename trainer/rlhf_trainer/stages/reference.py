@@ -1,4 +1,4 @@
-"""reference: log-probs of every pair under the reference, by the trainer's own forward. Computed once, read by every epoch and attempt."""
+"""reference: log-probs of every pair under the reference, by the trainer's own forward. Computed once, read by every epoch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from rlhf_api.stage import ReferenceWork, StageResult
 
 from ..models import TORCH_DTYPE, load_causal_lm
 from ..parquet import REFERENCE_LOGPS
-from ..runtime import StageContext, log_counts, model_inputs
+from ..runtime import StageContext, log_counts, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
 from ..training.logps import default_token_budget, score_examples
 from ..training.preferences import Limits, PairExample, read_pairs, stem
 
 
 def run(context: StageContext) -> StageResult:
-    work = context.config.work
-    assert isinstance(work, ReferenceWork)
+    work = work_of(context, ReferenceWork)
     inputs = [*model_inputs(work.reference), *(part.labels for part in work.data)]
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs)

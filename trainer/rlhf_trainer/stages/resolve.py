@@ -5,13 +5,12 @@ from __future__ import annotations
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
 
-from ..runtime import StageContext, log, result_of
+from ..runtime import StageContext, log, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:
     """The target's StageResult, or one without an artifact when there is none. Raises StoreError when the store cannot say."""
-    work = context.config.work
-    assert isinstance(work, ResolveWork)
+    work = work_of(context, ResolveWork)
     sealed = find_artifact(context.store, work.kind, context.config.fingerprint)
     log.info("%s/%s is %s", work.kind, context.config.fingerprint[:12], "sealed" if sealed else "not there")
     if sealed is None:

@@ -12,7 +12,7 @@ from .. import chat
 from ..errors import ConfigurationProblem
 from ..models import Vocabulary
 from ..prompts import as_messages
-from ..runtime import StageContext, model_inputs
+from ..runtime import StageContext, model_inputs, work_of
 from ..training.job import ObjectiveName
 from ..training.rows import Example
 from ..training.stage import Lineage, new_job, train_and_seal
@@ -20,8 +20,7 @@ from .sft import read_mixture
 
 
 def run(context: StageContext) -> StageResult:
-    work = context.config.work
-    assert isinstance(work, RewardWork)
+    work = work_of(context, RewardWork)
     job, vocabulary = new_job(context, ObjectiveName.BRADLEY_TERRY, work.base, work.optimization, work.deepspeed)
     job = job.model_copy(update={"new_head": True})
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""sample: n completions a prompt from the mixture. One shard of the iteration's prompts a worker; ids exactly as the engine gave them."""
+"""sample: n completions a prompt from the mixture, a shard of the prompts a worker; ids exactly as the engine gave them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from ..engine import Completion, Request, SamplingEngine, request_seed
 from ..models import Vocabulary, load_vocabulary
 from ..parquet import SAMPLES
 from ..prompts import Prompt, load_prompt_sets
-from ..runtime import StageContext, log, log_counts, model_inputs
+from ..runtime import StageContext, log, log_counts, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
 
 
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem when no prompt is short enough, or the engine refuses the model."""
-    work = context.config.work
-    assert isinstance(work, SampleWork)
+    work = work_of(context, SampleWork)
     inputs = model_inputs(*(sampler.policy for sampler in work.samplers))
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs)

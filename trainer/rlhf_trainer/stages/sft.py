@@ -13,15 +13,14 @@ from .. import chat, sources
 from ..errors import ConfigurationProblem
 from ..models import Vocabulary
 from ..prompts import as_messages
-from ..runtime import StageContext, model_inputs
+from ..runtime import StageContext, model_inputs, work_of
 from ..training.job import ObjectiveName
 from ..training.rows import Example
 from ..training.stage import Lineage, new_job, train_and_seal
 
 
 def run(context: StageContext) -> StageResult:
-    work = context.config.work
-    assert isinstance(work, SftWork)
+    work = work_of(context, SftWork)
     job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
     counts: dict[str, int] = {}
     examples: list[Example] = []

@@ -9,7 +9,8 @@ from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_api.training import WarmStart
 
 from ..errors import ApplicationProblem
-from ..runtime import StageContext, model_inputs
+from ..narrow import present
+from ..runtime import StageContext, model_inputs, work_of
 from ..training.export import MASTER_FILE
 from ..training.job import Guard, ObjectiveName
 from ..training.preferences import Limits, read_pairs, read_reference_logps
@@ -22,8 +23,7 @@ GUARD_TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 2e-2}
 
 
 def run(context: StageContext) -> StageResult:
-    work = context.config.work
-    assert isinstance(work, TrainWork)
+    work = work_of(context, TrainWork)
     examples, counts = _examples(context, work)
     job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work.optimization, work.deepspeed)
     job = job.model_copy(
@@ -52,8 +52,8 @@ def _examples(context: StageContext, work: TrainWork) -> tuple[list[Example], di
         missing = [pair.key for pair in pairs if pair.key not in cached]
         if missing:
             raise ApplicationProblem(
-                f"The reference log-probs of iteration {part.iteration} lack {len(missing)} of {len(pairs)} pairs (first: {missing[0]}): they were "
-                "made from other labels. Delete that reference-logps artifact and run again.",
+                f"The reference log-probs of iteration {part.iteration} lack {len(missing)} of {len(pairs)} pairs "
+                f"(first: {missing[0]}): they were made from other labels. Delete that reference-logps artifact and run again.",
                 reason="ReferenceIncomplete",
             )
         examples += [Example(pair.example.prompt, pair.example.completions, None, reference=cached[pair.key]) for pair in pairs]
@@ -62,8 +62,8 @@ def _examples(context: StageContext, work: TrainWork) -> tuple[list[Example], di
 
 
 def _cached_logps(context: StageContext, part: TrainSet) -> dict[tuple[str, int, int], tuple[float, float]]:
-    assert part.reference_logps is not None
-    return dict(read_reference_logps(context.artifact(part.reference_logps).cached(context.scratch / "inputs"), part.iteration))
+    ref = present(part.reference_logps, f"the reference log-probs of D_{part.iteration}")
+    return dict(read_reference_logps(context.artifact(ref).cached(context.scratch / "inputs"), part.iteration))
 
 
 def _guard(context: StageContext, work: TrainWork) -> Guard | None:

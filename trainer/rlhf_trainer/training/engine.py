@@ -11,7 +11,7 @@ import torch
 from rlhf_api.compute import DeepSpeed, Offload, Optimization
 from rlhf_api.model import Dtype
 
-from ..errors import ConfigurationProblem
+from ..errors import ApplicationProblem, ConfigurationProblem
 from .objectives import Objective, Summed
 from .rows import Row
 
@@ -68,7 +68,7 @@ def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) 
 
 
 def load_master_weights(engine: Any, file: Path) -> None:
-    """Put fp32 weights under the optimizer, so that an iteration goes on from what the last one really learnt, not from its bf16 export."""
+    """Put fp32 weights under the optimizer: an iteration goes on from what the last one really learnt, not from its export."""
     from deepspeed.utils import safe_set_full_fp32_param
     from safetensors import safe_open
 
@@ -97,7 +97,8 @@ def _restore_buffers(model: Any, before: dict[str, torch.Tensor]) -> None:
                 attribute, before[name].to(buffer.device), persistent=attribute not in module._non_persistent_buffers_set
             )
     for name, buffer in model.named_buffers():
-        assert name not in before or buffer.dtype == before[name].dtype, f"buffer {name} is {buffer.dtype}"
+        if name in before and buffer.dtype != before[name].dtype:
+            raise ApplicationProblem(f"DeepSpeed keeps buffer {name} in {buffer.dtype}; it must stay in {before[name].dtype}.")
 
 
 def steps_of(examples: int, optimization: Optimization) -> int:

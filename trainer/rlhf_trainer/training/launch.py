@@ -1,7 +1,7 @@
 """Ranks of a training stage, as a child torchrun of the stage process; their errors become the stage's.
 
-torchrun answers 1 whatever a rank answered, and on SIGTERM it kills its workers after 30 s. So it runs in a session of its own where
-no signal reaches it: the stage process passes SIGTERM to the ranks, which checkpoint together, and reads each rank's error file.
+torchrun answers 1 whatever a rank answered, and on SIGTERM it kills its workers after 30 s. So it runs in a session of its own,
+where no signal reaches it: the stage process passes SIGTERM to the ranks, which checkpoint together, and reads their error files.
 """
 
 from __future__ import annotations
@@ -18,18 +18,11 @@ from pathlib import Path
 
 from rlhf_api.words import StageExit
 
-from ..errors import BY_EXIT, StageError
+from ..errors import BY_EXIT, RankKilled, StageError
 from ..runtime import log
 from .job import TrainingJob
 
-KILLED = 137
 _PR_SET_PDEATHSIG = 1
-
-
-class RankKilled(StageError):
-    """A rank vanished without a word: SIGKILL, by the kernel's OOM killer or from outside. The stage ends as if it had been hit itself."""
-
-    reason = "Killed"
 
 
 def launch_ranks(job: TrainingJob, job_file: Path, processes: int) -> None:

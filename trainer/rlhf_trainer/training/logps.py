@@ -91,7 +91,7 @@ class ScoredRow:
 
 
 def _chunk_logps(head: Any, states: Tensor, targets: Tensor) -> Tensor:
-    logits = head(states).float()
+    logits: Tensor = head(states).float()
     return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
 
@@ -111,7 +111,8 @@ def to_device(row: Row, device: torch.device) -> Row:
 
 
 def device_of(model: Any) -> torch.device:
-    return next(iter(model.parameters())).device
+    parameter: Tensor = next(iter(model.parameters()))
+    return parameter.device
 
 
 def default_token_budget(device: torch.device, longest: int) -> int:

@@ -1,4 +1,4 @@
-"""The training loop: plan the steps, pack the rank's share, backward, step, log, checkpoint. DeepSpeed owns parameters and optimizer."""
+"""The training loop: pack the rank's share of a step, backward, step, log, checkpoint. DeepSpeed owns parameters and optimizer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_loop(
     progress: Progress,
     stop_requested: Callable[[], bool],
 ) -> None:
-    """Every step of the schedule from the newest checkpoint on. Metrics go to config.metrics_file, a JSON object a line, TRL's keys.
+    """Every step of the schedule from the newest checkpoint on. Metrics go to config.metrics_file, an object a line, TRL's keys.
 
     Raises Preempted after a collective checkpoint when any rank was asked to stop; ApplicationProblem when the loss is not finite.
     """

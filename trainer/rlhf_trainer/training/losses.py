@@ -1,7 +1,7 @@
 """Preference losses as pure functions of log-probs. Shapes: every tensor is [pairs], in nats; a loss is returned per pair.
 
-Notation: u = beta * ((log pi(y_w) - log ref(y_w)) - (log pi(y_l) - log ref(y_l))). TRL's trl/trainer/dpo_trainer.py is the yardstick
-of the tests; the papers are the source.
+Notation: u = beta * ((log pi(y_w) - log ref(y_w)) - (log pi(y_l) - log ref(y_l))). TRL's trl/trainer/dpo_trainer.py is the
+yardstick of the tests; the papers are the source.
 """
 
 from __future__ import annotations

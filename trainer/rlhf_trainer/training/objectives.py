@@ -16,6 +16,9 @@ from .logps import completion_sums, counted_tokens, hidden_states, token_logps
 from .losses import PairLogps, bradley_terry, preference_loss
 from .rows import Example, Row
 
+#: TRL's keys.
+PAIR_METRICS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
+
 
 @dataclass(frozen=True)
 class Summed:
@@ -39,7 +42,7 @@ class Objective(Protocol):
 class SupervisedObjective:
     """Mean negative log-likelihood of the assistant's tokens."""
 
-    metric_names = ("mean_token_accuracy",)
+    metric_names: Sequence[str] = ("mean_token_accuracy",)
 
     def weight(self, example: Example) -> float:
         return float(example.counted_tokens)
@@ -53,7 +56,7 @@ class SupervisedObjective:
 class BradleyTerryObjective:
     """-log sigmoid(r_w - r_l) with r read at the last real token of each completion."""
 
-    metric_names = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
+    metric_names: Sequence[str] = PAIR_METRICS
 
     def weight(self, example: Example) -> float:  # noqa: ARG002 (every pair counts one)
         return 1.0
@@ -70,7 +73,7 @@ class BradleyTerryObjective:
 class PreferenceObjective:
     """DPO and its relatives, against cached reference log-probs."""
 
-    metric_names = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+    metric_names: Sequence[str] = (*PAIR_METRICS, "logps/chosen", "logps/rejected")
 
     def __init__(self, spec: Loss) -> None:
         self._spec = spec

@@ -78,7 +78,7 @@ def pack(examples: Sequence[Example], token_budget: int) -> list[list[Example]]:
 
 
 def build_row(examples: Sequence[Example]) -> Row:
-    """The tensors of one row. An empty list gives a row of one token that predicts nothing: a rank with nothing to do still takes part."""
+    """The tensors of one row. An empty list gives one token that predicts nothing: a rank with nothing to do still takes part."""
     ids: list[int] = []
     positions: list[int] = []
     tree: list[int] = []
@@ -99,7 +99,7 @@ def build_row(examples: Sequence[Example]) -> Row:
             flags = example.counted[position] if example.counted is not None else None
             for offset, token in enumerate(completion):
                 if flags is None or flags[offset]:
-                    # The first token of a response is predicted at the prompt's last; a conversation without prompt has no such place.
+                    # A response's first token is predicted at the prompt's last; a conversation without prompt has no such place.
                     if offset == 0 and not example.prompt:
                         continue
                     predictors.append(last_of_prompt if offset == 0 else first + offset - 1)

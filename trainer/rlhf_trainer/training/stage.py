@@ -49,7 +49,7 @@ def train_and_seal(
     lineage: Lineage,
     counts: dict[str, int],
 ) -> StageResult:
-    """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others wait for nothing and say so."""
+    """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others say that they did not."""
     if not examples:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         raise ApplicationProblem(
@@ -140,7 +140,8 @@ def _card(context: StageContext, lineage: Lineage) -> str:
         "---",
         f"# {config.run.name}: {name}",
         "",
-        f"Made by stage `{config.stage}` of RLHFRun {config.run.namespace}/{config.run.name} (rlhf-operator), fingerprint `{config.fingerprint}`.",
+        f"Made by stage `{config.stage}` of RLHFRun {config.run.namespace}/{config.run.name} (rlhf-operator).",
+        f"Fingerprint: `{config.fingerprint}`.",
         "`manifest.json` beside this file names every input with its digest; `metrics.jsonl` has a line a step.",
         "",
     ]

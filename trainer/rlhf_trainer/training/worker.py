@@ -1,4 +1,4 @@
-"""One rank of a training stage: `torchrun -m rlhf_trainer.training.worker JOB`. Its error goes to a file, for torchrun answers 1 for all."""
+"""One rank of a training stage: `torchrun -m rlhf_trainer.training.worker JOB`. Its error goes to a file: torchrun answers 1."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch.distributed as dist
 
 from ..errors import ApplicationProblem, ConfigurationProblem, StageError
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
+from ..narrow import present
 from ..progress import Progress
 from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
 from .export import export
-from .job import ObjectiveName, TrainingJob
+from .job import Guard, ObjectiveName, TrainingJob
 from .logps import default_token_budget, score_examples
 from .loop import LoopConfig, run_loop
 from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
@@ -65,7 +66,7 @@ def _train(job: TrainingJob, examples: list[Example]) -> None:
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     budget = job.token_budget or default_token_budget(device, max(e.tokens for e in examples))
     if job.guard is not None:
-        _check_reference(job, examples, device, budget)
+        _check_reference(job, job.guard, examples, device, budget)
     torch.manual_seed(job.seed)
     model = _load(job).to(device)
     engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
@@ -98,27 +99,25 @@ def _objective(job: TrainingJob) -> Objective:
         case ObjectiveName.BRADLEY_TERRY:
             return BradleyTerryObjective()
         case ObjectiveName.PREFERENCE:
-            assert job.loss is not None
-            return PreferenceObjective(job.loss)
+            return PreferenceObjective(present(job.loss, "the loss"))
 
 
-def _check_reference(job: TrainingJob, examples: list[Example], device: torch.device, budget: int) -> None:
-    """The cached log-probs must be what the trainer's own forward gives for the reference; otherwise template, weights or dtype differ."""
-    assert job.guard is not None
-    model = load_causal_lm(Path(job.guard.reference_folder), TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(
-        device
-    )
+def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, budget: int) -> None:
+    """The cached log-probs must be what the trainer's own forward gives; otherwise template, weights or dtype differ."""
+    folder = Path(guard.reference_folder)
+    model = load_causal_lm(folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(device)
     difference = tokens = 0.0
     for row in score_examples(model, examples[:32], budget):
         cached = [value for example in row.examples for value in example.reference]
         difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
         tokens += sum(row.tokens)
     del model
-    if not difference <= job.guard.tolerance * max(1.0, tokens):
+    if not difference <= guard.tolerance * max(1.0, tokens):
         raise ConfigurationProblem(
-            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ by "
-            f"{difference / max(1.0, tokens):.3g} nats per token (allowed: {job.guard.tolerance}). The reference's weights, the chat template "
-            "or the dtype changed between the reference stage and training; delete the reference-logps artifact and run again.",
+            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ "
+            f"by {difference / max(1.0, tokens):.3g} nats per token (allowed: {guard.tolerance}). The reference's weights, the "
+            "chat template or the dtype changed between the reference stage and training; delete the reference-logps artifact and "
+            "run again.",
             reason="ReferenceMismatch",
         )
 
