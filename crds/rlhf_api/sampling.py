@@ -88,10 +88,11 @@ class Sample(Model):
 def split_completions(completions: int, weights: Sequence[float]) -> list[int]:
     """How many of a prompt's completions each entry of a mixture gets: by weight, whole numbers by largest remainder.
 
-    Of equal remainders the earlier entry's is rounded up. The sum is `completions`.
+    Of equal remainders the earlier entry's is rounded up; weights count as written, so 0.6, 0.3, 0.1 of 4 are 2.4, 1.2, 0.4 and a
+    tie. The sum is `completions`.
     """
-    total = sum(Fraction(weight) for weight in weights)
-    exact = [completions * Fraction(weight) / total for weight in weights]
+    shares = [Fraction(repr(weight)) for weight in weights]
+    exact = [completions * share / sum(shares) for share in shares]
     counts = [int(share) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda index: (counts[index] - exact[index], index))
     for index in by_remainder[: completions - sum(counts)]:
