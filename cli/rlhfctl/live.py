@@ -50,7 +50,7 @@ class LiveDisplay:
                 return
             self._progress = None
             if event.kind in _LASTING:
-                self._notes.append(f"{event.kind.value.lower()}: {_where(event)}{event.message}")
+                self._notes.append(f"{event.kind.value.lower()}: {event.message}")
             self._reload()
 
     def note(self, text: str) -> None:
@@ -85,7 +85,7 @@ def frame(run: RLHFRun, progress: Progress | None, rate: Rate, notes: list[str],
     if views.iterates(status):
         lines += ["", *views.iteration_table(run, out)]
     if notes:
-        lines += ["", *(out.paint(f"! {note}", "yellow") for note in notes[-3:])]
+        lines += ["", *(out.paint(line, "yellow") for note in notes[-3:] for line in views.wrap(f"! {note}", out.width))]
     return [*lines, "", out.paint("Ctrl-C stops it after a checkpoint; the same command resumes", "dim")]
 
 
@@ -95,9 +95,3 @@ def fit(lines: list[str], height: int) -> list[str]:
         return lines
     gone = len(lines) - height + 1
     return [*lines[:2], f"       … {gone} lines", *lines[2 + gone :]]
-
-
-def _where(event: LocalEvent) -> str:
-    parts = [f"iteration {event.iteration}"] if event.iteration else []
-    parts += [event.stage.value] if event.stage else []
-    return f"{', '.join(parts)}: " if parts else ""

@@ -6,22 +6,11 @@ from datetime import UTC, datetime
 
 from rlhf_operator.local import LocalEvent, LocalEventKind
 
-from . import progress_line
+from . import figures, progress_line
 from .rates import Rate
 from .terminal import Terminal
 
 PROGRESS_EVERY_SECONDS = 30.0
-_WORD = {
-    LocalEventKind.RUN: "run",
-    LocalEventKind.STARTED: "started",
-    LocalEventKind.PROGRESS: "working",
-    LocalEventKind.SUCCEEDED: "done",
-    LocalEventKind.ADOPTED: "found",
-    LocalEventKind.RETRYING: "retrying",
-    LocalEventKind.FAILED: "failed",
-    LocalEventKind.GATE: "gate",
-    LocalEventKind.WARNING: "warning",
-}
 
 
 class PlainDisplay:
@@ -32,6 +21,7 @@ class PlainDisplay:
         self._at: tuple[object, ...] = ()
         self._rate = Rate()
         self._printed: datetime | None = None
+        self._started: dict[tuple[object, ...], datetime] = {}
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -42,8 +32,14 @@ class PlainDisplay:
     def __call__(self, event: LocalEvent) -> None:
         if event.kind == LocalEventKind.PROGRESS:
             self._progress(event)
-        else:
-            self._out.line(line(event))
+            return
+        at = (event.iteration, event.stage)
+        if event.kind == LocalEventKind.STARTED:
+            self._started.setdefault(at, event.time)
+        took = ""
+        if event.kind == LocalEventKind.SUCCEEDED and at in self._started:
+            took = f" It took {figures.duration((event.time - self._started[at]).total_seconds())}."
+        self._out.line(f"{_stamp(event.time)} {_MARK.get(event.kind, '')}{event.message}{took}")
 
     def note(self, text: str) -> None:
         self._out.line(text)
@@ -57,17 +53,17 @@ class PlainDisplay:
         self._rate.add(event.time, event.progress)
         if self._printed is None or (event.time - self._printed).total_seconds() >= PROGRESS_EVERY_SECONDS:
             self._printed = event.time
-            self._out.line(f"{_start(event)}: {progress_line.text(event.progress, self._rate)}")
+            self._out.line(f"{_stamp(event.time)} {place(event)}: {progress_line.text(event.progress, self._rate)}")
 
 
-def line(event: LocalEvent) -> str:
-    """`2026-03-01T12:00:03Z iteration 1, train, attempt 2 started: …`."""
-    return f"{_start(event)}: {event.message}" if event.message else _start(event)
+def place(event: LocalEvent) -> str:
+    """`train of iteration 2`."""
+    stage = event.stage.value if event.stage else "run"
+    return f"{stage} of iteration {event.iteration}" if event.iteration else stage
 
 
-def _start(event: LocalEvent) -> str:
-    stamp = event.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    where = [f"iteration {event.iteration}"] if event.iteration else []
-    where += [event.stage.value] if event.stage else []
-    where += [f"attempt {event.attempt}"] if event.attempt and event.attempt > 1 else []
-    return " ".join([stamp, *([", ".join(where)] if where else []), _WORD[event.kind]])
+_MARK = {LocalEventKind.WARNING: "warning: ", LocalEventKind.GATE: "gate: "}
+
+
+def _stamp(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -74,20 +74,20 @@ def test_off_a_terminal_each_event_is_one_line_with_its_time() -> None:
     out = _terminal()
     show = PlainDisplay(out)
     train = {"iteration": 2, "stage": StageName.TRAIN}
-    show(_event(0, LocalEventKind.STARTED, "2 ranks", stage=StageName.SFT, attempt=1))
-    show(_event(75, LocalEventKind.SUCCEEDED, "75 s", stage=StageName.SFT, attempt=1))
-    show(_event(76, LocalEventKind.RETRYING, "killed by SIGKILL", attempt=1, **train))
+    show(_event(0, LocalEventKind.STARTED, "Stage sft started (attempt 1).", stage=StageName.SFT, attempt=1))
+    show(_event(75, LocalEventKind.SUCCEEDED, "Stage sft is done.", stage=StageName.SFT, attempt=1))
+    show(_event(76, LocalEventKind.RETRYING, "Stage train of iteration 2 was killed; it is tried again.", attempt=1, **train))
     show(_event(80, LocalEventKind.PROGRESS, progress=_progress(0), attempt=2, **train))
     for second in range(81, 150):
         show(_event(second, LocalEventKind.PROGRESS, progress=_progress((second - 80) * 10), attempt=2, **train))
-    show(_event(150, LocalEventKind.GATE, "kl: klToInitial 61 is above 50", iteration=2))
+    show(_event(150, LocalEventKind.GATE, "Gate kl tripped: klToInitial 61 is above 50.", iteration=2))
     assert_golden("wide-plain.txt", out.stream.getvalue())  # type: ignore[attr-defined]
 
 
 def test_the_live_picture_of_a_run_at_work_fits_80_columns() -> None:
     run = example_runs.at_work("quickstart", "file:///state/store")
     progress, rate = _progress(320, detail="loss 0.53"), _rate((0, 0), (10, 104))
-    notes = ["retrying: iteration 2, train: killed by SIGKILL"]
+    notes = ["retrying: Stage train of iteration 2 was killed by SIGKILL; it is tried again from its newest checkpoint."]
     lines = live.frame(run, progress, rate, notes, _terminal(), START + timedelta(seconds=700))
     assert_golden("live.txt", "\n".join(lines) + "\n")
 

@@ -64,7 +64,7 @@ def test_a_run_that_succeeds_says_what_came_out_and_where_it_lies(tmp_path: Path
     assert "checkpoint    .rlhf/store/policy/" in done.out
     assert "report        .rlhf/runs/tiny/report.html" in done.out
     assert (tmp_path / ".rlhf" / "runs" / "tiny" / "report.html").exists()
-    assert "Z sft started: 2 ranks" in done.err
+    assert "Z 2 ranks" in done.err
 
 
 def test_the_store_is_in_the_state_folder_where_the_manifest_names_none(

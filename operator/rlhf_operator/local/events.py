@@ -47,7 +47,7 @@ class LocalEvent:
     time: datetime
     kind: LocalEventKind
     message: str
-    """A sentence, without iteration, stage and attempt where these are given."""
+    """A whole sentence, which names iteration, stage and attempt itself."""
     iteration: int | None = None
     """None for the stages of the run, and for the run."""
     stage: StageName | None = None
