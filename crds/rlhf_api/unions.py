@@ -65,9 +65,8 @@ class Tagged:
         tag = wire_name(model, self.tag)
         for value, member in self.members.items():
             name = wire_name(model, member)
-            yield CelRule(
-                f"(self.{tag} == '{value}') == has(self.{name})", f"{name} is required with {tag} {value}, and belongs to no other"
-            )
+            message = f"{name} is required with {tag} {value}, and belongs to no other"
+            yield CelRule(f"({_tag(model, self.tag)} == '{value}') == has(self.{name})", message)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,9 @@ class OnlyWith:
     def cel(self, model: type[Model]) -> Iterator[CelRule]:
         name, tag = wire_name(model, self.field), wire_name(model, self.tag)
         values = ", ".join(f"'{value}'" for value in self.values)
-        yield CelRule(f"!has(self.{name}) || self.{tag} in [{values}]", f"{name} belongs to {tag} {_listed(self.values, 'or')}")
+        yield CelRule(
+            f"!has(self.{name}) || {_tag(model, self.tag)} in [{values}]", f"{name} belongs to {tag} {_listed(self.values, 'or')}"
+        )
 
 
 Rule = Tagged | Alternatives | OnlyWith
@@ -170,6 +171,12 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
 def wire_name(model: type[Model], field: str) -> str:
     """A field's name in manifests."""
     return model.model_fields[field].alias or field
+
+
+def _tag(model: type[Model], tag: str) -> str:
+    """The tag's value in CEL. The API server also checks an object's default, `{}`, before it fills in the tag's own."""
+    name, field = wire_name(model, tag), model.model_fields[tag]
+    return f"self.{name}" if field.is_required() else f"(has(self.{name}) ? self.{name} : '{field.default}')"
 
 
 def _given(model: Model) -> set[str]:

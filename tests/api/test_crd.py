@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,8 +210,8 @@ def test_unions_are_rules_of_every_object_that_is_one() -> None:
     assert len(UNIONS) == 11
     for place in (("spec", "reward"), ("spec", "evaluate", "judge")):
         assert "(self.type == 'BradleyTerry') == has(self.bradleyTerry)" in rules(*place)
-    assert "(self.replay == 'Window') == has(self.window)" in rules("spec", "train", "data")
-    assert "!has(self.gamma) || self.type in ['SimPO']" in rules("spec", "train", "loss")
+    assert "((has(self.replay) ? self.replay : 'Latest') == 'Window') == has(self.window)" in rules("spec", "train", "data")
+    assert "!has(self.gamma) || (has(self.type) ? self.type : 'Sigmoid') in ['SimPO']" in rules("spec", "train", "loss")
     assert "(has(self.min) ? 1 : 0) + (has(self.max) ? 1 : 0) + (has(self.plateau) ? 1 : 0) == 1" in rules("spec", "gates", "*")
 
 
@@ -224,3 +225,12 @@ def test_no_pod_takes_reserved_variables_labels_and_mounts() -> None:
 
 def test_the_api_takes_no_store_in_a_folder() -> None:
     assert rules("spec", "storage") == ["self.url.startsWith('s3://')"]
+
+
+def test_rules_hold_for_a_default_before_its_own_fields_have_theirs() -> None:
+    """The API server checks `default: {}` as it stands: a field read without has() fails the whole CRD."""
+    for path, node in NODES:
+        if node.get("default") == {}:
+            for rule in node.get("x-kubernetes-validations", []):
+                read = set(re.findall(r"self\.(\w+)", rule["rule"]))
+                assert read == set(re.findall(r"has\(self\.(\w+)\)", rule["rule"])), (path, rule)
