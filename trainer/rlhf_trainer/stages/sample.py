@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlhf_api.sampling import split_completions
 from rlhf_api.stage import Sampler, SampleWork, StageResult
 
 from .. import chat
@@ -42,16 +43,6 @@ def run(context: StageContext) -> StageResult:
     pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), file)
     log_counts("sampled", counts)
     return commit_and_seal(context, {"samples": file}, rows=len(rows), counts=counts, inputs=inputs)
-
-
-def split_completions(completions: int, weights: Sequence[float]) -> list[int]:
-    """`completions` among mixture entries by largest remainder; ties go to the earlier entry."""
-    exact = [completions * weight / sum(weights) for weight in weights]
-    counts = [int(share) for share in exact]
-    by_remainder = sorted(range(len(weights)), key=lambda i: (-(exact[i] - counts[i]), i))
-    for index in by_remainder[: completions - sum(counts)]:
-        counts[index] += 1
-    return counts
 
 
 def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Prompt]:
