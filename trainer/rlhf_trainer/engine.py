@@ -49,6 +49,15 @@ def request_seed(seed: int, iteration: int, prompt_id: str, entry: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def prepare_cpu_environment() -> None:
+    """Before vLLM is imported. The engine runs in this process: a second one would import everything again; and without dynamo no
+    compiler is needed."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+
 class SamplingEngine:
     """A model in the engine. Close it before the memory is needed for something else."""
 
@@ -67,14 +76,10 @@ class SamplingEngine:
 
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         cpu = not torch.cuda.is_available()
         if cpu:
-            # The engine in this process: a second one would import everything again. No compiler is needed without dynamo.
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+            prepare_cpu_environment()
         from vllm import LLM
 
         options: dict[str, Any] = {
@@ -99,7 +104,7 @@ class SamplingEngine:
             raise ConfigurationProblem(f"vLLM refuses this model or its engine arguments: {str(error).splitlines()[0]}") from error
 
     def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
-        """The completions of each request, in order. `batch` requests are in flight at a time, so that a caller can tell progress."""
+        """The completions of each request, in order. `batch` requests are in flight at a time, so that progress can be told."""
         from vllm import SamplingParams, TokensPrompt
 
         for start in range(0, len(requests), batch):

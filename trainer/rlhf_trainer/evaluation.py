@@ -17,8 +17,8 @@ from . import stats
 from .models import TORCH_DTYPE, load_causal_lm
 from .narrow import present
 from .runtime import StageContext, metric
-from .training.logps import default_token_budget, score_examples
-from .training.rows import Example
+from .training.logps import score_examples
+from .training.rows import Example, Packing
 
 EXAMPLES_SHOWN = 10
 
@@ -123,7 +123,8 @@ def _score(context: StageContext, policy: PolicyInput, examples: list[Example]) 
     model = load_causal_lm(folder, TORCH_DTYPE[policy.dtype], trust_remote_code=context.trusts(policy.model)).to(device)
     position = {id(example): index for index, example in enumerate(examples)}
     logps, entropies, tokens = ([0.0] * len(examples) for _ in range(3))
-    for row in score_examples(model, examples, default_token_budget(device, 0), with_entropy=True):
+    packing = Packing.choose(max((example.tokens for example in examples), default=1), device)
+    for row in score_examples(model, examples, packing, with_entropy=True):
         for number, example in enumerate(row.examples):
             index = position[id(example)]
             logps[index], tokens[index] = row.logps[number], row.tokens[number]

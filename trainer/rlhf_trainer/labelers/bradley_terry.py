@@ -10,19 +10,18 @@ import torch
 
 from .. import chat
 from ..models import load_reward_model, load_vocabulary
-from ..training.logps import default_token_budget, to_device
+from ..training.logps import device_of
 from ..training.objectives import completion_rewards
-from ..training.rows import Example, build_row
+from ..training.rows import Example, Packing, build_batch, micro_batches
 from .base import Response, ignore_progress
 
 
 class BradleyTerryLabeler:
     """Responses are packed without padding, so a score depends on nothing but its own response."""
 
-    def __init__(self, model: Any, tokenizer: Any, token_budget: int | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._token_budget = token_budget
 
     @classmethod
     def load(cls, folder: Path, *, trust_remote_code: bool = False) -> BradleyTerryLabeler:
@@ -41,27 +40,15 @@ class BradleyTerryLabeler:
             examples[position] = Example(prompt, [answer])
         # Packing is by identity: equal responses are different examples.
         position_of = {id(example): position for position, example in examples.items()}
-        device = next(self._model.parameters()).device
-        budget = self._token_budget or default_token_budget(device, 0)
+        device = device_of(self._model)
+        packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device)
         scores = [0.0] * len(responses)
         done = 0
-        for group in pack_by_length(list(examples.values()), budget):
-            rewards = completion_rewards(self._model, to_device(build_row(group), device)).tolist()
-            for example, reward in zip(group, rewards, strict=True):
+        for rows in micro_batches(list(examples.values()), packing):
+            batch = build_batch(rows).to(device)
+            rewards = completion_rewards(self._model, batch).tolist()
+            for example, reward in zip(batch.examples, rewards, strict=True):
                 scores[position_of[id(example)]] = reward
-            done += len(group)
+            done += len(batch.examples)
             on_progress(done)
         return scores
-
-
-def pack_by_length(examples: Sequence[Example], token_budget: int) -> list[list[Example]]:
-    """Neighbours in length share a row: with many examples first-fit would look at every row for each of them."""
-    groups: list[list[Example]] = []
-    room = 0
-    for example in sorted(examples, key=lambda e: -e.tokens):
-        if not groups or example.tokens > room:
-            groups.append([])
-            room = max(token_budget, example.tokens)
-        groups[-1].append(example)
-        room -= example.tokens
-    return groups

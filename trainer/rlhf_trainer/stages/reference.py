@@ -15,8 +15,9 @@ from ..models import TORCH_DTYPE, load_causal_lm
 from ..parquet import REFERENCE_LOGPS
 from ..runtime import StageContext, log_counts, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
-from ..training.logps import default_token_budget, score_examples
+from ..training.logps import score_examples
 from ..training.preferences import Limits, PairExample, read_pairs, stem
+from ..training.rows import Packing
 
 
 def run(context: StageContext) -> StageResult:
@@ -45,12 +46,11 @@ def run(context: StageContext) -> StageResult:
 
 
 def _score(context: StageContext, model: Any, pairs: list[PairExample], device: torch.device) -> list[dict[str, Any]]:
-    budget = context.config.execution.token_budget or default_token_budget(
-        device, max((p.example.tokens for p in pairs), default=0)
-    )
+    longest = max((pair.example.tokens for pair in pairs), default=1)
+    packing = Packing.choose(longest, device, context.config.execution.token_budget)
     key_of = {id(pair.example): pair.key for pair in pairs}
     rows: list[dict[str, Any]] = []
-    for scored in score_examples(model, [pair.example for pair in pairs], budget):
+    for scored in score_examples(model, [pair.example for pair in pairs], packing):
         for number, example in enumerate(scored.examples):
             prompt_id, chosen, rejected = key_of[id(example)]
             rows.append(

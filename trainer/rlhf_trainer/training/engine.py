@@ -13,7 +13,7 @@ from rlhf_api.model import Dtype
 
 from ..errors import ApplicationProblem, ConfigurationProblem
 from .objectives import Objective, Summed
-from .rows import Row
+from .rows import Batch
 
 
 class ObjectiveModule(torch.nn.Module):
@@ -23,8 +23,8 @@ class ObjectiveModule(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, objective: Objective, row: Row) -> Summed:
-        return objective(self.model, row)
+    def forward(self, objective: Objective, batch: Batch) -> Summed:
+        return objective(self.model, batch)
 
 
 def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimization, *, gradient_checkpointing: bool) -> Any:

@@ -16,9 +16,9 @@ from rlhf_api.model import Dtype
 from ..errors import ApplicationProblem
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model
 from .job import ObjectiveName, TrainingJob
-from .logps import score_examples, to_device
+from .logps import device_of, score_examples
 from .objectives import completion_rewards
-from .rows import Example, build_row
+from .rows import Example, Packing, build_batch
 
 #: Mean absolute difference per token between the trained model and its export. Both run the same kernels on the same bits.
 TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 2e-2}
@@ -101,7 +101,7 @@ def _stop_ids(job: TrainingJob) -> list[int]:
 def _load_again(job: TrainingJob, model: Any) -> Any:
     load = load_reward_model if job.objective is ObjectiveName.BRADLEY_TERRY else load_causal_lm
     again = load(job.export_folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code)
-    return again.to(next(model.parameters()).device)
+    return again.to(device_of(model))
 
 
 @torch.no_grad()
@@ -109,11 +109,10 @@ def _fingerprint_of_outputs(model: Any, probe: Sequence[Example], job: TrainingJ
     """Per-token log-probs, or rewards, of the probe."""
     model.eval()
     if job.objective is ObjectiveName.BRADLEY_TERRY:
-        device = next(model.parameters()).device
-        return [r for e in probe for r in completion_rewards(model, to_device(build_row([e]), device)).tolist()]
+        return [r for e in probe for r in completion_rewards(model, build_batch([[e]]).to(device_of(model))).tolist()]
     values: list[float] = []
     for example in probe:
-        for row in score_examples(model, [example], token_budget=1):
+        for row in score_examples(model, [example], Packing(row_length=1, token_budget=1)):
             values += [logp / max(1.0, tokens) for logp, tokens in zip(row.logps, row.tokens, strict=True)]
     return values
 

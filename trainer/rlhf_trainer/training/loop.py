@@ -15,16 +15,15 @@ import torch.distributed as dist
 from ..errors import ApplicationProblem, Preempted
 from ..progress import Progress
 from .checkpoints import Checkpoints
-from .logps import to_device
 from .objectives import Objective
-from .rows import Example, build_row, pack
+from .rows import Example, Packing, build_batch, micro_batches
 from .schedule import Schedule
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     schedule: Schedule
-    token_budget: int
+    packing: Packing
     checkpoint_every_steps: int
     metrics_file: Path
 
@@ -63,17 +62,17 @@ def run_loop(
     engine.train()
     for step in range(first, len(schedule.steps)):
         step_weight = sum(objective.weight(examples[i]) for i in schedule.steps[step])
-        groups = pack([examples[i] for i in schedule.share(step, rank, world)], config.token_budget)
-        micro_batches = _most_of_all_ranks(len(groups), engine.device)
-        groups += [[]] * (micro_batches - len(groups))
+        batches = micro_batches([examples[i] for i in schedule.share(step, rank, world)], config.packing)
+        count = _most_of_all_ranks(len(batches), engine.device)
+        batches += [[]] * (count - len(batches))
         for group in engine.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(step)
         sums = StepMetrics()
-        for number, group in enumerate(groups):
-            row = to_device(build_row(group), engine.device)
-            summed = engine(objective, row)
+        for number, rows in enumerate(batches):
+            batch = build_batch(rows).to(engine.device)
+            summed = engine(objective, batch)
             # DeepSpeed averages gradients over ranks; the step's loss is a sum over ranks divided by the step's weight.
-            engine.set_gradient_accumulation_boundary(number == len(groups) - 1)
+            engine.set_gradient_accumulation_boundary(number == count - 1)
             engine.backward(summed.loss * (world / step_weight))
             engine.step()
             sums.add(float(summed.loss.detach()), summed.metrics)

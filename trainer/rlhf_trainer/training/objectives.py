@@ -1,4 +1,4 @@
-"""What the one loop minimises: each objective turns a packed row into a summed loss and summed metrics."""
+"""What the one loop minimises: each objective turns a packed batch into a summed loss and summed metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlhf_api.training import Loss
 
 from .logps import completion_sums, counted_tokens, hidden_states, token_logps
 from .losses import PairLogps, bradley_terry, preference_loss
-from .rows import Example, Row
+from .rows import Batch, Example
 
 #: TRL's keys.
 PAIR_METRICS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
@@ -22,7 +22,7 @@ PAIR_METRICS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewa
 
 @dataclass(frozen=True)
 class Summed:
-    """loss: scalar, summed over the row. metrics: sums over the row, to be divided by the step's weight."""
+    """loss: scalar, summed over the batch. metrics: sums over the batch, to be divided by the step's weight."""
 
     loss: Tensor
     metrics: dict[str, float]
@@ -36,7 +36,7 @@ class Objective(Protocol):
     def weight(self, example: Example) -> float:
         """What the step's loss is divided by, summed over the step: pairs, or tokens."""
 
-    def __call__(self, model: Any, row: Row) -> Summed: ...
+    def __call__(self, model: Any, batch: Batch) -> Summed: ...
 
 
 class SupervisedObjective:
@@ -47,8 +47,8 @@ class SupervisedObjective:
     def weight(self, example: Example) -> float:
         return float(example.counted_tokens)
 
-    def __call__(self, model: Any, row: Row) -> Summed:
-        logps = token_logps(model, row).logps
+    def __call__(self, model: Any, batch: Batch) -> Summed:
+        logps = token_logps(model, batch).logps
         # exp(logp) > 1/2 says that the token was the most likely one, but not the reverse; it is a floor on the accuracy.
         return Summed(-logps.sum(), {"mean_token_accuracy": float((logps.detach() > -0.6931).sum())})
 
@@ -61,9 +61,9 @@ class BradleyTerryObjective:
     def weight(self, example: Example) -> float:  # noqa: ARG002 (every pair counts one)
         return 1.0
 
-    def __call__(self, model: Any, row: Row) -> Summed:
-        rewards = completion_rewards(model, row)
-        if not row.completions:
+    def __call__(self, model: Any, batch: Batch) -> Summed:
+        rewards = completion_rewards(model, batch)
+        if not batch.completions:
             return Summed(rewards.sum(), dict.fromkeys(self.metric_names, 0.0))
         chosen, rejected = rewards[0::2], rewards[1::2]
         loss = bradley_terry(chosen, rejected).sum()
@@ -81,12 +81,12 @@ class PreferenceObjective:
     def weight(self, example: Example) -> float:  # noqa: ARG002
         return 1.0
 
-    def __call__(self, model: Any, row: Row) -> Summed:
-        logps = token_logps(model, row).logps
-        if not row.completions:
+    def __call__(self, model: Any, batch: Batch) -> Summed:
+        logps = token_logps(model, batch).logps
+        if not batch.completions:
             return Summed(logps.sum(), dict.fromkeys(self.metric_names, 0.0))
-        sums, tokens = completion_sums(logps, row), counted_tokens(row)
-        reference = torch.tensor([v for e in row.examples for v in (e.reference or (0.0, 0.0))], device=sums.device)
+        sums, tokens = completion_sums(logps, batch), counted_tokens(batch)
+        reference = torch.tensor([v for e in batch.examples for v in (e.reference or (0.0, 0.0))], device=sums.device)
         pairs = PairLogps(sums[0::2], sums[1::2], reference[0::2], reference[1::2], tokens[0::2], tokens[1::2])
         outcome = preference_loss(self._spec, pairs)
         metrics = _pair_metrics(outcome.chosen_reward, outcome.rejected_reward)
@@ -95,9 +95,9 @@ class PreferenceObjective:
         return Summed(outcome.loss.sum(), metrics)
 
 
-def completion_rewards(model: Any, row: Row) -> Tensor:
+def completion_rewards(model: Any, batch: Batch) -> Tensor:
     """Scalar rewards [C]: the head on the last real token of each completion, in fp32. Padding plays no part: there is none."""
-    states = hidden_states(model, row)[row.ends]
+    states = hidden_states(model, batch)[batch.ends]
     rewards: Tensor = F.linear(states.float(), model.score.weight.float())[:, 0]
     return rewards
 

@@ -21,10 +21,10 @@ from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
 from .export import export
 from .job import Guard, ObjectiveName, TrainingJob
-from .logps import default_token_budget, score_examples
+from .logps import score_examples
 from .loop import LoopConfig, run_loop
 from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
-from .rows import Example
+from .rows import Example, Packing
 from .schedule import Schedule
 
 PEER_LOST = "PeerLost"
@@ -64,9 +64,9 @@ def _train(job: TrainingJob, examples: list[Example]) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed("nccl" if cuda else "gloo")
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    budget = job.token_budget or default_token_budget(device, max(e.tokens for e in examples))
+    packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
     if job.guard is not None:
-        _check_reference(job, job.guard, examples, device, budget)
+        _check_reference(job, job.guard, examples, device, packing)
     torch.manual_seed(job.seed)
     model = _load(job).to(device)
     engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
@@ -75,7 +75,7 @@ def _train(job: TrainingJob, examples: list[Example]) -> None:
     place = Place(job.attempt, job.node)
     checkpoints = Checkpoints(open_store(job.storage), job.fingerprint, place, job.path / "checkpoints", job.metrics_file)
     schedule = Schedule.plan(len(examples), job.optimization, job.seed)
-    config = LoopConfig(schedule, budget, job.checkpoint_every_steps, job.metrics_file)
+    config = LoopConfig(schedule, packing, job.checkpoint_every_steps, job.metrics_file)
     progress = Progress.from_environment() if dist.get_rank() == 0 else Progress(None)
     run_loop(engine, _objective(job), examples, config, checkpoints, progress, lambda: stop["requested"])
     export(engine, job, probe=examples[:8])
@@ -102,12 +102,12 @@ def _objective(job: TrainingJob) -> Objective:
             return PreferenceObjective(present(job.loss, "the loss"))
 
 
-def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, budget: int) -> None:
+def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, packing: Packing) -> None:
     """The cached log-probs must be what the trainer's own forward gives; otherwise template, weights or dtype differ."""
     folder = Path(guard.reference_folder)
     model = load_causal_lm(folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(device)
     difference = tokens = 0.0
-    for row in score_examples(model, examples[:32], budget):
+    for row in score_examples(model, examples[:32], packing):
         cached = [value for example in row.examples for value in example.reference]
         difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
         tokens += sum(row.tokens)

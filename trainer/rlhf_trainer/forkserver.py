@@ -1,0 +1,137 @@
+"""Stage processes without their imports: a process that has imported torch, transformers and vLLM forks each stage.
+
+`python -m rlhf_trainer.forkserver SOCKET`, for the local backend on a machine without a GPU (a driver that was initialised does not
+survive a fork). One connection is one stage process:
+
+    client  {"argv": ["sample", "--config", "…"], "env": {…}, "log": "…"}   one line
+    server  {"pid": 4711}                                                    one line, when it runs
+    server  {"exit": 0}                                                      one line, when it has ended; -9 for SIGKILL
+
+The server dies with its parent and its stages die with it; to the client, a connection that closes without an exit is a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from .engine import prepare_cpu_environment
+
+#: What stages import, most expensive last. Names only: nothing of it is used here.
+PRELOAD = (
+    "yaml",
+    "pyarrow.parquet",
+    "sklearn.linear_model",
+    "torch",
+    "deepspeed",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",
+    "vllm",
+    "vllm.entrypoints.llm",
+    "rlhf_trainer.__main__",
+    "rlhf_trainer.training.worker",
+)
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(path: Path) -> None:
+    """Until killed."""
+    _die_with_parent()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    prepare_cpu_environment()
+    for name in PRELOAD:
+        importlib.import_module(name)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data is None:
+                    connection, _ = listener.accept()
+                    pid = _start(connection, listener, selector)
+                    if pid is not None:
+                        selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+                else:
+                    _report_exit(selector, key)
+
+
+def _start(connection: socket.socket, listener: socket.socket, selector: selectors.BaseSelector) -> int | None:
+    line = connection.makefile("r").readline()
+    if not line:
+        connection.close()
+        return None
+    request = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        listener.close()
+        selector.close()
+        connection.close()
+        _become_stage(request)
+    _send(connection, {"pid": pid})
+    return pid
+
+
+def _report_exit(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    pid, connection = key.data
+    selector.unregister(key.fileobj)
+    os.close(cast("int", key.fileobj))
+    _, status = os.waitpid(pid, 0)
+    _send(connection, {"exit": os.waitstatus_to_exitcode(status)})
+    connection.close()
+
+
+def _become_stage(request: dict[str, Any]) -> None:
+    """In the child: its own session, log, environment; never returns."""
+    code = 1
+    try:
+        os.setsid()
+        _die_with_parent()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, null), (1, log), (2, log)):
+            os.dup2(source, target)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        prepare_cpu_environment()
+        import torch
+
+        # OMP_NUM_THREADS was read when torch was loaded, in the server.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+        from .__main__ import main
+
+        sys.argv = ["rlhf_trainer", *request["argv"]]
+        code = main(request["argv"])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _send(connection: socket.socket, message: dict[str, int]) -> None:
+    try:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+    except BrokenPipeError:
+        # The client is gone; the stage ends by itself or with its supervisor.
+        return
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
