@@ -167,7 +167,7 @@ class LocalState:
         fields.pop("status", None)
         path = self.run_folder(run.metadata.name) / "run.yaml"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            (path.parent / "logs").mkdir(parents=True, exist_ok=True)
             write_atomically(path, yaml.safe_dump(fields, sort_keys=False).encode())
         except OSError as error:
             raise StateUnusable(path, f"cannot be written ({error.strerror}); choose another folder with --state") from error

@@ -2,16 +2,163 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 from rlhf_api.run import RLHFRun
+from rlhf_api.stage import StageConfig
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase
+from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.ports import Clock
+from rlhf_operator.reconcile import Reconciled, reconcile
 
-from .events import LocalEvent
+from .attempt import StageCommand
+from .backend import LocalBackend
+from .events import LocalEvent, LocalEventKind, Progress
+from .launcher import GuardedLauncher, Launcher
+from .lock import locked
+from .machine import Machine, this_machine
+from .progress import read_progress
 from .state import LocalState
+
+#: The display is fed this often.
+_TICK = 1.0
+_WITHOUT_WORK = frozenset({Phase.SUSPENDED, Phase.PAUSED})
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def trainer_command(config: StageConfig, file: Path) -> Sequence[str]:
+    return [sys.executable, "-m", "rlhf_trainer", config.stage.value, "--config", str(file)]
 
 
 def run_local(
-    run: RLHFRun, state: LocalState, *, cpu: bool, listener: Callable[[LocalEvent], None], stop: threading.Event
+    run: RLHFRun,
+    state: LocalState,
+    *,
+    cpu: bool,
+    listener: Callable[[LocalEvent], None],
+    stop: threading.Event,
+    command: StageCommand = trainer_command,
+    launcher: Launcher | None = None,
+    machine: Machine | None = None,
+    clock: Clock | None = None,
 ) -> RLHFRun:
-    raise NotImplementedError
+    """Drive the manifest's run until it is finished, paused or suspended, or until `stop` is set; returns it with its status.
+
+    `cpu`: go without the GPUs that the spec asks for. `listener` is called from this thread. Raises RunLocked, RunConflict and
+    StateUnusable. However it is left, no process of the run lives on.
+    """
+    clock = clock or SystemClock()
+    name = run.metadata.name
+    with locked(state.lock_file(name), name, clock.now()), _launching(launcher) as processes:
+        wake = threading.Event()
+        backend = LocalBackend(
+            state.accept(run, clock.now()),
+            state,
+            command=command,
+            launcher=processes,
+            machine=machine or this_machine(),
+            clock=clock,
+            cpu=cpu,
+            listener=listener,
+            wake=wake,
+        )
+        with _waking(stop, wake):
+            try:
+                return _supervise(backend, state, clock, listener, stop, wake)
+            finally:
+                backend.close()
+
+
+def _supervise(
+    backend: LocalBackend,
+    state: LocalState,
+    clock: Clock,
+    listener: Callable[[LocalEvent], None],
+    stop: threading.Event,
+    wake: threading.Event,
+) -> RLHFRun:
+    shown: Progress | None = None
+    while True:
+        wake.clear()
+        backend.interrupted = stop.is_set()
+        reconciled = reconcile(backend, clock)
+        if reconciled is None or _settled(backend):
+            return backend.run
+        progress = _progress(backend, state)
+        if progress is not None and progress != shown:
+            shown = progress
+            listener(_progress_event(backend.run.status, progress, clock.now()))
+        wake.wait(_pause(backend, reconciled, clock))
+
+
+def _settled(backend: LocalBackend) -> bool:
+    """Nothing more happens by itself."""
+    phase = Phase.PENDING if backend.run.status is None else backend.run.status.phase
+    return (phase.finished or phase in _WITHOUT_WORK) and not backend.busy
+
+
+def _pause(backend: LocalBackend, reconciled: Reconciled, clock: Clock) -> float:
+    waits = [_TICK]
+    if reconciled.requeue_after is not None:
+        waits.append(reconciled.requeue_after.total_seconds())
+    if (due := backend.kill_overdue()) is not None:
+        waits.append((due - clock.now()).total_seconds())
+    return max(0.0, min(waits))
+
+
+def _progress(backend: LocalBackend, state: LocalState) -> Progress | None:
+    current = None if backend.run.status is None else current_stage(backend.run.status)
+    if current is None:
+        return None
+    iteration, stage = current
+    return read_progress(state.attempt_folder(backend.run.metadata.name, iteration, stage.name, stage.attempt))
+
+
+def _progress_event(status: RLHFRunStatus | None, progress: Progress, now: datetime) -> LocalEvent:
+    current = None if status is None else current_stage(status)
+    if current is None:
+        return LocalEvent(now, LocalEventKind.PROGRESS, progress.detail, progress=progress)
+    iteration, stage = current
+    return LocalEvent(now, LocalEventKind.PROGRESS, progress.detail, iteration, stage.name, stage.attempt, progress)
+
+
+@contextmanager
+def _launching(launcher: Launcher | None) -> Iterator[Launcher]:
+    if launcher is not None:
+        yield launcher
+        return
+    guarded = GuardedLauncher()
+    try:
+        yield guarded
+    finally:
+        guarded.close()
+
+
+@contextmanager
+def _waking(stop: threading.Event, wake: threading.Event) -> Iterator[None]:
+    """Wake the supervisor when `stop` is set: one thread cannot wait for two events."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if stop.wait(0.1):
+                wake.set()
+                return
+
+    thread = threading.Thread(target=watch, name="stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
