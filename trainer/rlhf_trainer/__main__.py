@@ -20,9 +20,9 @@ from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
 
-from .errors import ApplicationProblem, ConfigurationProblem, Preempted, StageError
+from .errors import ConfigurationProblem, Preempted, StageError
 from .progress import Progress
-from .runtime import StageContext, from_os_error, from_store_error, log, write_result
+from .runtime import StageContext, from_exception, log, write_result
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,24 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     result_path = Path(os.environ.get("RLHF_RESULT", "/dev/termination-log"))
     stage = StageName(arguments.stage)
     try:
-        _stop_on_sigterm()
+        _stop_on_sigterm(stage, result_path)
         config = _read_config(arguments.config, stage)
         result = _run(config)
-    except StageError as error:
-        return _fail(error, stage, result_path)
-    except StoreError as error:
-        return _fail(from_store_error(error), stage, result_path)
-    except OSError as error:
-        traceback.print_exc()
-        return _fail(from_os_error(error), stage, result_path)
-    except MemoryError:
-        return _fail(ApplicationProblem("Out of memory. Give the stage's pod more.", reason="OOMKilled"), stage, result_path)
+    except (StageError, StoreError) as error:
+        return _fail(from_exception(error), stage, result_path)
     except Exception as error:
         traceback.print_exc()
-        problem = ApplicationProblem(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}. The log has the trace."
-        )
-        return _fail(problem, stage, result_path)
+        return _fail(from_exception(error), stage, result_path)
     write_result(result, result_path)
     log.info("%s is done%s", stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
     return StageExit.DONE
@@ -90,11 +80,14 @@ def _read_config(path: Path, stage: StageName) -> StageConfig:
     return config
 
 
-def _stop_on_sigterm() -> None:
-    """Until a stage says otherwise, SIGTERM ends it where it stands: what is not sealed is as if it had never been."""
+def _stop_on_sigterm(stage: StageName, result_path: Path) -> None:
+    """Until a stage says otherwise, SIGTERM ends it where it stands: what is not sealed is as if it had never been.
+
+    Not by an exception: whatever code it interrupts might catch it and tell of something else.
+    """
 
     def stop(*_: object) -> None:
-        raise Preempted("Stopped by SIGTERM.")
+        os._exit(_fail(Preempted("Stopped by SIGTERM."), stage, result_path))
 
     signal.signal(signal.SIGTERM, stop)
 

@@ -144,6 +144,26 @@ def from_os_error(error: OSError) -> StageError:
     return ApplicationProblem(f"{type(error).__name__}: {error}")
 
 
+def from_exception(error: Exception) -> StageError:
+    """Everything else that a stage may run into, in words; the trace is for the log."""
+    if isinstance(error, StageError):
+        return error
+    if isinstance(error, StoreError):
+        return from_store_error(error)
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return ApplicationProblem(
+            f"Out of memory: {text} Give the stage more; for training, lower train.tokenBudget or raise deepspeed.zeroStage.",
+            reason="OOMKilled",
+        )
+    # safetensors and torch tell of a full disk in words of their own.
+    if any(word in str(error) for word in ("No space left on device", "os error 28", "os error 122")):
+        return from_os_error(OSError(errno.ENOSPC, text))
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    return ApplicationProblem(f"{type(error).__name__}: {text}. The log has the trace.")
+
+
 def metric(value: float, lower: float | None = None, upper: float | None = None) -> MetricValue:
     """Rounded to what its definition can mean: six significant digits."""
 

@@ -1,7 +1,7 @@
 """DeepSpeed checkpoints of a training stage: saved by all ranks together, in the store when the last of them is through.
 
-An attempt goes on from the newest complete one of this or any former attempt with the same number of ranks: ZeRO's partitions are
-cut by rank, so those of another world size do not fit.
+An attempt goes on from the newest complete one of this or any former attempt. Another number of ranks is refused: ZeRO's partitions
+are cut by rank.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch.distributed as dist
 
 from rlhf_store import CheckpointRecord, Store
 from rlhf_store import Checkpoints as StoredCheckpoints
+
+from ..errors import ApplicationProblem, ConfigurationProblem
 
 METRICS = "metrics.jsonl"
 
@@ -58,18 +60,24 @@ class Checkpoints:
 
     def restore(self, engine: Any) -> int:
         """Load the newest complete checkpoint; the number of steps done, 0 without one."""
-        newest = [
-            self._stored.newest_complete(lambda record: record.name.endswith(_world_suffix())) if dist.get_rank() == 0 else None
-        ]
+        newest = [self._stored.newest_complete() if dist.get_rank() == 0 else None]
         dist.broadcast_object_list(newest)
         record: CheckpointRecord | None = newest[0]
         if record is None:
             return 0
+        if not record.name.endswith(_world_suffix()):
+            raise ConfigurationProblem(
+                f"Step {record.step} of this training is kept in checkpoint {record.name}, and {dist.get_world_size()} ranks cannot "
+                "read it: ZeRO's partitions are cut by rank. Set nodes x processesPerNode to what it was, or delete "
+                f"checkpoint/{self._stored.fingerprint} from the store to begin again."
+            )
         folder = self._scratch / "restore"
         if _first_of_node():
             self._stored.fetch(record, folder)
         dist.barrier()
-        engine.load_checkpoint(str(folder), tag="state")
+        loaded, _ = engine.load_checkpoint(str(folder), tag="state")
+        if loaded is None:
+            raise ApplicationProblem(f"DeepSpeed cannot load checkpoint {record.name}. Delete it from the store to begin again.")
         if dist.get_rank() == 0:
             shutil.copy(folder / METRICS, self._metrics_file)
         dist.barrier()

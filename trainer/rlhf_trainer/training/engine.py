@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,3 @@ def _restore_buffers(model: Any, before: dict[str, torch.Tensor]) -> None:
     for name, buffer in model.named_buffers():
         if name in before and buffer.dtype != before[name].dtype:
             raise ApplicationProblem(f"DeepSpeed keeps buffer {name} in {buffer.dtype}; it must stay in {before[name].dtype}.")
-
-
-def steps_of(examples: int, optimization: Optimization) -> int:
-    """Optimizer steps of a training with so many examples."""
-    steps = max(1, math.ceil(round(examples * optimization.epochs) / optimization.global_batch_size))
-    return min(steps, optimization.max_steps or steps)

@@ -16,6 +16,7 @@ from rlhf_api.storage import Storage
 from rlhf_api.training import Loss
 
 from .rows import Example
+from .worker import STOP_FILE
 
 
 class ObjectiveName(StrEnum):
@@ -62,6 +63,19 @@ class TrainingJob(Model):
         return Path(self.folder)
 
     @property
+    def job_file(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def outcome_file(self) -> Path:
+        """How the ranks ended, by torchrun."""
+        return self.path / "outcome.json"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / STOP_FILE
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -69,12 +83,10 @@ class TrainingJob(Model):
     def export_folder(self) -> Path:
         return self.path / "export"
 
-    def write(self, examples: Sequence[Example]) -> Path:
+    def write(self, examples: Sequence[Example]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         pq.write_table(_to_table(examples), self.path / "examples.parquet")
-        file = self.path / "job.json"
-        file.write_text(self.model_dump_json(by_alias=True, exclude_none=True))
-        return file
+        self.job_file.write_text(self.model_dump_json(by_alias=True, exclude_none=True))
 
     @classmethod
     def read(cls, file: Path) -> tuple[TrainingJob, list[Example]]:

@@ -1,78 +1,90 @@
 """Ranks of a training stage, as a child torchrun of the stage process; their errors become the stage's.
 
 torchrun answers 1 whatever a rank answered, and on SIGTERM it kills its workers after 30 s. So it runs in a session of its own,
-where no signal reaches it: the stage process passes SIGTERM to the ranks, which checkpoint together, and reads their error files.
+where no signal reaches it. The stage process tells the ranks to stop by a file, which counts even while they still load; they
+checkpoint together, and it reads how each ended. If the stage process or torchrun is killed, the kernel kills the ranks.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rlhf_api.words import StageExit
 
-from ..errors import BY_EXIT, RankKilled, StageError
+from ..errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
+from ..processes import die_with
 from ..runtime import log
+from .agent import Outcome
 from .job import TrainingJob
+from .worker import PEER_LOST, RankError
 
-_PR_SET_PDEATHSIG = 1
 
-
-def launch_ranks(job: TrainingJob, job_file: Path, processes: int) -> None:
-    """Runs the job to its end. Raises the StageError of the rank that failed for a reason of its own."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--max-restarts", "0", "--nproc-per-node", str(processes)]
+def launch_ranks(job: TrainingJob, processes: int) -> None:
+    """Runs the written job to its end. Raises the StageError of the rank that failed for a reason of its own."""
+    for stale in [*job.path.glob("rank-*.json"), job.outcome_file, job.stop_file]:
+        stale.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "rlhf_trainer.training.agent", str(job.outcome_file)]
+    command += ["--max-restarts", "0", "--nproc-per-node", str(processes)]
     if "PET_NNODES" not in os.environ:
         command += ["--standalone", "--nnodes", "1"]
-    command += ["-m", "rlhf_trainer.training.worker", str(job_file)]
+    command += ["-m", "rlhf_trainer.training.worker", str(job.job_file)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
-    for stale in [*job.path.glob("rank-*.json"), *job.path.glob("rank-*.pid")]:
-        stale.unlink()
-    torchrun = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": threads}, start_new_session=True, preexec_fn=_die_with_parent
-    )
-    with _sigterm_goes_to_ranks(job):
+    stage = os.getpid()
+    with _sigterm_stops_ranks(job):
+        torchrun = subprocess.Popen(
+            command, env={**os.environ, "OMP_NUM_THREADS": threads}, start_new_session=True, preexec_fn=lambda: die_with(stage)
+        )
         code = torchrun.wait()
     if code != 0:
-        raise _error_of(job, processes)
+        raise _error_of(job, code)
 
 
-def _error_of(job: TrainingJob, processes: int) -> StageError:
-    """What to tell of several failures: a rank's own error before those of its peers, who only saw it go."""
-    records = [json.loads(path.read_text()) for path in sorted(job.path.glob("rank-*.json"))]
-    own = [record for record in records if record["reason"] != "PeerLost"]
-    order = [StageExit.CONFIGURATION, StageExit.APPLICATION, StageExit.TRANSIENT, StageExit.PREEMPTED]
+def _error_of(job: TrainingJob, code: int) -> StageError:
+    """What to tell of several failures: a rank's own error before a death without a word, and that before those of its peers."""
+    errors = [RankError.model_validate_json(path.read_text()) for path in sorted(job.path.glob("rank-*.json"))]
+    own = [error for error in errors if error.reason != PEER_LOST]
     if own:
-        first = min(own, key=lambda record: order.index(StageExit(record["exit"])))
-        return BY_EXIT[first["exit"]](first["message"], reason=first["reason"])
-    return RankKilled(
-        f"{processes - len(records)} of {processes} ranks of this node ended without a word: killed from outside, or out of memory."
-    )
+        order = [StageExit.CONFIGURATION, StageExit.APPLICATION, StageExit.TRANSIENT, StageExit.PREEMPTED]
+        first = min(own, key=lambda error: order.index(StageExit(error.exit)))
+        return BY_EXIT[first.exit](first.message, reason=first.reason)
+    if not job.outcome_file.exists():
+        return RankKilled(f"torchrun ended with {_told(code)} and without a word: killed from outside, or out of memory.")
+    outcome = Outcome.model_validate_json(job.outcome_file.read_text())
+    if outcome.problem is not None:
+        return Transient(f"The ranks of this training did not find each other: {outcome.problem}", reason="RendezvousFailed")
+    silent = {rank: exit_code for rank, exit_code in outcome.exits.items() if not (job.path / f"rank-{rank}.json").exists()}
+    crashed = {rank: exit_code for rank, exit_code in silent.items() if exit_code not in (-signal.SIGKILL, -signal.SIGTERM)}
+    if crashed:
+        rank, exit_code = next(iter(crashed.items()))
+        return ApplicationProblem(
+            f"Rank {rank} ended with {_told(exit_code)} and without a word. The log has what it said last.", reason="RankCrashed"
+        )
+    if silent:
+        ranks = ", ".join(str(rank) for rank in sorted(silent))
+        return RankKilled(f"Rank {ranks} was killed ({_told(next(iter(silent.values())))}): from outside, or out of memory.")
+    return RankKilled("Ranks of another node went away; this node's could not go on without them.")
 
 
 @contextmanager
-def _sigterm_goes_to_ranks(job: TrainingJob) -> Iterator[None]:
-    def forward(*_: object) -> None:
-        pids = [int(path.read_text() or 0) for path in job.path.glob("rank-*.pid")]
-        log.info("SIGTERM: asking %d ranks to checkpoint", len(pids))
-        for pid in filter(None, pids):
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
+def _sigterm_stops_ranks(job: TrainingJob) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        log.info("SIGTERM: asking the ranks to checkpoint")
+        job.stop_file.touch()
 
-    before = signal.signal(signal.SIGTERM, forward)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _told(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"

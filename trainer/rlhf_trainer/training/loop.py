@@ -60,7 +60,12 @@ def run_loop(
     if rank == 0:
         _keep_lines(config.metrics_file, first)
     engine.train()
+    saved = first
     for step in range(first, len(schedule.steps)):
+        if _any_rank(stop_requested(), engine.device):
+            if step > saved:
+                checkpoints.save(engine, step)
+            raise Preempted(f"Stopped by SIGTERM after step {step} of {len(schedule.steps)}; a checkpoint holds what was learnt.")
         step_weight = sum(objective.weight(examples[i]) for i in schedule.steps[step])
         batches = micro_batches([examples[i] for i in schedule.share(step, rank, world)], config.packing)
         count = _most_of_all_ranks(len(batches), engine.device)
@@ -86,12 +91,9 @@ def run_loop(
             with config.metrics_file.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             progress.update(step + 1, len(schedule.steps), "steps", f"loss {line['loss']:.3f}")
-        last = step + 1 == len(schedule.steps)
-        stop = _any_rank(stop_requested(), engine.device)
-        if not last and (stop or (step + 1) % config.checkpoint_every_steps == 0):
+        if step + 1 < len(schedule.steps) and (step + 1) % config.checkpoint_every_steps == 0:
             checkpoints.save(engine, step + 1)
-        if stop and not last:
-            raise Preempted(f"Stopped by SIGTERM after step {step + 1} of {len(schedule.steps)}; a checkpoint was saved.")
+            saved = step + 1
 
 
 def _line(step: int, schedule: Schedule, engine: Any, means: dict[str, float]) -> dict[str, float]:

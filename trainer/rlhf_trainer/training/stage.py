@@ -56,10 +56,10 @@ def train_and_seal(
             f"There is nothing to train on ({told}). Look at the lengths and at what the data holds.", reason="NoData"
         )
     log_counts("training data", counts)
-    job_file = job.write(examples)
+    job.write(examples)
     (job.path / "chat_template.jinja").write_text(vocabulary.tokenizer.chat_template)
     (job.path / "stop_ids.json").write_text(json.dumps(sorted(vocabulary.stop_ids)))
-    launch_ranks(job, job_file, context.config.execution.processes_per_node)
+    launch_ranks(job, context.config.execution.processes_per_node)
     config = context.config
     if job.node != 0:
         # Its result is that of node 0; the operator reads whichever pod has one.

@@ -1,4 +1,7 @@
-"""One rank of a training stage: `torchrun -m rlhf_trainer.training.worker JOB`. Its error goes to a file: torchrun answers 1."""
+"""One rank as a process: `torchrun -m rlhf_trainer.training.worker JOB`. How it fails goes to a file: torchrun answers 1 for all.
+
+Nothing heavy is imported before signals are taken and errors are recorded.
+"""
 
 from __future__ import annotations
 
@@ -7,149 +10,80 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.distributed as dist
+from rlhf_api.base import Model
 
-from ..errors import ApplicationProblem, ConfigurationProblem, StageError
-from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
-from ..narrow import present
-from ..progress import Progress
-from .checkpoints import Checkpoints, Place
-from .engine import load_master_weights, start_engine
-from .export import export
-from .job import Guard, ObjectiveName, TrainingJob
-from .logps import score_examples
-from .loop import LoopConfig, run_loop
-from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
-from .rows import Example, Packing
-from .schedule import Schedule
+from ..errors import StageError
+from ..processes import die_with
+from .agent import AGENT_PID
 
 PEER_LOST = "PeerLost"
+#: In the job's folder; its existence asks the ranks to checkpoint and end.
+STOP_FILE = "stop"
+
+
+class RankError(Model):
+    """<folder>/rank-<n>.json; exit: as rlhf_api.words.StageExit."""
+
+    exit: int
+    reason: str
+    message: str
 
 
 def main(argv: list[str]) -> int:
     """Exit code: that of the error; the error itself is in <folder>/rank-<n>.json."""
-    job, examples = TrainingJob.read(Path(argv[0]))
-    rank = int(os.environ["RANK"])
-    (job.path / f"rank-{rank}.pid").write_text(str(os.getpid()))
+    file = Path(argv[0])
+    stop_requested = _stop_requested(file.parent)
+    if AGENT_PID in os.environ:
+        die_with(int(os.environ[AGENT_PID]))
     error: StageError
     try:
-        _train(job, examples)
+        from .job import TrainingJob
+        from .rank import train
+
+        train(*TrainingJob.read(file), stop_requested)
     except StageError as raised:
         error = raised
     except Exception as raised:
         traceback.print_exc()
-        error = _classify(raised)
+        error = _told(raised)
     else:
         return 0
-    record = {"exit": int(error.exit), "reason": error.reason, "message": str(error)}
-    (job.path / f"rank-{rank}.json").write_text(json.dumps(record))
+    record = RankError(exit=int(error.exit), reason=error.reason, message=str(error))
+    (file.parent / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(record.to_wire()))
     # Not sys.exit: DeepSpeed's and gloo's threads wait for peers that are gone.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(error.exit))
 
 
-def _train(job: TrainingJob, examples: list[Example]) -> None:
-    stop = _stop_on_sigterm()
-    import deepspeed
-
-    from rlhf_store import open_store
-
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    deepspeed.init_distributed("nccl" if cuda else "gloo")
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
-    if job.guard is not None:
-        _check_reference(job, job.guard, examples, device, packing)
-    torch.manual_seed(job.seed)
-    model = _load(job).to(device)
-    engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
-    if job.master_weights is not None:
-        load_master_weights(engine, Path(job.master_weights))
-    place = Place(job.attempt, job.node)
-    checkpoints = Checkpoints(open_store(job.storage), job.fingerprint, place, job.path / "checkpoints", job.metrics_file)
-    schedule = Schedule.plan(len(examples), job.optimization, job.seed)
-    config = LoopConfig(schedule, packing, job.checkpoint_every_steps, job.metrics_file)
-    progress = Progress.from_environment() if dist.get_rank() == 0 else Progress(None)
-    run_loop(engine, _objective(job), examples, config, checkpoints, progress, lambda: stop["requested"])
-    export(engine, job, probe=examples[:8])
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def _load(job: TrainingJob) -> Any:
-    dtype, folder, trust = TORCH_DTYPE[job.dtype], Path(job.model_folder), job.trust_remote_code
-    if job.objective is not ObjectiveName.BRADLEY_TERRY:
-        return load_causal_lm(folder, dtype, trust_remote_code=trust)
-    if job.new_head:
-        return new_reward_model(folder, dtype, job.seed, trust_remote_code=trust)
-    return load_reward_model(folder, dtype, trust_remote_code=trust)
-
-
-def _objective(job: TrainingJob) -> Objective:
-    match job.objective:
-        case ObjectiveName.SUPERVISED:
-            return SupervisedObjective()
-        case ObjectiveName.BRADLEY_TERRY:
-            return BradleyTerryObjective()
-        case ObjectiveName.PREFERENCE:
-            return PreferenceObjective(present(job.loss, "the loss"))
-
-
-def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, packing: Packing) -> None:
-    """The cached log-probs must be what the trainer's own forward gives; otherwise template, weights or dtype differ."""
-    folder = Path(guard.reference_folder)
-    model = load_causal_lm(folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(device)
-    difference = tokens = 0.0
-    for row in score_examples(model, examples[:32], packing):
-        cached = [value for example in row.examples for value in example.reference]
-        difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
-        tokens += sum(row.tokens)
-    del model
-    if not difference <= guard.tolerance * max(1.0, tokens):
-        raise ConfigurationProblem(
-            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ "
-            f"by {difference / max(1.0, tokens):.3g} nats per token (allowed: {guard.tolerance}). The reference's weights, the "
-            "chat template or the dtype changed between the reference stage and training; delete the reference-logps artifact and "
-            "run again.",
-            reason="ReferenceMismatch",
-        )
-
-
-def _stop_on_sigterm() -> dict[str, bool]:
-    state = {"requested": False}
+def _stop_requested(folder: Path) -> Callable[[], bool]:
+    """True once this rank got SIGTERM, or the stage process left word that it did."""
+    signalled = False
 
     def request(*_: object) -> None:
-        state["requested"] = True
+        nonlocal signalled
+        signalled = True
 
     signal.signal(signal.SIGTERM, request)
     signal.signal(signal.SIGINT, request)
-    return state
+    return lambda: signalled or (folder / STOP_FILE).exists()
 
 
-def _classify(error: Exception) -> StageError:
-    from rlhf_store.errors import StoreError
+def _told(error: Exception) -> StageError:
+    """In the stage's words; a peer that went away is told apart, for its own error is the one that counts."""
+    import torch.distributed as dist
 
-    from ..runtime import from_store_error
+    from ..errors import ApplicationProblem
+    from ..runtime import from_exception
 
-    if isinstance(error, StoreError):
-        return from_store_error(error)
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
-        return ApplicationProblem(
-            f"Out of memory: {text.splitlines()[0]} Lower train.tokenBudget, or raise deepspeed.zeroStage.", reason="OOMKilled"
-        )
-    if isinstance(error, dist.DistError) or any(
-        word in text for word in ("Connection closed by peer", "Connection reset by peer", "gloo")
-    ):
+    lost = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")
+    if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(word in text for word in lost)):
         return ApplicationProblem(f"A peer rank went away: {text.splitlines()[0]}", reason=PEER_LOST)
-    return ApplicationProblem(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}. The log has the trace.")
+    return from_exception(error)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,16 @@
+"""What processes of a stage owe each other: none outlives the one that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int) -> None:
+    """This process gets SIGKILL when its parent `parent` ends, however that ends; at once where it has ended already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(-signal.SIGKILL & 0xFF)

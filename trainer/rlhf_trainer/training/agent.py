@@ -1,0 +1,46 @@
+"""torchrun, as a child of the stage process: `python -m rlhf_trainer.training.agent OUTCOME TORCHRUN-ARGUMENTS…`.
+
+torchrun's own exit code is 1 whatever its ranks answered. This writes how each rank ended to the file OUTCOME.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from rlhf_api.base import Model
+
+#: The agent's process id, for its ranks: they must not outlive it.
+AGENT_PID = "RLHF_AGENT_PID"
+
+
+class Outcome(Model):
+    """exits: by global rank, of the ranks that failed first; negative: the signal. problem: of the agent itself."""
+
+    exits: dict[int, int] = {}
+    problem: str | None = None
+
+
+def main(argv: list[str]) -> int:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.run import parse_args, run
+
+    outcome = Path(argv[0])
+    os.environ[AGENT_PID] = str(os.getpid())
+    try:
+        run(parse_args(argv[1:]))  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        exits = {int(rank): int(failure.exitcode) for rank, failure in error.failures.items()}
+        outcome.write_text(json.dumps(Outcome(exits=exits).to_wire()))
+        return 1
+    except RendezvousError as error:
+        outcome.write_text(json.dumps(Outcome(problem=f"{type(error).__name__}: {error}").to_wire()))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""What one rank of a training stage does, from the guard on the reference to the export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from rlhf_store import open_store
+
+from ..errors import ConfigurationProblem
+from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
+from ..narrow import present
+from ..progress import Progress
+from .checkpoints import Checkpoints, Place
+from .engine import load_master_weights, start_engine
+from .export import export
+from .job import Guard, ObjectiveName, TrainingJob
+from .logps import score_examples
+from .loop import LoopConfig, run_loop
+from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
+from .rows import Example, Packing
+from .schedule import Schedule
+
+
+def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[], bool]) -> None:
+    """Collective: guard, load, train, export. Raises StageError."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    deepspeed.init_distributed("nccl" if cuda else "gloo")
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
+    if job.guard is not None:
+        _check_reference(job, job.guard, examples, device, packing)
+    torch.manual_seed(job.seed)
+    model = _load(job).to(device)
+    engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
+    if job.master_weights is not None:
+        load_master_weights(engine, Path(job.master_weights))
+    place = Place(job.attempt, job.node)
+    checkpoints = Checkpoints(open_store(job.storage), job.fingerprint, place, job.path / "checkpoints", job.metrics_file)
+    schedule = Schedule.plan(len(examples), job.optimization, job.seed)
+    config = LoopConfig(schedule, packing, job.checkpoint_every_steps, job.metrics_file)
+    progress = Progress.from_environment() if dist.get_rank() == 0 else Progress(None)
+    run_loop(engine, _objective(job), examples, config, checkpoints, progress, stop_requested)
+    export(engine, job, probe=examples[:8])
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _load(job: TrainingJob) -> Any:
+    dtype, folder, trust = TORCH_DTYPE[job.dtype], Path(job.model_folder), job.trust_remote_code
+    if job.objective is not ObjectiveName.BRADLEY_TERRY:
+        return load_causal_lm(folder, dtype, trust_remote_code=trust)
+    if job.new_head:
+        return new_reward_model(folder, dtype, job.seed, trust_remote_code=trust)
+    return load_reward_model(folder, dtype, trust_remote_code=trust)
+
+
+def _objective(job: TrainingJob) -> Objective:
+    match job.objective:
+        case ObjectiveName.SUPERVISED:
+            return SupervisedObjective()
+        case ObjectiveName.BRADLEY_TERRY:
+            return BradleyTerryObjective()
+        case ObjectiveName.PREFERENCE:
+            return PreferenceObjective(present(job.loss, "the loss"))
+
+
+def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, packing: Packing) -> None:
+    """The cached log-probs must be what the trainer's own forward gives; otherwise template, weights or dtype differ."""
+    folder = Path(guard.reference_folder)
+    model = load_causal_lm(folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(device)
+    difference = tokens = 0.0
+    for row in score_examples(model, examples[:32], packing):
+        cached = [value for example in row.examples for value in example.reference]
+        difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
+        tokens += sum(row.tokens)
+    del model
+    if not difference <= guard.tolerance * max(1.0, tokens):
+        raise ConfigurationProblem(
+            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ "
+            f"by {difference / max(1.0, tokens):.3g} nats per token (allowed: {guard.tolerance}). The reference's weights, the "
+            "chat template or the dtype changed between the reference stage and training; delete the reference-logps artifact and "
+            "run again.",
+            reason="ReferenceMismatch",
+        )
