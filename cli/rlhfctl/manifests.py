@@ -12,6 +12,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.manifest import Manifest, ManifestError, read_manifest
 from rlhf_api.schema import node_at
 from rlhf_api.validation import Machine, Problem, check_machine, validate
+from rlhf_operator.local.machine import this_machine
 
 from . import terminal
 from .errors import NotFound, Refused
@@ -21,10 +22,9 @@ from .terminal import Terminal
 
 @dataclass(frozen=True)
 class Local:
-    """What `--local` adds to a manifest before validation, and the machine that it is checked against."""
+    """What `--local` adds to a manifest before validation; the manifest is then checked against this machine too."""
 
     store_url: str
-    machine: Machine
     cpu: bool = False
 
 
@@ -44,7 +44,8 @@ def read(file: str, local: Local | None) -> RLHFRun:
     validation = validate(raw, local=local is not None)
     problems = list(validation.problems)
     if validation.run is not None and local is not None:
-        problems += check_machine(validation.run.spec, local.machine, cpu=local.cpu)
+        here = this_machine()
+        problems += check_machine(validation.run.spec, Machine(here.cores, here.gpus), cpu=local.cpu)
     if problems or validation.run is None:
         _print_problems(problems, manifest, terminal.stderr())
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

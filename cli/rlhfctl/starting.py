@@ -13,7 +13,6 @@ from . import reporting, terminal
 from .driving import drive, summary
 from .errors import CliError
 from .local import MANIFEST_ANNOTATION, backend_errors, flag, load
-from .machine import this_machine
 from .manifests import Local, read
 from .watching import phase_of
 
@@ -24,7 +23,7 @@ def start(file: str, state: LocalState, *, cpu: bool) -> RLHFRun:
     Raises:
         Refused, Conflict, RunFailed, Interrupted, CliError: as `read` and `drive` do.
     """
-    run = read(file, Local(state.store_url, this_machine(), cpu=cpu))
+    run = read(file, Local(state.store_url, cpu=cpu))
     run = _as_applied(_noted(run, file), state)
     again = f"rlhfctl run {flag(state.folder)}{' --cpu' if cpu else ''} {file}"
     ended = drive(run, state, cpu=cpu, again=again)
@@ -52,10 +51,12 @@ def _as_applied(run: RLHFRun, state: LocalState) -> RLHFRun:
 
 
 def merged(run: RLHFRun, known: RLHFRun) -> RLHFRun:
-    """`run` with what `approve`, `suspend` and `cancel` have written into `known`, where the manifest does not say."""
-    kept = {
-        field: getattr(known.spec, field) for field in ("suspend", "cancel", "approvals") if field not in run.spec.model_fields_set
-    }
+    """`run` with what `approve`, `suspend` and `cancel` have written into `known`, where the manifest does not say.
+
+    Of a run that has ended, only the approvals count: the new one goes by the same gates.
+    """
+    fields = {"approvals"} if phase_of(known).finished else {"approvals", "suspend", "cancel"}
+    kept = {field: getattr(known.spec, field) for field in fields - run.spec.model_fields_set}
     return run.model_copy(update={"spec": run.spec.model_copy(update=kept)}) if kept else run
 
 

@@ -60,11 +60,12 @@ def mirror(run: RLHFRun, state: LocalState) -> None:
     if phase == Phase.SUCCEEDED:
         return
     if phase in (Phase.FAILED, Phase.CANCELLED):
-        raise RunFailed(f"run {name!r} has {phase.value.lower()}", why=message, hints=(f"rlhfctl logs {name} {where}",))
+        ended = "has failed" if phase == Phase.FAILED else "was cancelled"
+        raise RunFailed(f"run {name!r} {ended}", why=message, hints=(f"rlhfctl logs {name} {where}",))
     if phase == Phase.PAUSED:
         hints = (f"rlhfctl approve {name} {where}", f"then {run_command(run, state.folder)}")
         raise CliError(f"run {name!r} is paused and waits for an approval", why=message, hints=hints)
-    if phase == Phase.SUSPENDED:
+    if phase == Phase.SUSPENDED and run.spec.suspend:
         raise CliError(f"run {name!r} is suspended", why=message, hints=(f"rlhfctl resume {name} {where}",))
     raise CliError(
         f"run {name!r} has not ended, and no process drives it",

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_api.validation import Machine
 from rlhfctl.exits import Exit
-from rlhfctl.machine import this_machine
 from rlhfctl.manifests import with_store
 from support import example_runs
 from support.rlhfctl import rlhfctl
@@ -107,11 +105,3 @@ def test_a_store_is_filled_in_only_where_there_is_none(raw: dict[str, object]) -
 def test_a_store_that_says_other_things_keeps_them() -> None:
     filled = with_store({"spec": {"storage": {"retention": {"samples": "Delete"}}}}, "file:///s")
     assert filled == {"spec": {"storage": {"retention": {"samples": "Delete"}, "url": "file:///s"}}}
-
-
-def test_gpus_are_counted_by_their_device_files(tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).write_text("")
-    machine = this_machine(tmp_path)
-    assert machine == Machine(cores=machine.cores, gpus=2)
-    assert machine.cores >= 1

@@ -1,7 +1,8 @@
 """Stages that compute nothing, as `python -m rlhf_trainer STAGE --config FILE`: put this folder on PYTHONPATH before ours.
 
 They seal real artifacts in the real store and speak the whole stage contract. FAKE_HOLD=train:FILE lets a stage wait until FILE is
-there; FAKE_FAIL=train:64 lets it fail with that exit code.
+there; FAKE_FAIL=train:64 lets it fail with that exit code; with FAKE_DEAF SIGTERM
+does not end it.
 """
 
 from __future__ import annotations
@@ -104,6 +105,9 @@ def _finish(result: StageResult) -> None:
 
 
 def _preempted(_number: int, _frame: FrameType | None) -> None:
+    if os.environ.get("FAKE_DEAF"):
+        print("deaf to SIGTERM", flush=True)
+        return
     print("SIGTERM: a checkpoint is written", flush=True)
     sys.exit(StageExit.PREEMPTED)
 
