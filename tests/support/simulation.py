@@ -98,8 +98,8 @@ class World:
     tape: Tape = field(default_factory=Tape)
     clock: Clock = field(default_factory=Clock)
     metrics: MetricsOf = improving
-    fate: Callable[[CreateJob, Pod, Tape], End] | None = None
-    """How the next process ends; None: DONE, or as the tape says."""
+    fate: Callable[[CreateJob, Pod, Tape], End | None] | None = None
+    """How a process ends now, or None while it goes on; absent: DONE, or as the tape says."""
     environment: Environment = field(default_factory=Environment)
     interrupted: bool = False
     jobs: dict[str, SimulatedJob] = field(default_factory=dict)
@@ -244,7 +244,9 @@ class World:
             if pod.state is PodState.PENDING:
                 self._replace(simulated, pod, replace(pod, state=PodState.RUNNING, started_at=self.clock.now()))
             elif pod.state is PodState.RUNNING and not self.tape.happens(4):
-                self._end(simulated, pod, self._fate(simulated.action, pod))
+                end = self._fate(simulated.action, pod)
+                if end is not None:
+                    self._end(simulated, pod, end)
                 if simulated.job.phase is not JobPhase.ACTIVE:
                     return
 
@@ -254,7 +256,7 @@ class World:
             (iteration, stage.name, stage.attempt, stage.phase) for iteration, stage in stages
         }
 
-    def _fate(self, action: CreateJob, pod: Pod) -> End:
+    def _fate(self, action: CreateJob, pod: Pod) -> End | None:
         if self.fate is not None:
             return self.fate(action, pod, self.tape)
         return self.tape.choose(DONE, DONE_AND_LOST, SEALED_AND_KILLED, DONE, *FAILURES)
