@@ -51,6 +51,7 @@ def _seal(stage: StageStatus, iteration: int, store: Store, sealed: dict[tuple[i
         writer.add_bytes(json.dumps(evaluation(iteration)).encode(), "report.json")
     elif stage.name == StageName.TRAIN:
         writer.add_bytes("".join(json.dumps(line) + "\n" for line in training(iteration)).encode(), "metrics.jsonl")
+        writer.add_bytes(b"{}", "config.json")
     else:
         writer.add_bytes(b"data", "data.bin")
     iterate = iteration if stage.name in (StageName.TRAIN, StageName.SFT) else None

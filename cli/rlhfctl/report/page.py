@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhfctl.figures import duration, number
+from rlhfctl.figures import compact, duration, number
 
 from . import sections
 from .model import Report
@@ -99,7 +99,7 @@ def _tiles(report: Report) -> str:
         tiles += _tile(best.metrics.get(Metric.KL_TO_INITIAL), "nats a sequence, KL to π0")
         tiles += _tile(best.metrics.get(Metric.MEAN_LENGTH_RATIO_VS_INITIAL), "response length, relative to π0's")
     if report.seconds is not None:
-        tiles.append((duration(report.seconds), "from start to end"))
+        tiles.append((compact(report.seconds), "from start to end"))
     cells = "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>' for value, label in tiles)
     return f'<div class="tiles">{cells}</div>' if cells else ""
 

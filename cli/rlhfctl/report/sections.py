@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -56,17 +57,20 @@ def tests_section(tests: Sequence[TestFigure]) -> str:
     if not tests:
         return ""
     prompts = max(test.prompts for test in tests)
+    exact = any(test.exact_share is not None for test in tests)
     rows = "".join(
         f"<tr><td>π{test.iterate}</td><td>{escape(test.decoding)}</td>"
         f'<td class="n">{_value(test.judge_mean)}</td><td class="n">{_value(test.gain_vs_initial, signed=True)}</td>'
-        f'<td class="n">{_value(test.exact_share)}</td></tr>'
+        + (f'<td class="n">{_value(test.exact_share)}</td>' if exact else "")
+        + "</tr>"
         for test in tests
     )
     note = (
         f"{prompts:,} prompts that neither training, selection nor gates have seen. "
         "Gain: paired difference to π0, with its 95 % interval."
     )
-    columns = "".join(f'<th class="n">{title}</th>' for title in ("judge", "gain over π0", "exactly right"))
+    titles = ("judge", "gain over π0", "exactly right") if exact else ("judge", "gain over π0")
+    columns = "".join(f'<th class="n">{title}</th>' for title in titles)
     head = f"<tr><th>iterate</th><th>decoding</th>{columns}</tr>"
     return f'<h2>Final test</h2><p class="note">{note}</p><div class="scroll"><table>{head}{rows}</table></div>'
 
@@ -135,7 +139,7 @@ def counts_section(counts: Sequence[Count]) -> str:
     found = {(count.stage, count.name, count.iteration): count.number for count in counts}
     head = "".join(f'<th class="n">{"run" if column == 0 else f"iter. {column}"}</th>' for column in columns)
     rows = "".join(
-        f"<tr><td>{escape(stage)}</td><td>{escape(name)}</td>"
+        f"<tr><td>{escape(stage)}</td><td>{escape(spaced(name))}</td>"
         + "".join(f'<td class="n">{_integer(found.get((stage, name, column)))}</td>' for column in columns)
         + "</tr>"
         for stage, name in names
@@ -231,6 +235,11 @@ def _time_cell(times: Sequence[StageTime]) -> str:
 
 def _count_order(count: Count) -> tuple[int, str, int]:
     return (STAGE_ORDER.index(count.stage) if count.stage in STAGE_ORDER else 99, count.stage, count.iteration)
+
+
+def spaced(name: str) -> str:
+    """`promptsTied` as `prompts tied`; what has spaces stays as it is."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() if " " not in name else name
 
 
 def _integer(value: int | None) -> str:
