@@ -46,7 +46,7 @@ def absorb_job(
         return Absorbed(with_stage(status, iteration, going_on), exhausted(going_on, iteration, retry, _WORN_OUT))
     # A suspended attempt was booked when it was told to stop.
     used = Usage() if stage.phase is Phase.SUSPENDED else usage(job, now)
-    ended = with_usage(_counted(stage, job), used, lost=not isinstance(outcome, Succeeded))
+    ended = with_usage(_counted(stage, job), used, lost=not isinstance(outcome, Succeeded | NotFound))
     status = status.model_copy(update={"totals": totals(status, used.work_seconds)})
     match outcome:
         case Succeeded(result):

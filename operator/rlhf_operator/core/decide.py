@@ -150,8 +150,9 @@ class _Round:
             self.status = with_stage(self.status, iteration, next_attempt(stage, resolving=True))
         history = history_of(self.status)
         planner = self._planner()
-        self.status = with_iterates(self.status, history, planner.chain(history).iterates)
-        step = planner.next_step(history)
+        chain = planner.chain(history)
+        self.status = with_iterates(self.status, history, chain.iterates)
+        step = planner.step(chain)
         match step:
             case AwaitApproval():
                 return self._pause(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isclose
 
 from rlhf_api.evaluation import Approval, Gate, GateAction, Mode, Selection
 from rlhf_api.metrics import Metric, MetricValue
@@ -79,7 +80,7 @@ def _plateau(gate: Gate, less_is_better: bool, iterations: Sequence[Metrics]) ->
     gain = max(newest) - max(before)
     delta = gate.plateau.min_delta
     message = f"The best {name} of the last {k} iterations is {gain:.4g} better than the best before them (minDelta {delta:g})."
-    return (GateVerdict.TRIPPED if gain < delta else GateVerdict.PASSED), message
+    return (GateVerdict.TRIPPED if gain < delta and not isclose(gain, delta) else GateVerdict.PASSED), message
 
 
 def _less_is_better(metric: Metric, selection: Selection) -> bool:

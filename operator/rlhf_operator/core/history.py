@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
@@ -24,6 +25,8 @@ class StageRecord:
     stage: StageName
     artifact: ArtifactRef | None = None
     metrics: Mapping[Metric, MetricValue] = field(default_factory=dict)
+    costs: tuple[float, ...] = ()
+    """In the order of COST_METRICS; empty where they are not known, as in preflight's walk."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class History:
     finalizing: bool = False
     """finalize was begun: retention may have removed what a further iteration would need."""
 
+    @cached_property
+    def _index(self) -> dict[tuple[int | None, StageName], StageRecord]:
+        return {(record.iteration, record.stage): record for record in self.records}
+
     def find(self, iteration: int | None, stage: StageName) -> StageRecord | None:
-        for record in self.records:
-            if record.iteration == iteration and record.stage is stage:
-                return record
-        return None
+        return self._index.get((iteration, stage))
 
     def artifact(self, iteration: int | None, stage: StageName) -> ArtifactRef | None:
         record = self.find(iteration, stage)
@@ -50,13 +54,15 @@ class History:
         return History((*self.records, record), self.finalizing)
 
     def iteration_metrics(self, iteration: int | None) -> dict[Metric, MetricValue]:
-        """Of all stages of an iteration; costs are summed."""
+        """Of all stages of an iteration, with their costs summed; None: of pi_0's evaluation."""
+        names = (StageName.EVALUATE,) if iteration is None else StageName
+        records = [record for name in names if (record := self.find(iteration, name)) is not None]
         merged: dict[Metric, MetricValue] = {}
-        for record in self.records:
-            if record.iteration == iteration and (iteration is not None or record.stage is StageName.EVALUATE):
-                for metric, value in record.metrics.items():
-                    known = merged.get(metric)
-                    merged[metric] = MetricValue(value=known.value + value.value) if known and metric in COST_METRICS else value
+        for record in records:
+            merged.update(record.metrics)
+        costs = [record.costs for record in records if record.costs]
+        for metric, figures in zip(COST_METRICS, zip(*costs, strict=True), strict=False):
+            merged[metric] = MetricValue(value=sum(figures))
         return merged
 
     @property
@@ -79,12 +85,11 @@ def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
     if stage.artifact is not None:
         kind = STAGE_ARTIFACT[stage.name]
         artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
-    return StageRecord(iteration, stage.name, artifact, {**stage.metrics, **_costs(stage)})
+    return StageRecord(iteration, stage.name, artifact, stage.metrics, _costs(stage))
 
 
-def _costs(stage: StageStatus) -> dict[Metric, MetricValue]:
+def _costs(stage: StageStatus) -> tuple[float, ...]:
     wall = 0.0
     if stage.start_time is not None and stage.completion_time is not None:
         wall = (stage.completion_time - stage.start_time).total_seconds()
-    figures = (stage.gpu_seconds, stage.queue_seconds, wall, stage.lost_gpu_seconds)
-    return {metric: MetricValue(value=figure) for metric, figure in zip(COST_METRICS, figures, strict=True)}
+    return (stage.gpu_seconds, stage.queue_seconds, wall, stage.lost_gpu_seconds)

@@ -79,7 +79,11 @@ class Planner:
 
     def next_step(self, history: History) -> Step:
         """The first stage of the chain that the history lacks."""
-        chain = self.chain(history)
+        return self.step(self.chain(history))
+
+    def step(self, chain: Chain) -> Step:
+        """As `next_step`, for a chain that was made already."""
+        history = chain.history
         for name, build in _RUN_STAGES:
             if history.find(None, name) is None and (work := build(chain)) is not None:
                 return RunStage(self._config(None, work))

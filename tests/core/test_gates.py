@@ -1,0 +1,101 @@
+"""Gates, as docs/api.md defines them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_api.evaluation import Approval, Gate, GateAction, Selection
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.status import GateVerdict
+from rlhf_operator.core.gates import has_tripped, verdicts
+
+TRIPPED, PASSED, NOT_EVALUATED, APPROVED = (
+    GateVerdict.TRIPPED,
+    GateVerdict.PASSED,
+    GateVerdict.NOT_EVALUATED,
+    GateVerdict.APPROVED,
+)
+
+
+def gate(metric: str, action: str = "Stop", **bound: Any) -> Gate:
+    return Gate.model_validate({"name": "it", "metric": metric, "action": action, **bound})
+
+
+def verdict(tested: Gate, *values: MetricValue | float | None, selection: Selection | None = None) -> GateVerdict:
+    """Of the newest of these iterations; None: it did not report the metric."""
+    iterations = [
+        {} if value is None else {tested.metric: value if isinstance(value, MetricValue) else MetricValue(value=value)}
+        for value in values
+    ]
+    return verdicts([tested], selection or Selection(), iterations, [])[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "expected"),
+    [
+        ({"max": 50.0}, MetricValue(value=60, lower=51, upper=70), TRIPPED),
+        ({"max": 50.0}, MetricValue(value=60, lower=49, upper=70), PASSED),
+        ({"max": 50.0}, MetricValue(value=50.1), TRIPPED),
+        ({"max": 50.0}, MetricValue(value=50.0), PASSED),
+        ({"min": 0.45}, MetricValue(value=0.40, lower=0.3, upper=0.44), TRIPPED),
+        ({"min": 0.45}, MetricValue(value=0.40, lower=0.3, upper=0.46), PASSED),
+        ({"min": 0.45}, MetricValue(value=0.449), TRIPPED),
+        ({"min": 0.45}, MetricValue(value=0.45), PASSED),
+        ({"max": 50.0}, None, NOT_EVALUATED),
+    ],
+)
+def test_a_bound_trips_only_when_the_whole_interval_is_beyond_it(
+    bound: dict[str, float], value: MetricValue | None, expected: GateVerdict
+) -> None:
+    assert verdict(gate("klToInitial", **bound), value) is expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.6, 0.6], NOT_EVALUATED),
+        ([0.60, 0.61, 0.605], PASSED),
+        ([0.60, 0.609, 0.605], TRIPPED),
+        ([0.60, 0.59, 0.58], TRIPPED),
+        ([0.60, 0.70, 0.705, 0.70], TRIPPED),
+        ([0.50, 0.56, 0.50, 0.57], PASSED),
+        ([0.60, 0.70, 0.71, 0.72], PASSED),
+        ([0.60, None, None], NOT_EVALUATED),
+        ([None, 0.60, 0.61], NOT_EVALUATED),
+        ([0.60, None, 0.62], PASSED),
+    ],
+)
+def test_a_plateau_compares_the_best_of_the_last_k_with_the_best_before(values: list[float | None], expected: GateVerdict) -> None:
+    assert verdict(gate("winRateVsInitial", plateau={"iterations": 2, "minDelta": 0.01}), *values) is expected
+
+
+def test_a_plateau_uses_point_values_and_no_intervals() -> None:
+    wide = [MetricValue(value=0.6, lower=0.0, upper=1.0), MetricValue(value=0.6, lower=0.0, upper=1.0)]
+    assert verdict(gate("winRateVsInitial", plateau={"iterations": 1, "minDelta": 0.01}), *wide) is TRIPPED
+
+
+def test_a_plateau_turns_the_sign_where_less_is_better() -> None:
+    falling = [2.0, 1.0]
+    assert verdict(gate("trainLoss", plateau={"iterations": 1, "minDelta": 0.5}), *falling) is PASSED
+    assert verdict(gate("rewardMean", plateau={"iterations": 1, "minDelta": 0.5}), *falling) is TRIPPED
+    fewest = Selection.model_validate({"metric": "rewardMean", "mode": "Min"})
+    assert verdict(gate("rewardMean", plateau={"iterations": 1, "minDelta": 0.5}), *falling, selection=fewest) is PASSED
+
+
+def test_an_approval_is_for_one_gate_in_one_iteration_and_only_for_pauses() -> None:
+    metrics = [{Metric.KL_TO_INITIAL: MetricValue(value=99)}]
+    approvals = [Approval(gate="it", iteration=1)]
+    for action, expected in ((GateAction.PAUSE, APPROVED), (GateAction.STOP, TRIPPED), (GateAction.ROLLBACK, TRIPPED)):
+        statuses = verdicts([gate("klToInitial", action, max=50.0)], Selection(), metrics, approvals)
+        assert statuses[0].verdict is expected
+        assert has_tripped(statuses, action) is (expected is TRIPPED)
+    other = [Approval(gate="it", iteration=2), Approval(gate="another", iteration=1)]
+    assert verdicts([gate("klToInitial", "Pause", max=50.0)], Selection(), metrics, other)[0].verdict is TRIPPED
+
+
+def test_the_message_says_what_was_measured_and_the_bound() -> None:
+    metrics = [{Metric.KL_TO_INITIAL: MetricValue(value=60, lower=55, upper=66)}]
+    [status] = verdicts([gate("klToInitial", max=50.0)], Selection(), metrics, [])
+    assert status.message == "klToInitial 60 [55, 66] of iteration 1 is above max 50."
