@@ -6,12 +6,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 LOCK ?= locks/dev.lock
+# More options for pytest: make test-fast PYTEST_ARGS="-k report"
+PYTEST_ARGS ?=
 # Behind a company's own certificate authority uv must read the system's certificates, as pip does.
 export UV_SYSTEM_CERTS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
@@ -21,16 +24,54 @@ help: ## What there is to do here.
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the locked versions.
 
+# Bytecode is not compiled here: of 7 GB a run imports a part, and that part is compiled once, as it is imported.
 $(INSTALLED): pyproject.toml $(LOCK)
 	@$(PYTHON) tools/doctor.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r $(LOCK)
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	$(UV) pip install --quiet --no-deps --require-hashes -r $(LOCK)
+	$(UV) pip install --quiet --no-deps -e .
 	touch $@
 
+.PHONY: quickstart
+quickstart: install ## Improve a tiny language model by online iterative DPO on this machine, and write a report.
+	$(BIN)/rlhfctl quickstart
+
+.PHONY: test
+test: install ## Every test that needs no GPU, the full quickstart among them. At most 30 minutes.
+	$(PYTEST) -m "not gpu and not faults" $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: install ## The tests without engines, S3 server and faults. At most a minute.
+	$(PYTEST) -m "not engine and not s3 and not faults and not gpu" $(PYTEST_ARGS)
+
+.PHONY: test-faults
+test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
+	$(PYTEST) -m "faults" $(PYTEST_ARGS)
+
+.PHONY: test-gpu
+test-gpu: install ## The tests that need a GPU, on a machine that has one.
+	$(PYTEST) -m "gpu" $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: install ## Style, types, layers, and that generated files are what they would be now.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m rlhf_api.crd --check
+	$(BIN)/python tools/cli_docs.py --check
+	$(BIN)/python tools/api_docs.py --check
+	$(BIN)/python tools/lock_inputs.py
+
+.PHONY: generate
+generate: install ## Write the generated files: the CRD, docs/cli.md, the tables of docs/api.md.
+	$(BIN)/python -m rlhf_api.crd
+	$(BIN)/python tools/cli_docs.py
+	$(BIN)/python tools/api_docs.py
+
 .PHONY: lock
-lock: ## Resolve the locks again (pyproject.toml changed).
+lock: install ## Resolve the locks again, after a change of dependencies in pyproject.toml.
 	for name in cpu gpu dev; do \
 	  case $$name in \
 	    cpu) extras="--extra operator --extra trainer --extra cpu" ;; \
@@ -40,3 +81,9 @@ lock: ## Resolve the locks again (pyproject.toml changed).
 	  $(BIN)/uv pip compile --quiet pyproject.toml $$extras --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header -o locks/$$name.lock; \
 	done
+	$(BIN)/python tools/lock_inputs.py --write
+
+.PHONY: clean
+clean: ## Remove caches and build outputs; .venv and .rlhf stay.
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,1 +1,209 @@
-print("ok")
+"""What `make install` needs of the machine itself. Each thing that is missing is named, with the command that installs it.
+
+    python3 tools/doctor.py                     exit 1 where something is missing
+    python3 tools/doctor.py --packages debian   the system packages that are missing here, a line each
+
+Standard library only, and a syntax that Python 3.9 reads, so that it can complain about an old Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 2**30
+OLDEST_PYTHON = (3, 11)
+#: torch, vLLM and DeepSpeed have wheels up to here.
+NEWEST_PYTHON = (3, 14)
+#: A machine sold with 8 GB shows less: the kernel keeps some.
+MEMORY = int(7.2 * GIB)
+SHARED_MEMORY = GIB
+#: .venv takes 7 GB; the rest is for downloads, caches, and what runs and tests write.
+DISK = 12 * GIB
+#: With .venv in place: for caches, runs and tests.
+DISK_INSTALLED = 4 * GIB
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was found. Sizes in bytes; None where it cannot be read."""
+
+    system: str
+    architecture: str
+    python: tuple[int, int]
+    has_headers: bool
+    has_venv: bool
+    has_compiler: bool
+    has_numa: bool
+    memory: int | None
+    shared_memory: int | None
+    disk: int
+    folder: str
+    installed: bool
+
+
+@dataclass(frozen=True)
+class Missing:
+    """`debian` and `fedora` are the packages that bring it; without one, `advice` says what to do."""
+
+    what: str
+    why: str
+    debian: tuple[str, ...] = ()
+    fedora: tuple[str, ...] = ()
+    advice: str = ""
+
+    def lines(self) -> Iterator[str]:
+        yield f"missing: {self.what}"
+        yield f"    why: {self.why}"
+        if self.debian:
+            yield f"    Debian, Ubuntu: sudo apt-get install {' '.join(self.debian)}"
+            yield f"    Fedora: sudo dnf install {' '.join(self.fedora)}"
+        if self.advice:
+            yield f"    do: {self.advice}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Check what `make install` needs of this machine.")
+    parser.add_argument("--packages", choices=["debian", "fedora"], help="print the names of missing system packages, and exit 0")
+    options = parser.parse_args(arguments)
+    missing = check(look(Path(__file__).resolve().parent.parent))
+    if options.packages:
+        for name in sorted({name for thing in missing for name in getattr(thing, options.packages)}):
+            print(name)
+        return 0
+    for thing in missing:
+        print("\n".join(thing.lines()), file=sys.stderr)
+    return 1 if missing else 0
+
+
+def check(machine: Machine) -> Sequence[Missing]:
+    """Everything that is missing, at once."""
+    return [*_kind(machine), *_python(machine), *_libraries(machine), *_room(machine)]
+
+
+def look(root: Path) -> Machine:
+    """This machine, for a checkout at `root`."""
+    return Machine(
+        system=platform.system(),
+        architecture=platform.machine(),
+        python=(sys.version_info[0], sys.version_info[1]),
+        has_headers=Path(sysconfig.get_path("include"), "Python.h").is_file(),
+        has_venv=all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
+        has_compiler=_has_compiler(),
+        has_numa=_can_load("libnuma.so.1"),
+        memory=_memory(),
+        shared_memory=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,  # noqa: S108
+        disk=shutil.disk_usage(root).free,
+        folder=str(root),
+        installed=(root / ".venv" / ".installed").exists(),
+    )
+
+
+def _kind(machine: Machine) -> Iterator[Missing]:
+    if (machine.system, machine.architecture) != ("Linux", "x86_64"):
+        yield Missing(
+            "Linux on x86-64",
+            f"this is {machine.system} on {machine.architecture}, and vLLM's and DeepSpeed's CPU builds are for Linux on x86-64",
+            advice="use such a machine, a virtual machine or a container",
+        )
+
+
+def _python(machine: Machine) -> Iterator[Missing]:
+    version = f"{machine.python[0]}.{machine.python[1]}"
+    if machine.python < OLDEST_PYTHON:
+        yield Missing(
+            "Python 3.11 or newer",
+            f"this is Python {version}",
+            debian=("python3.11", "python3.11-dev", "python3.11-venv"),
+            fedora=("python3.11", "python3.11-devel"),
+            advice="then: make PYTHON=python3.11 install",
+        )
+        return
+    if machine.python > NEWEST_PYTHON:
+        newest = f"{NEWEST_PYTHON[0]}.{NEWEST_PYTHON[1]}"
+        yield Missing(
+            f"Python {newest} or older",
+            f"this is Python {version}, for which vLLM has no build",
+            advice="install an older one beside it, then: make PYTHON=python3.11 install",
+        )
+        return
+    if not machine.has_venv:
+        why = "make install makes a virtual environment with it"
+        yield Missing("Python's venv and ensurepip", why, (f"python{version}-venv",), ("python3-libs",))
+    if not machine.has_headers:
+        why = "DeepSpeed compiles small extensions of Python when a training starts"
+        yield Missing("Python.h, the headers of this Python", why, (f"python{version}-dev",), ("python3-devel",))
+
+
+def _libraries(machine: Machine) -> Iterator[Missing]:
+    if not machine.has_compiler:
+        why = "DeepSpeed compiles small extensions when a training starts"
+        yield Missing("a C++ compiler (c++)", why, ("g++",), ("gcc-c++",))
+    if not machine.has_numa:
+        yield Missing("libnuma.so.1", "vLLM's CPU engine loads it", ("libnuma1",), ("numactl-libs",))
+
+
+def _room(machine: Machine) -> Iterator[Missing]:
+    if machine.memory is not None and machine.memory < MEMORY:
+        yield Missing(
+            "8 GB of memory",
+            f"there are {_gb(machine.memory)}; an engine and two training processes are in it together",
+            advice="use a larger machine, or raise the container's limit",
+        )
+    if machine.shared_memory is not None and machine.shared_memory < SHARED_MEMORY:
+        yield Missing(
+            "1 GB of /dev/shm",
+            f"there are {_gb(machine.shared_memory)}; training processes exchange gradients through it",
+            advice="mount -o remount,size=2G /dev/shm, or for a container: docker run --shm-size=2g",
+        )
+    needed = DISK_INSTALLED if machine.installed else DISK
+    if machine.disk < needed:
+        yield Missing(
+            f"{_gb(needed)} of disk",
+            f"{_gb(machine.disk)} are free at {machine.folder}; .venv alone takes 7 GB",
+            advice="free space there, or check the project out on a larger disk",
+        )
+
+
+def _has_compiler() -> bool:
+    """As torch looks for it: $CXX, else c++."""
+    return shutil.which(os.environ.get("CXX", "c++")) is not None
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _memory() -> int | None:
+    """Of the machine, or of the container where that is less."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.is_file() and limit.read_text().strip().isdigit():
+            found.append(int(limit.read_text()))
+    except OSError:
+        pass
+    return min(found) if found else None
+
+
+def _gb(size: int) -> str:
+    return f"{size / GIB:.1f} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
