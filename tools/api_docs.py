@@ -1,0 +1,119 @@
+"""Write the generated tables of docs/api.md from the code: `python tools/api_docs.py`. With --check: exit 1 where they differ."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlhf_api.metrics import Metric
+from rlhf_api.validation.not_available import NOT_AVAILABLE
+from rlhf_api.words import STAGE_ARTIFACT, ConditionType, Phase, Reason, StageName
+from rlhf_trainer import parquet
+from rlhfctl.exits import Exit
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+_DOES = {
+    StageName.PREFLIGHT: "finds everything that would stop the run later; resolves revisions; counts what lies in the store",
+    StageName.RESOLVE: "looks one artifact up; booked on the stage that it resolves",
+    StageName.SFT: "trains pi_0 on demonstrations",
+    StageName.REWARD: "trains a Bradley-Terry reward model on preferences",
+    StageName.SAMPLE: "n completions a prompt, with vLLM",
+    StageName.LABEL: "scores them and makes pairs",
+    StageName.REFERENCE: "log-probs of the pairs under the reference",
+    StageName.TRAIN: "preference optimisation, with DeepSpeed",
+    StageName.EVALUATE: "an iterate on held-out prompts, judged and compared",
+    StageName.FINALIZE: "names the best iterate, carries out retention",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where docs/api.md is not what would be written")
+    check = parser.parse_args().check
+    before = PAGE.read_text(encoding="utf-8")
+    after = filled(before)
+    if not check:
+        PAGE.write_text(after, encoding="utf-8")
+        return 0
+    if before == after:
+        return 0
+    sys.stderr.write("The tables of docs/api.md are not what the code says; run: python tools/api_docs.py\n")
+    return 1
+
+
+def filled(page: str) -> str:
+    """The page with what stands between its markers written anew. Raises KeyError for a marker of no table."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- generated: {match[1]} -->\n{TABLES[match[1]]()}<!-- end -->"
+
+    return re.sub(r"<!-- generated: ([a-z-]+) -->\n.*?<!-- end -->", fill, page, flags=re.DOTALL)
+
+
+def stages() -> str:
+    rows = [(name.value, _DOES[name], STAGE_ARTIFACT[name].value if name in STAGE_ARTIFACT else "") for name in StageName]
+    return _table(("stage", "what it does", "artifact"), rows)
+
+
+def metrics() -> str:
+    return _table(("metric", "unit", "definition"), [(metric.value, metric.unit, metric.definition) for metric in Metric])
+
+
+def phases() -> str:
+    rows = [("phase", Phase), ("condition", ConditionType), ("reason", Reason)]
+    return _table(("", "values"), [(name, ", ".join(member.value for member in words)) for name, words in rows])
+
+
+def columns() -> str:
+    schemas = {
+        "samples": parquet.SAMPLES,
+        "labels": parquet.LABELS,
+        "reference-logps": parquet.REFERENCE_LOGPS,
+        "evaluation": parquet.EVALUATION,
+    }
+    return _table(("artifact", "columns"), [(kind, ", ".join(map(_column, schema))) for kind, schema in schemas.items()])
+
+
+def exits() -> str:
+    return _table(("code", "meaning"), [(str(int(code)), code.meaning) for code in Exit])
+
+
+def not_available() -> str:
+    rows = [(f"`{'.'.join(map(str, entry.loc))}`", entry.what, entry.instead) for entry in NOT_AVAILABLE]
+    return _table(("field", "what", "until then"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "stages": stages,
+    "metrics": metrics,
+    "phases": phases,
+    "columns": columns,
+    "exits": exits,
+    "not-available": not_available,
+}
+
+
+def _column(field: pa.Field) -> str:
+    return f"{field.name} *{_type(field.type)}*"
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"list of {_type(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(child.name for child in kind) + "}"
+    return str(kind)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
