@@ -12,20 +12,19 @@ from rlhf_operator.local import LocalState, RunConflict
 from . import reporting, terminal
 from .driving import drive, summary
 from .errors import CliError
-from .local import MANIFEST_ANNOTATION, backend_errors, flag, load
+from .local import MANIFEST_ANNOTATION, backend_errors, load
 from .manifests import Local, read
 from .watching import phase_of
 
 
-def start(file: str, state: LocalState, *, cpu: bool) -> RLHFRun:
-    """Read, validate, drive, report. The summary goes to stdout.
+def start(file: str, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
+    """Read, validate, drive, report. The summary goes to stdout. `again` is the command that does the same once more.
 
     Raises:
         Refused, Conflict, RunFailed, Interrupted, CliError: as `read` and `drive` do.
     """
     run = read(file, Local(state.store_url, cpu=cpu))
     run = _as_applied(_noted(run, file), state)
-    again = f"rlhfctl run {flag(state.folder)}{' --cpu' if cpu else ''} {file}"
     ended = drive(run, state, cpu=cpu, again=again)
     report = _report(ended, state)
     out = terminal.stdout()

@@ -19,6 +19,8 @@ def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     """
     folder = state_folder(local, state_dir, "running a manifest")
     from rlhf_operator.local import LocalState
+    from rlhfctl.local import flag
     from rlhfctl.starting import start
 
-    start(file, LocalState(folder), cpu=cpu)
+    again = f"rlhfctl run {flag(folder)}{' --cpu' if cpu else ''} {file}"
+    start(file, LocalState(folder), cpu=cpu, again=again)
