@@ -252,7 +252,9 @@ def test_the_next_attempt_waits_until_no_pod_of_the_former_is_left() -> None:
     assert created(story.decide()) == []
     simulated.job = replace(simulated.job, phase=JobPhase.FAILED, pods=(ended, replace(pod, state=PodState.TERMINATING)))
     assert created(story.decide()) == []
-    simulated.job = replace(simulated.job, pods=(ended,))
+    simulated.job = replace(simulated.job, pods=(ended,), deleting=True)
+    assert created(story.decide()) == []
+    simulated.job = replace(simulated.job, deleting=False)
     assert CreateJob in created(story.decide())
 
 

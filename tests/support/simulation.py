@@ -188,8 +188,8 @@ class World:
             return not known.job.deleting
         key = (action.iteration, action.stage, action.attempt)
         assert all((job.iteration, job.stage, job.attempt) != key for job in self.created), f"attempt {key} was made twice"
-        running = [name for name, other in self.jobs.items() if not other.job.ended]
-        assert not running, f"{action.name} was started while {running} had not ended"
+        there = [name for name, other in self.jobs.items() if not other.job.ended or other.job.deleting]
+        assert not there, f"{action.name} was started while {there} had not ended, or was not gone"
         fingerprint = action.config.fingerprint
         computes = not isinstance(action.config.work, ResolveWork) and action.stage in STAGE_ARTIFACT
         assert not (computes and fingerprint in self.sealed), f"{action.name} computes a sealed artifact again"

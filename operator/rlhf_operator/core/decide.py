@@ -176,7 +176,7 @@ class _Round:
             return self._decision(standing, (), until_deadline(self.spec, self.status, self._current_job(), self.now))
         if stage.retry_at is not None and stage.retry_at > self.now:
             return self._decision(standing, (), stage.retry_at - self.now)
-        if any(not job.ended for job in self.observed.jobs):
+        if any(not job.ended or job.deleting for job in self.observed.jobs):
             return self._decision(standing, (), _LOOK_AGAIN)
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)

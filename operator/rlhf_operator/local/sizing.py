@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from rlhf_api.quantity import parse_quantity
 from rlhf_operator.core.actions import CreateJob, Topology
 
 from .machine import Machine
 
 #: Of a shard whose pod declares nothing: one engine with a small model.
 _SHARD_MEMORY = 4 * 2**30
-_SUFFIXES = {
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
-    "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "m": 1e-3,
-}  # fmt: skip
 
 
 def at_a_time(action: CreateJob, machine: Machine) -> int:
@@ -36,17 +33,7 @@ def gpus(action: CreateJob, machine: Machine) -> int:
     resources = action.pod.resources
     if resources is None:
         return 0
-    return sum(int(quantity(amount)) for name, amount in resources.limits.items() if name.endswith("/gpu"))
-
-
-def quantity(value: int | float | str) -> float:
-    """A Kubernetes quantity: 1.5, "500m", "64Gi"."""
-    if not isinstance(value, str):
-        return float(value)
-    for suffix, factor in _SUFFIXES.items():
-        if value.endswith(suffix):
-            return float(value.removesuffix(suffix)) * factor
-    return float(value)
+    return sum(int(parse_quantity(amount)) for name, amount in resources.limits.items() if name.endswith("/gpu"))
 
 
 def _declared(action: CreateJob, resource: str) -> float | None:
@@ -54,4 +41,4 @@ def _declared(action: CreateJob, resource: str) -> float | None:
     if resources is None:
         return None
     amount = resources.requests.get(resource, resources.limits.get(resource))
-    return None if amount is None else quantity(amount)
+    return None if amount is None else float(parse_quantity(amount))
