@@ -44,7 +44,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "`--local` or `--state DIR` selects runs on this machine. The state folder is `DIR`, else `$RLHF_STATE`, else `.rlhf`."
     yield ""
-    yield "On a terminal colour marks what a glyph and a word say too; `NO_COLOR` turns it off. Off a terminal everything is plain lines."
+    yield "Colour only marks what a glyph and a word say too; `NO_COLOR` turns it off. Off a terminal everything is plain lines."
     yield "`RLHFCTL_DEBUG=1` prints the traceback of an error that rlhfctl does not know."
     yield ""
     yield from _exit_codes()
