@@ -72,6 +72,11 @@ def compact(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 iteration`, `3 iterations`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def count(value: float) -> str:
     """`1,200`, and `0.5` for what is no whole number."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

@@ -14,7 +14,7 @@ from rlhf_api.schema import node_at
 from rlhf_api.validation import Machine, Problem, check_machine, validate
 from rlhf_operator.local.machine import this_machine
 
-from . import terminal
+from . import figures, terminal
 from .errors import NotFound, Refused
 from .suggest import hint_for
 from .terminal import Terminal
@@ -48,8 +48,7 @@ def read(file: str, local: Local | None) -> RLHFRun:
         problems += check_machine(validation.run.spec, Machine(here.cores, here.gpus), cpu=local.cpu)
     if problems or validation.run is None:
         _print_problems(problems, manifest, terminal.stderr())
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise Refused(f"{shown} has {count}", hints=_explain_hints(problems))
+        raise Refused(f"{shown} has {figures.plural(len(problems), 'problem')}", hints=_explain_hints(problems))
     return validation.run
 
 

@@ -51,7 +51,7 @@ def position(run: RLHFRun) -> str:
     total = run.spec.iterations
     if status.phase.finished:
         done = sum(1 for item in status.iterations if _whole(item))
-        return f"{done} of {total} iterations"
+        return f"{done} of {figures.plural(total, 'iteration')}"
     if status.iteration:
         return f"iteration {status.iteration} of {total}" + (f", {status.stage}" if status.stage else "")
     return f"before iteration 1, {status.stage}" if status.stage else ""

@@ -187,6 +187,10 @@ def test_axes_have_round_ends_that_hold_every_value(values: list[float]) -> None
     assert 2 <= len(ticks) <= 8
 
 
+def test_a_training_of_one_step_is_a_dot() -> None:
+    assert "<circle" in charts.steps_chart("Loss", [("π1", [(1, 0.69)])])
+
+
 def test_a_long_training_stays_a_small_curve_and_keeps_its_end() -> None:
     points = [(step, 1.0 / step) for step in range(1, 10_001)]
     thinned = charts.thin(points)

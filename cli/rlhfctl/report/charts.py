@@ -44,7 +44,8 @@ def iterates_chart(title: str, points: Sequence[Point], baseline: float | None =
     """A line over the iterates, each with a whisker for its 95 % interval; `baseline` is a dashed line."""
     bounds = [bound for point in points for bound in (point.value, point.lower, point.upper) if bound is not None]
     low, high, ticks = nice_range([*bounds, *([baseline] if baseline is not None else [])])
-    x = Scale(0, max(len(points) - 1, 1), LEFT + 18, WIDTH - RIGHT - 18)
+    # One point alone stands in the middle.
+    x = Scale(0, len(points) - 1, LEFT + 18, WIDTH - RIGHT - 18) if len(points) > 1 else Scale(-1, 1, LEFT, WIDTH - RIGHT)
     y = Scale(low, high, HEIGHT - BOTTOM, TOP)
     parts = [_grid(ticks, y)]
     if baseline is not None:
@@ -76,6 +77,8 @@ def steps_chart(title: str, curves: Sequence[tuple[str, Sequence[tuple[int, floa
         last = points[-1][1]
         hover = f"<title>{escape(label)}: ends at {number(last)} after {length} steps</title>"
         parts.append(f'<polyline class="line thin" points="{path}">{hover}</polyline>')
+        if len(points) == 1:
+            parts.append(f'<circle class="dot" cx="{x(offset + length):.1f}" cy="{y(last):.1f}" r="4"/>')
         parts.append(_text(label, x(offset + length / 2), HEIGHT - 8, "middle"))
         offset += length
     said = "; ".join(f"{label}: from {number(points[0][1])} to {number(points[-1][1])}" for label, points in curves)
