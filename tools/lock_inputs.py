@@ -1,7 +1,7 @@
 """Are the locks resolved from the pyproject.toml that is here? `make lock` writes the digest of what they were made from.
 
-    python tools/lock_inputs.py --write   after resolving
-    python tools/lock_inputs.py           exit 1 where pyproject.toml asks for something else now; needs no index
+python tools/lock_inputs.py --write   after resolving
+python tools/lock_inputs.py           exit 1 where pyproject.toml asks for something else now; needs no index
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""Every command that the documents show runs, in a folder like a checkout with two runs. A list says which do not, and why."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_operator.local import LocalState
+from support import example_runs
+from support.documents import ROOT, blocks, commands
+from support.rlhfctl import Done, environment, rlhfctl
+
+#: Command → why it is not run here. What it does is tested elsewhere, or is this very test.
+NOT_RUN = {
+    "make quickstart": "takes minutes; tests/faults and tests/trainer run the quickstart itself",
+    "make test": "runs this test",
+    "make test-fast": "runs this test",
+    "make lint": "checks the whole checkout, and is a step of CI of its own",
+    "make install": "is how this environment came to be",
+    "make generate": "writes into the checkout; that its outputs are as they would be is tested",
+    "rlhfctl run --local mine.yaml": "loads models; tests/cli/test_run.py runs a manifest to its end",
+    ".venv/bin/python -m pytest tests/core -k gates": "runs tests; this is one",
+    "RLHF_WRITE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
+    "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",
+}
+_RUN = sorted({command for _, command in commands()} - set(NOT_RUN))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What a reader has in front of them: the files of the checkout, their manifest, a finished quickstart, a run that waits."""
+    for name in ("examples", "Makefile", "pyproject.toml", "locks", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (manifest,) = [block.text for block in blocks("yaml") if block.document == "README.md"]
+    (tmp_path / "mine.yaml").write_text(manifest)
+    state = LocalState(tmp_path / ".rlhf")
+    example_runs.save(state.folder, example_runs.finished("quickstart", state.store_url))
+    example_runs.save(state.folder, example_runs.paused("mine", state.store_url))
+    (state.run_folder("mine") / "logs" / "train-1-1.log").write_text("step 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", _RUN)
+def test_a_command_of_the_documents_runs(command: str, checkout: Path) -> None:
+    done = run(command, checkout)
+    assert done.code == 0, f"{command}\n{done.out}{done.err}"
+
+
+def run(command: str, folder: Path) -> Done:
+    """rlhfctl by its entry point, which saves a process; the rest by a shell."""
+    program, *arguments = shlex.split(command)
+    if program == "rlhfctl":
+        return rlhfctl(*arguments, cwd=folder)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment(PATH=path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_list_of_commands_that_are_not_run_is_up_to_date() -> None:
+    shown = {command for _, command in commands()}
+    assert set(NOT_RUN) <= shown, f"no document shows {sorted(set(NOT_RUN) - shown)}"
+
+
+def test_commands_stand_in_console_blocks_and_nowhere_else() -> None:
+    assert not [block for block in blocks() if block.language in ("", "bash", "sh", "shell", "zsh")]
+    assert all(block.text.startswith("$ ") for block in blocks("console"))

@@ -1,0 +1,66 @@
+"""The documents of the repository, and what stands in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: ```console and what stands in it."""
+
+    document: str
+    language: str
+    text: str
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def name_of(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+def text_of(*names: str) -> str:
+    """Of the documents of these names; of all of them without names."""
+    chosen = [ROOT / name for name in names] or documents()
+    return "\n".join(path.read_text(encoding="utf-8") for path in chosen)
+
+
+def blocks(language: str | None = None) -> list[Block]:
+    """Of all documents, in order; of one language where it is given."""
+    texts = ((name_of(document), document.read_text(encoding="utf-8")) for document in documents())
+    found = [Block(name, match[1].strip(), match[2]) for name, text in texts for match in _FENCE.finditer(text)]
+    return [block for block in found if language in (None, block.language)]
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, command) of every line that begins with `$ ` in a console block."""
+    return [
+        (block.document, line.removeprefix("$ "))
+        for block in blocks("console")
+        for line in block.text.splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+def links() -> list[tuple[str, str]]:
+    """(document, target) of every link that stays in the repository."""
+    found = []
+    for document in documents():
+        text = _FENCE.sub("", document.read_text(encoding="utf-8"))
+        found += [(name_of(document), target) for target in _LINK.findall(text) if "://" not in target]
+    return found
+
+
+def anchors(document: Path) -> set[str]:
+    """What headings can be linked by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
