@@ -41,16 +41,20 @@ def prompt_id(messages: Sequence[Message]) -> str:
 
 
 def load_prompt_sets(
-    prompts: Prompts, iterations: int, scratch: Path, storage: Storage, revisions: Sequence[str] = ()
+    prompts: Prompts, iterations: int, scratch: Path, storage: Storage, revisions: Sequence[str] = (), *, last: int = 0
 ) -> PromptSets:
-    """Every source once, then hold-outs, then the iterations. Raises ConfigurationProblem for rows that are no prompts."""
+    """Every source once, then hold-outs, then the iterations. Raises ConfigurationProblem for rows that are no prompts.
+
+    `iterations`: T as the run began, over which the hold-outs are spread. `last`: an iteration beyond it, where T was raised since.
+    """
+    last = max(last, iterations)
     varies = "{iteration}" in prompts.source.uri
     pools: list[list[Prompt]] = []
     seen: set[str] = set()
     rows = 0
-    for number in range(1, iterations + 1) if varies else [0]:
+    for number in range(1, last + 1) if varies else [0]:
         update: dict[str, Any] = {"uri": prompts.source.uri.replace("{iteration}", str(number))}
-        if varies and revisions:
+        if varies and number <= len(revisions):
             update["revision"] = revisions[number - 1]
         read = read_prompts(prompts.source.model_copy(update=update), scratch, storage)
         rows += len(read)
@@ -64,13 +68,15 @@ def load_prompt_sets(
     held_elsewhere = {p.id for part in own.values() if part for p in part}
     pools = [[p for p in pool if p.id not in held_elsewhere] for pool in pools]
     pools = [sorted(pool, key=lambda p: hashlib.sha256(f"hold-out/{p.id}".encode()).digest()) for pool in pools]
-    validation, pools = _hold_out(prompts.validation, own["validation"], pools)
-    test, pools = _hold_out(prompts.test, own["test"], pools)
+    first, later = pools[:iterations], pools[iterations:]
+    validation, first = _hold_out(prompts.validation, own["validation"], first)
+    test, first = _hold_out(prompts.test, own["test"], first)
+    pools = first + later
     if varies:
         training = [pool[: prompts.per_iteration] for pool in pools]
     else:
         size = prompts.per_iteration
-        training = [pools[0][t * size : (t + 1) * size] for t in range(iterations)]
+        training = [pools[0][t * size : (t + 1) * size] for t in range(last)]
     counts = {"rows": rows, "duplicates": rows - len(seen), "validation": len(validation), "test": len(test)}
     return PromptSets(tuple(validation), tuple(test), tuple(tuple(part) for part in training), counts)
 

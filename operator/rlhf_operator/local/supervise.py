@@ -25,6 +25,7 @@ from .lock import locked
 from .machine import Machine, this_machine
 from .progress import read_progress
 from .state import LocalState
+from .warm import WarmLauncher
 
 #: The display is fed this often.
 _TICK = 1.0
@@ -59,14 +60,16 @@ def run_local(
     """
     clock = clock or SystemClock()
     name = run.metadata.name
-    with locked(state.lock_file(name), name, clock.now()), _launching(launcher) as processes:
+    machine = machine or this_machine()
+    warm_log = state.run_folder(name) / "forkserver.log" if cpu or machine.gpus == 0 else None
+    with locked(state.lock_file(name), name, clock.now()), _launching(launcher, warm_log) as processes:
         wake = threading.Event()
         backend = LocalBackend(
             state.accept(run, clock.now()),
             state,
             command=command,
             launcher=processes,
-            machine=machine or this_machine(),
+            machine=machine,
             clock=clock,
             cpu=cpu,
             listener=listener,
@@ -133,14 +136,18 @@ def _progress_event(status: RLHFRunStatus | None, progress: Progress, now: datet
 
 
 @contextmanager
-def _launching(launcher: Launcher | None) -> Iterator[Launcher]:
+def _launching(launcher: Launcher | None, warm_log: Path | None) -> Iterator[Launcher]:
+    """`launcher`, or our own: with stages forked from warm imports where there is a log for it, for no GPU is to be initialised."""
     if launcher is not None:
         yield launcher
         return
     guarded = GuardedLauncher()
+    warm = WarmLauncher(guarded, warm_log) if warm_log is not None else None
     try:
-        yield guarded
+        yield warm or guarded
     finally:
+        if warm is not None:
+            warm.close()
         guarded.close()
 
 

@@ -15,6 +15,8 @@ from ..training.objectives import completion_rewards
 from ..training.rows import Example, Packing, build_batch, micro_batches
 from .base import Response, ignore_progress
 
+Key = tuple[tuple[int, ...], tuple[int, ...]]
+
 
 class BradleyTerryLabeler:
     """Responses are packed without padding, so a score depends on nothing but its own response."""
@@ -34,21 +36,23 @@ class BradleyTerryLabeler:
 
     @torch.no_grad()
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
-        examples: dict[int, Example] = {}
-        for position, response in enumerate(responses):
+        # Equal responses are scored once: the last bits of a score depend on what shares its row, and equal responses must tie.
+        examples: dict[Key, Example] = {}
+        keys: list[Key] = []
+        for response in responses:
             prompt, answer = chat.encode_exchange(self._tokenizer, response.messages, response.text)
-            examples[position] = Example(prompt, [answer])
-        # Packing is by identity: equal responses are different examples.
-        position_of = {id(example): position for position, example in examples.items()}
+            keys.append((tuple(prompt), tuple(answer)))
+            examples.setdefault(keys[-1], Example(prompt, [answer]))
         device = device_of(self._model)
         packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device)
-        scores = [0.0] * len(responses)
+        scores: dict[int, float] = {}
         done = 0
         for rows in micro_batches(list(examples.values()), packing):
             batch = build_batch(rows).to(device)
             rewards = completion_rewards(self._model, batch).tolist()
             for example, reward in zip(batch.examples, rewards, strict=True):
-                scores[position_of[id(example)]] = reward
+                scores[id(example)] = reward
             done += len(batch.examples)
             on_progress(done)
-        return scores
+        on_progress(len(responses))
+        return [scores[id(examples[key])] for key in keys]

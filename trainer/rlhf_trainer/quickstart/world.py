@@ -163,7 +163,7 @@ def _manifest(folder: Path, seed: int, size: Size, store_url: str | None) -> dic
             "sample": {"maxNewTokens": MAX_NEW_TOKENS, "shards": size.sample_shards, "parallelism": size.sample_shards},
             "label": {"minYield": 0.1},
             "train": {
-                "loss": {"type": "Sigmoid", "beta": 0.1},
+                "loss": {"type": "Sigmoid", "beta": 0.1, "nllWeight": 1.0},
                 "data": {"replay": "All"},
                 "optimization": _optimization(2.0e-4, epochs=1.0),
                 "maxLength": MAX_PROMPT_LENGTH + MAX_NEW_TOKENS,

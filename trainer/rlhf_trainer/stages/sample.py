@@ -47,7 +47,9 @@ def run(context: StageContext) -> StageResult:
 
 def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Prompt]:
     cut = work.prompts
-    sets = load_prompt_sets(cut.prompts, cut.iterations, context.scratch / "inputs", context.config.storage, cut.source_revisions)
+    sets = load_prompt_sets(
+        cut.prompts, cut.iterations, context.scratch / "inputs", context.config.storage, cut.source_revisions, last=cut.iteration
+    )
     prompts = sets.training[cut.iteration - 1]
     log.info("iteration %d has %d prompts", cut.iteration, len(prompts))
     return shard_of(prompts, context.shard, context.config.execution.shards)
