@@ -80,7 +80,7 @@ def _die() -> None:
     os._exit(Exit.INTERRUPTED)
 
 
-def summary(run: RLHFRun, state: LocalState, checkpoint: str | None, report: Path | None, out: Terminal) -> list[str]:
+def summary(run: RLHFRun, state: LocalState, report: Path | None, out: Terminal) -> list[str]:
     """What came out, where it lies, what to do next."""
     status = run.status or RLHFRunStatus()
     name = run.metadata.name
@@ -90,8 +90,8 @@ def summary(run: RLHFRun, state: LocalState, checkpoint: str | None, report: Pat
     rows = []
     if status.best_iteration is not None:
         rows.append(("best iterate", _best_words(status, status.best_iteration)))
-    if checkpoint is not None:
-        rows.append(("checkpoint", _path(checkpoint)))
+    if status.checkpoint is not None:
+        rows.append(("checkpoint", _path(status.checkpoint.url)))
     if report is not None:
         rows.append(("report", shown(report)))
     rows.append(("logs", shown(state.run_folder(name) / "logs")))

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_api import RLHFRun
-from rlhf_api.words import ArtifactKind
-from rlhf_store import StoreError, Unavailable, find_artifact, open_store
+from rlhf_store import StoreError, Unavailable, open_store
 
 from .errors import CliError, NoConnection
 from .report.collect import collect
@@ -30,24 +29,6 @@ def page_of(run: RLHFRun) -> str:
         raise NoConnection(f"the store cannot be reached: {error.what}", why=error.url, hints=(error.try_this,)) from error
     except StoreError as error:
         raise CliError(f"the store cannot be read: {error.what}", why=error.url, hints=(error.try_this,)) from error
-
-
-def checkpoint_location(run: RLHFRun) -> str | None:
-    """Where the files of the best iterate lie, so that from_pretrained and vLLM can open them: below their artifact, by content.
-
-    The artifact's own URL where its manifest cannot be read; None where there is no checkpoint.
-    """
-    status = run.status
-    if status is None or status.checkpoint is None:
-        return None
-    url = status.checkpoint.url
-    kind, fingerprint = url.split("/")[-2:]
-    try:
-        sealed = find_artifact(open_store(run.spec.storage, retry_seconds=RETRY_SECONDS), ArtifactKind(kind), fingerprint)
-    except StoreError:
-        return url
-    config = None if sealed is None else sealed.manifest.file("config.json")
-    return url if config is None else f"{url}/{config.key}".removesuffix("/config.json")
 
 
 def write(run: RLHFRun, path: Path) -> Path:

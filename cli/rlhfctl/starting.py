@@ -28,7 +28,7 @@ def start(file: str, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
     ended = drive(run, state, cpu=cpu, again=again)
     report = _report(ended, state)
     out = terminal.stdout()
-    for line in summary(ended, state, reporting.checkpoint_location(ended), report, out):
+    for line in summary(ended, state, report, out):
         out.line(line)
     return ended
 

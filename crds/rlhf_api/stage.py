@@ -270,6 +270,8 @@ class StageResult(Model):
     shard: WholeNumber | None = None
     """Of a worker that did not see its artifact sealed: it committed this shard, and that is all."""
     artifact: ArtifactRef | None = None
+    folder: Annotated[str, StringConstraints(max_length=128)] | None = None
+    """Of an artifact that is a model: the folder of it that from_pretrained opens."""
     found: bool = False
     """It existed before this process: nothing was computed."""
     metrics: dict[Metric, MetricValue] = {}

@@ -46,11 +46,15 @@ class ArtifactStatus(Model):
     """SHA-256 of its manifest.json."""
     fingerprint: Sha256
     """SHA-256 of the work that it holds the result of."""
+    folder: Annotated[str, StringConstraints(max_length=128)] | None = None
+    """Of a model: the folder below `url` that from_pretrained opens."""
 
 
 class CheckpointStatus(Model):
+    """`url` is the folder that AutoModel.from_pretrained opens, `digest` that of the artifact around it."""
+
     url: Annotated[str, StringConstraints(max_length=1200)]
-    """Folder of the checkpoint in the store."""
+    """Folder with the checkpoint's config.json and weights."""
     digest: Sha256
     """SHA-256 of its manifest.json."""
 

@@ -16,7 +16,6 @@ from rlhfctl.report.collect import collect
 from rlhfctl.report.files import read_curves
 from rlhfctl.report.model import Report
 from rlhfctl.report.page import render, verdict
-from rlhfctl.reporting import checkpoint_location
 from support import example_runs, example_store
 from support.rlhfctl import rlhfctl
 
@@ -150,12 +149,6 @@ def test_lineage_goes_back_to_the_first_model_and_the_data(report: Report, run: 
     assert "model file:///models/tiny@abc" in names
     assert "prompts file:///data/prompts.jsonl" in names
     assert len([name for name in names if name.startswith("π2, policy")]) == 2, "once whole, once as above"
-
-
-def test_the_checkpoint_is_shown_where_its_files_can_be_opened(run: RLHFRun) -> None:
-    location = checkpoint_location(run)
-    assert location is not None
-    assert (Path(location.removeprefix("file://")) / "config.json").read_bytes() == b"{}"
 
 
 def test_a_run_without_figures_has_a_report_that_says_so(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.compute import Pod
-from rlhf_api.words import StageName
+from rlhf_api.status import ArtifactStatus, CheckpointStatus, RLHFRunStatus, StageStatus
+from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.changes import immutable_changes
 from rlhf_operator.core.execution import queue_of
+from rlhf_operator.core.history import history_of
 from rlhf_operator.core.names import child_name
 from rlhf_operator.core.pods import merge_pods, pod_of
 from rlhf_operator.core.references import external_references
+from rlhf_operator.core.status import _checkpoint
 from support.runs import spec_of
 
 RUN_NAMES = st.from_regex(r"\A[a-z]([-a-z0-9]{0,61}[a-z0-9])?\Z")
@@ -135,3 +138,12 @@ def test_a_stages_own_queue_goes_before_the_runs() -> None:
 def test_what_of_a_spec_may_change(changes: dict[str, Any], refused: list[str]) -> None:
     before = {"approvals": [{"gate": "a", "iteration": 1}], "cancel": True, "queue": {"name": "gpu", "priorityClass": "low"}}
     assert immutable_changes(spec_of(**before), spec_of(**{**before, **changes})) == refused
+
+
+def test_the_checkpoint_is_where_the_files_of_the_best_iterate_lie() -> None:
+    digest, fingerprint = "a" * 64, "b" * 64
+    artifact = ArtifactStatus(url=f"file:///store/policy/{fingerprint}", digest=digest, fingerprint=fingerprint, folder="c0ffee")
+    done = StageStatus(name=StageName.SFT, phase=Phase.SUCCEEDED, artifact=artifact)
+    status = RLHFRunStatus(stages=[done])
+    found = _checkpoint(status, history_of(status), 0)
+    assert found == CheckpointStatus(url=f"file:///store/policy/{fingerprint}/c0ffee", digest=digest)

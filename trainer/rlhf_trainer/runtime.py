@@ -75,11 +75,18 @@ def result_of(config: StageConfig, sealed: Sealed, *, found: bool = False, warni
         stage=manifest.stage,
         attempt=config.execution.attempt,
         artifact=sealed.ref,
+        folder=_model_folder(sealed),
         found=found or not sealed.created,
         metrics=manifest.metrics,
         counts=manifest.counts,
         warnings=warnings or [],
     )
+
+
+def _model_folder(sealed: Sealed) -> str | None:
+    """Where under the artifact its config.json lies: files are stored under the digest of their upload."""
+    entry = sealed.manifest.file("config.json")
+    return None if entry is None else entry.key.rpartition("/")[0]
 
 
 def canonical_work(config: StageConfig) -> dict[str, Any]:

@@ -99,7 +99,9 @@ def _succeeded(
     artifact = None
     if result.artifact is not None:
         url = f"{config.storage.url}/{STAGE_ARTIFACT[stage.name]}/{result.artifact.fingerprint}"
-        artifact = ArtifactStatus(url=url, digest=result.artifact.digest, fingerprint=result.artifact.fingerprint)
+        artifact = ArtifactStatus(
+            url=url, digest=result.artifact.digest, fingerprint=result.artifact.fingerprint, folder=result.folder
+        )
     done = stage.model_copy(
         update={
             "phase": Phase.SUCCEEDED,

@@ -55,5 +55,6 @@ def _checkpoint(status: RLHFRunStatus, history: History, best: int) -> Checkpoin
         return None
     for iteration, stage in stages_of(status):
         if (iteration, stage.name) == where and stage.artifact is not None:
-            return CheckpointStatus(url=stage.artifact.url, digest=stage.artifact.digest)
+            folder = "" if stage.artifact.folder is None else f"/{stage.artifact.folder}"
+            return CheckpointStatus(url=f"{stage.artifact.url}{folder}", digest=stage.artifact.digest)
     return None
