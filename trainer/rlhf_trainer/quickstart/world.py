@@ -33,7 +33,7 @@ class Size:
     prompts_per_iteration: int = 2000
     validation: int = 300
     test: int = 1000
-    demonstrations: int = 38400
+    demonstrations: int = 19200
     preferences: int = 9000
     sft_steps: int = 600
     sample_shards: int = 1
