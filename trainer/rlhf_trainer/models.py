@@ -13,6 +13,7 @@ from rlhf_api.model import ChatTemplate, Dtype
 
 from . import chat
 from .errors import ConfigurationProblem
+from .heads import use_language_head, use_reward_head
 
 TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}
 
@@ -54,16 +55,20 @@ def load_causal_lm(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool 
     """An AutoModelForCausalLM. Raises ConfigurationProblem when weights are missing: they would be random."""
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, folder, dtype, trust_remote_code=trust_remote_code, may_be_new=())
+    model = _load(AutoModelForCausalLM, folder, dtype, trust_remote_code=trust_remote_code, may_be_new=())
+    use_language_head(model)
+    return model
 
 
 def load_reward_model(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """A sequence classifier with one label. Raises ConfigurationProblem when its head, or anything, is newly initialised."""
     from transformers import AutoModelForSequenceClassification
 
-    return _load(
+    model = _load(
         AutoModelForSequenceClassification, folder, dtype, trust_remote_code=trust_remote_code, may_be_new=(), num_labels=1
     )
+    use_reward_head(model)
+    return model
 
 
 def new_reward_model(folder: Path, dtype: torch.dtype, seed: int, *, trust_remote_code: bool = False) -> Any:
@@ -81,6 +86,7 @@ def new_reward_model(folder: Path, dtype: torch.dtype, seed: int, *, trust_remot
         may_be_new=("score.weight",),
         num_labels=1,
     )
+    use_reward_head(model)
     generator = torch.Generator().manual_seed(seed)
     weight = model.score.weight
     with torch.no_grad():

@@ -67,8 +67,8 @@ class Checkpoints:
             return 0
         if not record.name.endswith(_world_suffix()):
             raise ConfigurationProblem(
-                f"Step {record.step} of this training is kept in checkpoint {record.name}, and {dist.get_world_size()} ranks cannot "
-                "read it: ZeRO's partitions are cut by rank. Set nodes x processesPerNode to what it was, or delete "
+                f"Step {record.step} of this training is kept in checkpoint {record.name}, and {dist.get_world_size()} ranks "
+                "cannot read it: ZeRO's partitions are cut by rank. Set nodes x processesPerNode to what it was, or delete "
                 f"checkpoint/{self._stored.fingerprint} from the store to begin again."
             )
         folder = self._scratch / "restore"

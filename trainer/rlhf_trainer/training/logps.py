@@ -8,12 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from ..heads import CHUNK
 from .rows import Batch, Example, Packing, build_batch, micro_batches
-
-#: Predicted tokens whose logits exist at once. 1,024 tokens of a 128k vocabulary are 0.5 GB in fp32.
-CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -33,25 +30,24 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
     return states
 
 
-def token_logps(model: Any, batch: Batch, *, with_entropy: bool = False) -> TokenLogps:
-    """log pi of every predicted token of `batch`. The logits of a chunk are recomputed in the backward pass, never kept."""
+def token_logps(model: Any, batch: Batch) -> Tensor:
+    """log pi [P] of every predicted token of `batch`; with a graph even where nothing is predicted, for an idle rank's backward."""
+    states = hidden_states(model, batch)[batch.predictors]
+    logps: Tensor = model.get_output_embeddings()(states, batch.targets)
+    return logps
+
+
+@torch.no_grad()
+def token_entropies(model: Any, batch: Batch) -> TokenLogps:
+    """The same with the entropy of each predicted token's distribution; not for training."""
     states = hidden_states(model, batch)[batch.predictors]
     head = model.get_output_embeddings()
     logps, entropies = [], []
-    for start in range(0, states.shape[0], CHUNK):
-        part, target = states[start : start + CHUNK], batch.targets[start : start + CHUNK]
-        if torch.is_grad_enabled() and states.requires_grad:
-            logps.append(checkpoint(_chunk_logps, head, part, target, use_reentrant=False))
-        else:
-            logits = head(part).float()
-            normalised = logits.log_softmax(-1)
-            logps.append(normalised.gather(-1, target[:, None])[:, 0])
-            if with_entropy:
-                entropies.append(-(normalised.exp() * normalised).sum(-1))
-    if not logps:
-        # Nothing is predicted here; keep the graph, so that every rank's backward pass runs the same collectives.
-        logps = [head(states[:0]).float().sum(-1)]
-    return TokenLogps(torch.cat(logps), torch.cat(entropies) if entropies else None)
+    for part, targets in zip(torch.split(states, CHUNK), torch.split(batch.targets, CHUNK), strict=True):
+        normalised = head(part).float().log_softmax(-1)
+        logps.append(normalised.gather(-1, targets[:, None])[:, 0])
+        entropies.append(-(normalised.exp() * normalised).sum(-1))
+    return TokenLogps(torch.cat(logps), torch.cat(entropies))
 
 
 def completion_sums(values: Tensor, batch: Batch) -> Tensor:
@@ -71,7 +67,7 @@ def score_examples(
     """Every example under `model`, packed as the trainer packs them; batches come in packing order, each with its examples."""
     for rows in micro_batches(list(examples), packing):
         batch = build_batch(rows).to(device_of(model))
-        scored = token_logps(model, batch, with_entropy=with_entropy)
+        scored = token_entropies(model, batch) if with_entropy else TokenLogps(token_logps(model, batch))
         yield ScoredBatch(
             examples=list(batch.examples),
             logps=completion_sums(scored.logps, batch).tolist(),
@@ -88,11 +84,6 @@ class ScoredBatch:
     logps: list[float]
     tokens: list[float]
     entropies: list[float] | None
-
-
-def _chunk_logps(head: Any, states: Tensor, targets: Tensor) -> Tensor:
-    logits: Tensor = head(states).float()
-    return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def device_of(model: Any) -> torch.device:

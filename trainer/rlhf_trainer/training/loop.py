@@ -79,9 +79,11 @@ def run_loop(
             # DeepSpeed averages gradients over ranks; the step's loss is a sum over ranks divided by the step's weight.
             engine.set_gradient_accumulation_boundary(number == count - 1)
             engine.backward(summed.loss * (world / step_weight))
+            norm = _norm_without_zero(engine) if number == count - 1 else None
             engine.step()
             sums.add(float(summed.loss.detach()), summed.metrics)
-        line = _line(step, schedule, engine, _over_ranks(sums, objective, step_weight, engine.device))
+        norm = engine.get_global_grad_norm() if norm is None else norm
+        line = _line(step, schedule, float(norm), _over_ranks(sums, objective, step_weight, engine.device))
         if not math.isfinite(line["loss"]):
             raise ApplicationProblem(
                 f"The loss of step {step + 1} is {line['loss']}. Lower the learning rate, or look at the data of this step.",
@@ -96,15 +98,21 @@ def run_loop(
             saved = step + 1
 
 
-def _line(step: int, schedule: Schedule, engine: Any, means: dict[str, float]) -> dict[str, float]:
-    norm = engine.get_global_grad_norm()
+def _line(step: int, schedule: Schedule, norm: float, means: dict[str, float]) -> dict[str, float]:
     return {
         "step": step + 1,
         "epoch": round((step + 1) / len(schedule.steps) * schedule.optimization.epochs, 4),
         **means,
-        "grad_norm": float(norm) if norm is not None else 0.0,
+        "grad_norm": norm,
         "learning_rate": schedule.learning_rate(step),
     }
+
+
+def _norm_without_zero(engine: Any) -> float | None:
+    """DeepSpeed clips with this norm in fp32 without ZeRO too, and tells nobody; None where it tells."""
+    if engine.zero_optimization_stage() > 0 or engine.bfloat16_enabled():
+        return None
+    return float(torch.nn.utils.get_total_norm([p.grad for p in engine.module.parameters() if p.grad is not None]))
 
 
 def _over_ranks(sums: StepMetrics, objective: Objective, weight: float, device: torch.device) -> dict[str, float]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rlhf_api.training import Loss
@@ -48,7 +47,7 @@ class SupervisedObjective:
         return float(example.counted_tokens)
 
     def __call__(self, model: Any, batch: Batch) -> Summed:
-        logps = token_logps(model, batch).logps
+        logps = token_logps(model, batch)
         # exp(logp) > 1/2 says that the token was the most likely one, but not the reverse; it is a floor on the accuracy.
         return Summed(-logps.sum(), {"mean_token_accuracy": float((logps.detach() > -0.6931).sum())})
 
@@ -82,7 +81,7 @@ class PreferenceObjective:
         return 1.0
 
     def __call__(self, model: Any, batch: Batch) -> Summed:
-        logps = token_logps(model, batch).logps
+        logps = token_logps(model, batch)
         if not batch.completions:
             return Summed(logps.sum(), dict.fromkeys(self.metric_names, 0.0))
         sums, tokens = completion_sums(logps, batch), counted_tokens(batch)
@@ -98,8 +97,8 @@ class PreferenceObjective:
 def completion_rewards(model: Any, batch: Batch) -> Tensor:
     """Scalar rewards [C]: the head on the last real token of each completion, in fp32. Padding plays no part: there is none."""
     states = hidden_states(model, batch)[batch.ends]
-    rewards: Tensor = F.linear(states.float(), model.score.weight.float())[:, 0]
-    return rewards
+    rewards: Tensor = model.score(states)
+    return rewards[:, 0]
 
 
 def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""Models that load in a second: a Llama with random weights, and the tokenizer of the quickstart's world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rlhf_trainer.training.rows import Example
+
+VOCABULARY = 61
+
+
+def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabulary: int = VOCABULARY) -> Path:
+    """A LlamaForCausalLM with two layers in fp32, without a tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(str(folder))
+    return folder
+
+
+def load(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype="float32").eval()
+
+
+def random_pairs(count: int, *, seed: int = 0, longest: int = 12, reference: bool = True) -> list[Example]:
+    """Prompts with a chosen and a rejected completion of random ids and lengths."""
+    import random
+
+    rng = random.Random(seed)
+
+    def ids(low: int, high: int) -> list[int]:
+        return [rng.randrange(3, VOCABULARY) for _ in range(rng.randint(low, high))]
+
+    return [
+        Example(
+            ids(2, longest),
+            [ids(1, longest), ids(1, longest)],
+            None,
+            reference=(rng.uniform(-40, -20), rng.uniform(-40, -20)) if reference else (),
+        )
+        for _ in range(count)
+    ]
