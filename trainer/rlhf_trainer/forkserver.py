@@ -23,6 +23,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from rlhf_api.words import StageName
+
 from .engine import prepare_cpu_environment
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
@@ -38,6 +40,7 @@ PRELOAD = (
     "vllm.entrypoints.llm",
     "rlhf_trainer.__main__",
     "rlhf_trainer.training.rank",
+    *(f"rlhf_trainer.stages.{stage}" for stage in StageName),
 )
 _PR_SET_PDEATHSIG = 1
 
