@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.sampling import split_completions
-from rlhf_api.stage import Sampler, SampleWork, StageResult
+from rlhf_api.stage import PolicyInput, Sampler, SampleWork, StageResult
 
 from .. import chat
 from ..engine import Completion, Request, SamplingEngine, request_seed
+from ..errors import ConfigurationProblem
 from ..models import Vocabulary, load_vocabulary
 from ..parquet import SAMPLES
 from ..prompts import Prompt, load_prompt_sets
@@ -21,28 +23,76 @@ from ..runtime import StageContext, log, log_counts, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A sampler and which completions of each prompt are its own: first … first + count - 1."""
+
+    sampler: Sampler
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt as an entry asks it. prompt_ids: as training sees it; asked_ids: with the entry's system prompt."""
+
+    prompt: Prompt
+    entry: Entry
+    prompt_ids: list[int]
+    asked_ids: list[int]
+
+
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem when no prompt is short enough, or the engine refuses the model."""
     work = work_of(context, SampleWork)
     inputs = model_inputs(*(sampler.policy for sampler in work.samplers))
     if is_committed(context):
-        return commit_and_seal(context, None, inputs=inputs)
+        return commit_and_seal(context, None, inputs=inputs, check=_require_completions)
     prompts = _prompts_of_shard(context, work)
-    counts = {"prompts": len(prompts)}
+    groups = by_policy(entries_of(work))
+    vocabularies = [_vocabulary(context, group[0].sampler.policy) for group in groups]
+    questions, too_long = _questions(work, prompts, groups, vocabularies)
+    counts = {"prompts": len(prompts), "promptsTooLong": too_long, "completions": 0, "lengthStopped": 0}
     rows: list[dict[str, Any]] = []
-    total = len(prompts) * work.completions_per_prompt
-    # Samplers of the same iterate share one engine: loading is what costs.
-    split = split_completions(work.completions_per_prompt, [sampler.entry.weight for sampler in work.samplers])
-    first_index = 0
-    for _, group in groupby(zip(work.samplers, split, strict=True), key=lambda pair: pair[0].policy):
-        members = list(group)
-        rows += _sample_from(context, work, prompts, members, first_index, counts, len(rows), total)
-        first_index += sum(count for _, count in members)
+    total = sum(question.entry.count for part in questions for question in part)
+    for part, vocabulary in zip(questions, vocabularies, strict=True):
+        rows += _ask(context, work, part, vocabulary, len(rows), total)
+    counts["completions"] = len(rows)
+    counts["lengthStopped"] = sum(row["finish_reason"] == "length" for row in rows)
     rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
     file = context.scratch / "samples.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), file)
     log_counts("sampled", counts)
-    return commit_and_seal(context, {"samples": file}, rows=len(rows), counts=counts, inputs=inputs)
+    return commit_and_seal(context, {"samples": file}, rows=len(rows), counts=counts, inputs=inputs, check=_require_completions)
+
+
+def entries_of(work: SampleWork) -> list[Entry]:
+    """The mixture, with each entry's completions of a prompt: by weight, in order. Raises ConfigurationProblem for greedy ones."""
+    entries: list[Entry] = []
+    first = 0
+    counts = split_completions(work.completions_per_prompt, [sampler.entry.weight for sampler in work.samplers])
+    for sampler, count in zip(work.samplers, counts, strict=True):
+        if sampler.entry.temperature == 0 and count > 1:
+            raise ConfigurationProblem(
+                f"sample.mixture entry {sampler.entry.name} is greedy and would give the same completion {count} times. Lower its "
+                "weight so that it gives one, or raise its temperature."
+            )
+        if count:
+            entries.append(Entry(sampler, first, count))
+        first += count
+    return entries
+
+
+def by_policy(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Entries of the same iterate share one engine, wherever they stand in the mixture: loading is what costs."""
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        own = next((group for group in groups if group[0].sampler.policy == entry.sampler.policy), None)
+        if own is None:
+            groups.append([entry])
+        else:
+            own.append(entry)
+    return groups
 
 
 def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Prompt]:
@@ -55,59 +105,28 @@ def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Promp
     return shard_of(prompts, context.shard, context.config.execution.shards)
 
 
-def _sample_from(
-    context: StageContext,
-    work: SampleWork,
-    prompts: Sequence[Prompt],
-    members: Sequence[tuple[Sampler, int]],
-    first_index: int,
-    counts: dict[str, int],
-    done: int,
-    total: int,
-) -> list[dict[str, Any]]:
-    """Rows of all prompts from one iterate, under each of its mixture entries."""
-    policy = members[0][0].policy
-    folder = context.model_folder(policy.model)
-    trust = context.trusts(policy.model)
-    vocabulary = load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trust)
-    requests, plan = [], []
-    for sampler, count in members:
-        for prompt in prompts:
-            prompt_ids, asked_ids = _encode(vocabulary, prompt, sampler)
-            if len(asked_ids) > work.prompts.max_prompt_length:
-                counts["promptsTooLong"] = counts.get("promptsTooLong", 0) + (
-                    1 if sampler is members[0][0] and first_index == 0 else 0
-                )
-                continue
-            entry = sampler.entry
-            seed = request_seed(context.config.seed, work.prompts.iteration, prompt.id, entry.name)
-            requests.append(Request(asked_ids, count, entry.temperature, entry.top_p, entry.top_k, work.max_new_tokens, seed))
-            plan.append((prompt, prompt_ids, sampler, first_index))
-        first_index += count
-    if not requests:
-        return []
-    longest = work.prompts.max_prompt_length + work.max_new_tokens
-    engine = SamplingEngine(
-        folder,
-        vocabulary.tokenizer,
-        vocabulary.stop_ids,
-        policy.dtype,
-        longest,
-        context.config.execution.engine,
-        trust_remote_code=trust,
-    )
-    rows: list[dict[str, Any]] = []
-    for (prompt, prompt_ids, sampler, first), completions in zip(plan, engine.generate(requests), strict=True):
-        rows += [_row(prompt, prompt_ids, sampler, first + i, c, vocabulary) for i, c in enumerate(completions)]
-        context.progress.update(done + len(rows), total, "completions")
-    engine.close()
-    counts["completions"] = counts.get("completions", 0) + len(rows)
-    counts["lengthStopped"] = counts.get("lengthStopped", 0) + sum(row["finish_reason"] == "length" for row in rows)
-    return rows
+def _vocabulary(context: StageContext, policy: PolicyInput) -> Vocabulary:
+    folder, trust = context.model_folder(policy.model), context.trusts(policy.model)
+    return load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trust)
+
+
+def _questions(
+    work: SampleWork, prompts: Sequence[Prompt], groups: Sequence[Sequence[Entry]], vocabularies: Sequence[Vocabulary]
+) -> tuple[list[list[Question]], int]:
+    """Questions of each group, and the number of prompts that are left out.
+
+    Too long for one entry is too long for all: a prompt with fewer completions than the others could not be labeled.
+    """
+    asked = [
+        [Question(prompt, entry, *_encode(vocabulary, prompt, entry.sampler)) for entry in group for prompt in prompts]
+        for group, vocabulary in zip(groups, vocabularies, strict=True)
+    ]
+    limit = work.prompts.max_prompt_length
+    too_long = {question.prompt.id for part in asked for question in part if len(question.asked_ids) > limit}
+    return [[question for question in part if question.prompt.id not in too_long] for part in asked], len(too_long)
 
 
 def _encode(vocabulary: Vocabulary, prompt: Prompt, sampler: Sampler) -> tuple[list[int], list[int]]:
-    """Ids of the prompt as training sees it, and as this sampler is asked (with its system prompt)."""
     plain = chat.encode_prompt(vocabulary.tokenizer, prompt.messages)
     if sampler.entry.system_prompt is None:
         return plain, plain
@@ -115,14 +134,45 @@ def _encode(vocabulary: Vocabulary, prompt: Prompt, sampler: Sampler) -> tuple[l
     return plain, chat.encode_prompt(vocabulary.tokenizer, asked)
 
 
-def _row(
-    prompt: Prompt, prompt_ids: list[int], sampler: Sampler, index: int, completion: Completion, vocabulary: Vocabulary
-) -> dict[str, Any]:
+def _ask(
+    context: StageContext, work: SampleWork, questions: Sequence[Question], vocabulary: Vocabulary, done: int, total: int
+) -> list[dict[str, Any]]:
+    """Rows of one iterate's answers."""
+    if not questions:
+        return []
+    policy = questions[0].entry.sampler.policy
+    engine = SamplingEngine(
+        context.model_folder(policy.model),
+        vocabulary.tokenizer,
+        vocabulary.stop_ids,
+        policy.dtype,
+        work.prompts.max_prompt_length + work.max_new_tokens,
+        context.config.execution.engine,
+        trust_remote_code=context.trusts(policy.model),
+    )
+    rows: list[dict[str, Any]] = []
+    answers = engine.generate([_request(context, work, question) for question in questions])
+    for question, completions in zip(questions, answers, strict=True):
+        rows += [_row(question, index, completion, vocabulary) for index, completion in enumerate(completions)]
+        context.progress.update(done + len(rows), total, "completions")
+    engine.close()
+    return rows
+
+
+def _request(context: StageContext, work: SampleWork, question: Question) -> Request:
+    entry = question.entry.sampler.entry
+    seed = request_seed(context.config.seed, work.prompts.iteration, question.prompt.id, entry.name)
+    count = question.entry.count
+    return Request(question.asked_ids, count, entry.temperature, entry.top_p, entry.top_k, work.max_new_tokens, seed)
+
+
+def _row(question: Question, index: int, completion: Completion, vocabulary: Vocabulary) -> dict[str, Any]:
+    sampler = question.entry.sampler
     return {
-        "prompt_id": prompt.id,
-        "prompt_ids": prompt_ids,
-        "messages": [dict(message) for message in prompt.messages],
-        "completion_index": index,
+        "prompt_id": question.prompt.id,
+        "prompt_ids": question.prompt_ids,
+        "messages": [dict(message) for message in question.prompt.messages],
+        "completion_index": question.entry.first + index,
         "completion_ids": list(completion.ids),
         "text": completion.text,
         "logps": list(completion.logps),
@@ -131,3 +181,12 @@ def _row(
         "temperature": sampler.entry.temperature,
         "template_hash": vocabulary.template_hash,
     }
+
+
+def _require_completions(totals: dict[str, int]) -> dict[Metric, MetricValue]:
+    if not totals["completions"]:
+        raise ConfigurationProblem(
+            f"None of the {totals['prompts']} prompts is short enough ({totals['promptsTooLong']} are longer than "
+            "train.maxPromptLength tokens). Raise it, or bring shorter prompts."
+        )
+    return {}
