@@ -30,9 +30,9 @@ def template_hash(tokenizer: Any) -> str:
 
 
 def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
-    """Ids of `messages` and the header of the answer, BOS exactly once (or not at all, where the tokenizer has none).
+    """Ids of `messages` and the header of the answer. BOS is what the template writes: the tokenizer adds none of its own.
 
-    Raises ConfigurationProblem when the template writes BOS twice or cannot render these roles.
+    Raises ConfigurationProblem when BOS stands twice at the start, or when the template cannot render these roles.
     """
     ids = _render(tokenizer, messages, add_generation_prompt=True)
     require_one_bos(tokenizer, ids)
@@ -123,13 +123,17 @@ def stop_token_ids(tokenizer: Any, generation_eos: int | Sequence[int] | None, d
 
 
 def turn_closing_id(tokenizer: Any) -> int | None:
-    """The special token with which the template ends an assistant turn, None where it ends with none."""
-    special = set(tokenizer.all_special_ids)
-    prefix = _render(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
-    full = _render(
-        tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], add_generation_prompt=False
+    """The special token with which the template ends an assistant turn, None where it ends with none.
+
+    It is the first one in what is the same behind two different answers: a template may write others in front of an answer.
+    """
+    first, second = (
+        _render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}], add_generation_prompt=False)
+        for text in ("a", "b")
     )
-    return next((token for token in full[len(prefix) :] if token in special and token != tokenizer.unk_token_id), None)
+    same = next((i for i, (a, b) in enumerate(zip(first[::-1], second[::-1], strict=False)) if a != b), 0)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return next((token for token in first[len(first) - same :] if token in special), None)
 
 
 def _render(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> list[int]:

@@ -42,6 +42,9 @@ def load_vocabulary(
         raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {_first_line(error)}") from error
     if template is not None:
         tokenizer.chat_template = template.inline or chat.NAMED_TEMPLATES[str(template.name)]
+    if isinstance(tokenizer.chat_template, dict):
+        # Some models carry several; the one for plain conversations is called so.
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise ConfigurationProblem(
             f"The model at {folder} has no chat template (it is a base model). "

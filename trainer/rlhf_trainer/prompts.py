@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def load_prompt_sets(
     pools = [sorted(pool, key=lambda p: hashlib.sha256(f"hold-out/{p.id}".encode()).digest()) for pool in pools]
     first, later = pools[:iterations], pools[iterations:]
     validation, first = _hold_out(prompts.validation, own["validation"], first)
-    test, first = _hold_out(prompts.test, own["test"], first)
+    test, first = _hold_out(prompts.test, own["test"], first, {p.id for p in validation})
     pools = first + later
     if varies:
         training = [pool[: prompts.per_iteration] for pool in pools]
@@ -95,6 +95,8 @@ def read_prompts(source: PromptSource, scratch: Path, storage: Storage) -> list[
             raise ConfigurationProblem(
                 f"{source.uri}: row {number} ends with a turn of {messages[-1]['role']}; a prompt ends with the user's."
             )
+        if not messages[-1]["content"].strip():
+            raise ConfigurationProblem(f"{source.uri}: row {number} is empty: the user's last turn says nothing. Remove the row.")
         found.append(Prompt(prompt_id(messages), messages))
     return found
 
@@ -107,7 +109,7 @@ def as_messages(value: object, where: str) -> tuple[Message, ...]:
         messages = []
         for item in value:
             role = item.get("role") or _SHAREGPT_ROLES.get(item.get("from", "")) if isinstance(item, Mapping) else None
-            content = item.get("content", item.get("value")) if isinstance(item, Mapping) else None
+            content = (item.get("value") if item.get("content") is None else item["content"]) if isinstance(item, Mapping) else None
             if not isinstance(role, str) or not isinstance(content, str):
                 raise ConfigurationProblem(f"{where}: {_short(item)} is no message; a message has a role and a content.")
             messages.append({"role": role, "content": content})
@@ -120,12 +122,14 @@ def as_messages(value: object, where: str) -> tuple[Message, ...]:
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
-def _hold_out(spec: HoldOut | None, own: list[Prompt] | None, pools: list[list[Prompt]]) -> tuple[list[Prompt], list[list[Prompt]]]:
-    """The held-out prompts and what is left of each pool. Even shares of the pools, by order of hash."""
+def _hold_out(
+    spec: HoldOut | None, own: list[Prompt] | None, pools: list[list[Prompt]], taken: Set[str] = frozenset()
+) -> tuple[list[Prompt], list[list[Prompt]]]:
+    """The held-out prompts and what is left of each pool. Even shares of the pools, by order of hash; nothing of `taken`."""
     if spec is None:
         return [], pools
     if own is not None:
-        unique = list({p.id: p for p in own}.values())
+        unique = list({p.id: p for p in own if p.id not in taken}.values())
         return unique[: spec.size] if spec.size is not None else unique, pools
     total = sum(len(pool) for pool in pools)
     wanted = spec.size if spec.size is not None else round((spec.fraction or 0.0) * total)

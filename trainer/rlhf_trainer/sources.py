@@ -94,19 +94,22 @@ def _rows_of_file(file: Path, uri: str) -> Iterator[dict[str, Any]]:
         except (pa.ArrowInvalid, OSError) as error:
             raise ConfigurationProblem(f"{uri}: {file.name} is no readable Parquet file: {str(error).splitlines()[0]}") from error
         return
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ConfigurationProblem(
-                    f"{uri}: line {number} of {file.name} is no JSON: {error.msg}. One object a line is read."
-                ) from error
-            if not isinstance(row, dict):
-                raise ConfigurationProblem(f"{uri}: line {number} of {file.name} is no object. One object a line is read.")
-            yield row
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationProblem(f"{uri}: {file.name} cannot be read: {error.strerror}.") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationProblem(
+                f"{uri}: line {number} of {file.name} is no JSON: {error}. One object a line is read, in UTF-8."
+            ) from error
+        if not isinstance(row, dict):
+            raise ConfigurationProblem(f"{uri}: line {number} of {file.name} is no object. One object a line is read.")
+        yield row
 
 
 def _files(path: Path, uri: str) -> list[Path]:
