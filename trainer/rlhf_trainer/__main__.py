@@ -36,12 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         _stop_on_sigterm(stage, result_path)
         config = _read_config(arguments.config, stage)
         result = _run(config)
+        write_result(result, result_path)
     except (StageError, StoreError) as error:
         return _fail(from_exception(error), stage, result_path)
     except Exception as error:
         traceback.print_exc()
         return _fail(from_exception(error), stage, result_path)
-    write_result(result, result_path)
     log.info("%s is done%s", stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
     return StageExit.DONE
 
@@ -73,8 +73,12 @@ def _read_config(path: Path, stage: StageName) -> StageConfig:
         config = StageConfig.model_validate(raw)
     except FileNotFoundError as error:
         raise ConfigurationProblem(f"There is no stage configuration at {path}. Name it with --config.") from error
-    except (ValidationError, yaml.YAMLError, ValueError) as error:
-        raise ConfigurationProblem(f"{path} is no StageConfig of this version: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationProblem(f"{path} is no StageConfig of this version: {place or 'it'}: {first['msg']}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigurationProblem(f"{path} is neither YAML nor JSON: {str(error).splitlines()[0]}") from error
     if config.stage is not stage:
         raise ConfigurationProblem(f"{path} configures {config.stage}, and the command line asks for {stage}.")
     return config
@@ -95,10 +99,15 @@ def _stop_on_sigterm(stage: StageName, result_path: Path) -> None:
 def _fail(error: StageError, stage: StageName, path: Path) -> int:
     log.error("%s failed (%s): %s", stage, error.reason, error)
     try:
-        write_result(StageResult(stage=stage, problem=str(error)[:2000], reason=error.reason), path)
+        write_result(StageResult(stage=stage, problem=_short(str(error)), reason=error.reason), path)
     except OSError as unwritable:
         log.error("The result cannot be written to %s: %s", path, unwritable)
     return int(error.exit)
+
+
+def _short(text: str, limit: int = 2000) -> str:
+    """What a status has room for."""
+    return text if len(text) <= limit else f"{text[: limit - 30]} … (the log has the rest)"
 
 
 if __name__ == "__main__":

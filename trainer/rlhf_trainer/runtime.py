@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,11 +123,16 @@ def libraries(*names: str) -> dict[str, str]:
 def write_result(result: StageResult, path: Path) -> None:
     """At most 4,096 bytes of valid JSON: warnings go first, then counts, then the end of the problem; never a metric."""
     data = _encode(result)
-    for trim in (_without_warnings, _without_counts, _with_short_problem):
+    for trimmed in _trimmed(result):
         if len(data) <= RESULT_LIMIT:
             break
-        result = trim(result)
-        data = _encode(result)
+        data = _encode(trimmed)
+    if len(data) > RESULT_LIMIT:
+        raise ApplicationProblem(
+            f"The result of {result.stage} has {len(data)} bytes, and {RESULT_LIMIT} are read. Nothing in it may be left out; "
+            "name fewer data sources, or fewer iterations with a source of their own.",
+            reason="ResultTooLarge",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
@@ -194,16 +199,16 @@ def _encode(result: StageResult) -> bytes:
     ).encode()
 
 
-def _without_warnings(result: StageResult) -> StageResult:
-    return result.model_copy(update={"warnings": []})
-
-
-def _without_counts(result: StageResult) -> StageResult:
-    return result.model_copy(update={"counts": {}})
-
-
-def _with_short_problem(result: StageResult) -> StageResult:
-    return result.model_copy(update={"problem": (result.problem or "")[:1000]})
+def _trimmed(result: StageResult) -> Iterator[StageResult]:
+    result = result.model_copy(update={"warnings": []})
+    yield result
+    result = result.model_copy(update={"counts": {}})
+    yield result
+    problem = result.problem or ""
+    while problem:
+        # A character can take six bytes.
+        problem = problem[: len(problem) * 3 // 4]
+        yield result.model_copy(update={"problem": f"{problem} … (the log has the rest)"})
 
 
 __all__ = ["Metric", "StageContext", "canonical_work", "libraries", "log", "metric", "model_inputs", "result_of", "write_result"]
