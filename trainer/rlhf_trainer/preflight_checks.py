@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+import yaml
+
 from rlhf_api.labeler import LabelerType
 from rlhf_api.model import ModelRef
 from rlhf_api.run import RLHFRunSpec
@@ -44,6 +46,27 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
         folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
     )
     chat.encode_prompt(vocabulary.tokenizer, [{"role": "user", "content": "Hello"}])
+    _require_positions(folder, spec)
+
+
+def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    """A reference of its own reads the policy's ids: it must have the policy's vocabulary."""
+    if spec.reference.model is None:
+        return
+    folder = sources.model_folder(spec.reference.model, scratch, storage)
+    _require_architecture(folder, spec.reference.model, "ForCausalLM")
+    own, policy = (
+        load_vocabulary(place, spec.policy.chat_template, [], trust_remote_code=model.trust_remote_code).tokenizer.get_vocab()
+        for place, model in (
+            (folder, spec.reference.model),
+            (sources.model_folder(spec.policy.model, scratch, storage), spec.policy.model),
+        )
+    )
+    if own != policy:
+        raise ConfigurationProblem(
+            f"reference.model {spec.reference.model.uri} has another vocabulary than policy.model {spec.policy.model.uri}: it "
+            "would score other tokens. Name a model with the same tokenizer."
+        )
 
 
 def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
@@ -144,16 +167,35 @@ def _ancestors(model: ModelRef, scratch: Path, storage: Storage) -> set[str]:
     names = {_name(model.uri)}
     if model.base is not None:
         return names | {_name(model.base)}
-    card = sources.model_folder(model, scratch, storage) / "README.md"
-    if card.is_file():
-        for line in card.read_text(errors="replace").splitlines()[:50]:
-            if line.startswith("base_model:") and line.partition(":")[2].strip():
-                names.add(_name(line.partition(":")[2].strip().strip("\"'")))
-    return names
+    return names | {_name(base) for base in _bases_of_card(sources.model_folder(model, scratch, storage) / "README.md")}
+
+
+def _bases_of_card(card: Path) -> list[str]:
+    """base_model of a model card's front matter: one, or a list."""
+    text = card.read_text(errors="replace") if card.is_file() else ""
+    if not text.startswith("---"):
+        return []
+    try:
+        matter = yaml.safe_load(text.split("---")[1])
+    except yaml.YAMLError:
+        return []
+    base = matter.get("base_model") if isinstance(matter, dict) else None
+    return [name for name in (base if isinstance(base, list) else [base]) if isinstance(name, str)]
 
 
 def _name(uri: str) -> str:
     return uri.removeprefix("hf://").rstrip("/")
+
+
+def _require_positions(folder: Path, spec: RLHFRunSpec) -> None:
+    """The sampler refuses a context that the model has no positions for."""
+    limit = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
+    if isinstance(limit, int) and longest > limit:
+        raise ConfigurationProblem(
+            f"{spec.policy.model.uri} has {limit} positions, and train.maxPromptLength {spec.train.max_prompt_length} + "
+            f"sample.maxNewTokens {spec.sample.max_new_tokens} are more. Lower one of them."
+        )
 
 
 def _require_architecture(folder: Path, model: ModelRef, suffix: str) -> None:

@@ -77,6 +77,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
 
         yield resolve
     yield lambda: checks.policy(spec, scratch, storage)
+    yield lambda: checks.reference(spec, scratch, storage)
     yield lambda: checks.labelers(spec, scratch, storage, found.warnings)
     yield lambda: checks.prompts(spec, scratch, storage, found.counts, found.warnings)
     yield lambda: checks.data(spec, scratch, storage)
