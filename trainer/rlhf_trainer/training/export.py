@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from rlhf_api.model import Dtype
 
@@ -59,9 +60,9 @@ def _gather(model: Any, dtype: Dtype) -> tuple[dict[str, torch.Tensor], dict[str
             state[name] = full.to("cpu", TORCH_DTYPE[dtype], copy=True)
             if dtype is Dtype.BFLOAT16:
                 master[name] = full.to("cpu", torch.float32, copy=True)
-    for name, buffer in model.named_buffers():
-        if dist.get_rank() == 0 and name in model.state_dict():
-            state[name] = buffer.detach().cpu().clone()
+    if dist.get_rank() == 0:
+        persistent = model.state_dict().keys()
+        state |= {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers() if name in persistent}
     return state, master
 
 
@@ -70,10 +71,6 @@ def _write(model: Any, state: dict[str, torch.Tensor], master: dict[str, torch.T
 
     folder = job.export_folder
     folder.mkdir(parents=True, exist_ok=True)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    complete = dict(state)
-    if model.config.tie_word_embeddings:
-        complete = {name: tensor for name, tensor in state.items() if name not in tied or name in dict(model.named_parameters())}
     model.config.dtype = TORCH_DTYPE[job.dtype]
     tokenizer = AutoTokenizer.from_pretrained(job.model_folder, trust_remote_code=job.trust_remote_code)
     if job.objective is ObjectiveName.BRADLEY_TERRY:
@@ -82,15 +79,15 @@ def _write(model: Any, state: dict[str, torch.Tensor], master: dict[str, torch.T
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id, eos_token_id=_stop_ids(job)
     )
-    model.save_pretrained(str(folder), state_dict=complete, safe_serialization=True)
+    model.save_pretrained(str(folder), state_dict=state)
     if job.objective is not ObjectiveName.BRADLEY_TERRY:
         model.generation_config.save_pretrained(str(folder))
-    tokenizer.chat_template = (Path(job.folder) / "chat_template.jinja").read_text()
+    tokenizer.chat_template = (job.path / "chat_template.jinja").read_bytes().decode()
     tokenizer.save_pretrained(str(folder))
     if master:
         (folder / "master").mkdir(exist_ok=True)
         save_file(master, str(folder / MASTER_FILE))
-    (job.path / "changed.json").write_text(json.dumps(_changed(job, complete)))
+    (job.path / "changed.json").write_text(json.dumps(_changed(job, state)))
 
 
 def _stop_ids(job: TrainingJob) -> list[int]:
@@ -119,12 +116,10 @@ def _fingerprint_of_outputs(model: Any, probe: Sequence[Example], job: TrainingJ
 
 def _changed(job: TrainingJob, state: dict[str, torch.Tensor]) -> dict[str, int]:
     """How many parameters of the export differ from what the training started from: in bf16, small steps vanish."""
-    start: dict[str, torch.Tensor] = {}
+    total = sum(tensor.numel() for tensor in state.values())
+    same = 0
     for file in sorted(Path(job.model_folder).glob("*.safetensors")):
-        start |= load_file(str(file))
-    total = changed = 0
-    for name, tensor in state.items():
-        total += tensor.numel()
-        former = start.get(name)
-        changed += tensor.numel() if former is None else int((former.to(tensor.dtype) != tensor).sum())
-    return {"parameters": total, "parametersChanged": changed}
+        with safe_open(str(file), framework="pt") as former:
+            for name in state.keys() & set(former.keys()):
+                same += int((former.get_tensor(name).to(state[name].dtype) == state[name]).sum())
+    return {"parameters": total, "parametersChanged": total - same}

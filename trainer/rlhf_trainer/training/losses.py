@@ -58,6 +58,10 @@ def preference_loss(spec: Loss, logps: PairLogps) -> PairLoss:
             loss = sigmoid(beta * (logps.chosen - logps.rejected))
     if spec.nll_weight:
         loss = loss - spec.nll_weight * logps.chosen / logps.chosen_tokens.clamp(min=1)
+    if spec.type is LossType.SIMPO:
+        # Its implicit reward is the mean, not the sum (equation 4 there): accuracy and margin are of what is compared.
+        chosen_ratio = logps.chosen / logps.chosen_tokens.clamp(min=1)
+        rejected_ratio = logps.rejected / logps.rejected_tokens.clamp(min=1)
     return PairLoss(loss, (beta * chosen_ratio).detach(), (beta * rejected_ratio).detach())
 
 

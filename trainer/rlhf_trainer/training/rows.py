@@ -33,9 +33,11 @@ class Example:
 
     @property
     def counted_tokens(self) -> int:
+        """Tokens that are predicted: without a prompt, nothing predicts the first."""
+        first = 0 if self.prompt else 1
         if self.counted is None:
-            return sum(len(completion) for completion in self.completions)
-        return sum(sum(flags) for flags in self.counted)
+            return sum(len(completion) - first for completion in self.completions)
+        return sum(sum(flags[first:]) for flags in self.counted)
 
 
 @dataclass(frozen=True)
