@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,8 +67,8 @@ def fetch_files(store: Store, folder: str, entries: Iterable[FileEntry], target:
         path = target / entry.path
         if path.is_file() and path.stat().st_size == entry.size and digest_of(path).sha256 == entry.sha256:
             return
-        # Not under its name before it is verified; the digest makes the name one of this content alone.
-        unverified = path.with_name(f".{path.name}.{entry.sha256[:8]}.{os.getpid()}.unverified")
+        # Not under its name before it is verified, and under one that no other thread or process takes away.
+        unverified = path.with_name(f".{path.name}.{secrets.token_hex(8)}.unverified")
         try:
             store.download(f"{folder}/{entry.key}", unverified)
             verify(digest_of(unverified), entry, store, folder)
