@@ -25,6 +25,7 @@ from typing import Any, cast
 
 from rlhf_api.words import StageName
 
+from . import processes
 from .engine import prepare_cpu_environment
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
@@ -42,12 +43,11 @@ PRELOAD = (
     "rlhf_trainer.training.rank",
     *(f"rlhf_trainer.stages.{stage}" for stage in StageName),
 )
-_PR_SET_PDEATHSIG = 1
 
 
 def serve(path: Path) -> None:
     """Until killed."""
-    _die_with_parent()
+    processes.die_with(os.getppid())
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
@@ -73,12 +73,13 @@ def _start(connection: socket.socket, listener: socket.socket, selector: selecto
         connection.close()
         return None
     request = json.loads(line)
+    server = os.getpid()
     pid = os.fork()
     if pid == 0:
         listener.close()
         selector.close()
         connection.close()
-        _become_stage(request)
+        _become_stage(request, server)
     _send(connection, {"pid": pid})
     return pid
 
@@ -92,12 +93,12 @@ def _report_exit(selector: selectors.BaseSelector, key: selectors.SelectorKey) -
     connection.close()
 
 
-def _become_stage(request: dict[str, Any]) -> None:
+def _become_stage(request: dict[str, Any], server: int) -> None:
     """In the child: its own session, log, environment; never returns."""
     code = 1
     try:
         os.setsid()
-        _die_with_parent()
+        processes.die_with(server)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -108,6 +109,7 @@ def _become_stage(request: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(request["env"])
         prepare_cpu_environment()
+        processes.warm = True
         import torch
 
         # OMP_NUM_THREADS was read when torch was loaded, in the server.
@@ -141,13 +143,6 @@ def _send(connection: socket.socket, message: dict[str, int]) -> None:
     except BrokenPipeError:
         # The client is gone; the stage ends by itself or with its supervisor.
         return
-
-
-def _die_with_parent() -> None:
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+#: This process was forked from the fork server: what it forks has every import, what it starts has none.
+warm = False
 
 
 def die_with(parent: int) -> None:

@@ -1,6 +1,7 @@
 """torchrun, as a child of the stage process: `python -m rlhf_trainer.training.agent OUTCOME TORCHRUN-ARGUMENTS…`.
 
-torchrun's own exit code is 1 whatever its ranks answered. This writes how each rank ended to the file OUTCOME.
+torchrun's own exit code is 1 whatever its ranks answered. This writes how each rank ended to the file OUTCOME. In a warm process
+the same agent of torch forks the ranks, so that they have its imports.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from pathlib import Path
 
 from rlhf_api.base import Model
+
+from .. import processes
 
 #: The agent's process id, for its ranks: they must not outlive it.
 AGENT_PID = "RLHF_AGENT_PID"
@@ -26,12 +29,21 @@ class Outcome(Model):
 def main(argv: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
-    from torch.distributed.run import parse_args, run
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args, run
+
+    from .worker import main as rank
 
     outcome = Path(argv[0])
     os.environ[AGENT_PID] = str(os.getpid())
+    arguments = parse_args(argv[1:])  # type: ignore[no-untyped-call]
     try:
-        run(parse_args(argv[1:]))  # type: ignore[no-untyped-call]
+        if processes.warm:
+            config, _, _ = config_from_args(arguments)
+            config.start_method = "fork"
+            elastic_launch(config, rank)([str(argument) for argument in arguments.training_script_args])
+        else:
+            run(arguments)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         exits = {int(rank): int(failure.exitcode) for rank, failure in error.failures.items()}
         outcome.write_text(json.dumps(Outcome(exits=exits).to_wire()))

@@ -16,32 +16,50 @@ from contextlib import contextmanager
 
 from rlhf_api.words import StageExit
 
+from .. import processes
 from ..errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
-from ..processes import die_with
 from ..runtime import log
+from . import agent
 from .agent import Outcome
 from .job import TrainingJob
 from .worker import PEER_LOST, RankError
 
 
-def launch_ranks(job: TrainingJob, processes: int) -> None:
+def launch_ranks(job: TrainingJob, ranks: int) -> None:
     """Runs the written job to its end. Raises the StageError of the rank that failed for a reason of its own."""
     for stale in [*job.path.glob("rank-*.json"), job.outcome_file, job.stop_file]:
         stale.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "rlhf_trainer.training.agent", str(job.outcome_file)]
-    command += ["--max-restarts", "0", "--nproc-per-node", str(processes)]
+    arguments = [str(job.outcome_file), "--max-restarts", "0", "--nproc-per-node", str(ranks)]
     if "PET_NNODES" not in os.environ:
-        command += ["--standalone", "--nnodes", "1"]
-    command += ["-m", "rlhf_trainer.training.worker", str(job.job_file)]
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
-    stage = os.getpid()
+        arguments += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", job.fingerprint, "--nnodes", "1"]
+    arguments += ["-m", "rlhf_trainer.training.worker", str(job.job_file)]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // ranks))
     with _sigterm_stops_ranks(job):
-        torchrun = subprocess.Popen(
-            command, env={**os.environ, "OMP_NUM_THREADS": threads}, start_new_session=True, preexec_fn=lambda: die_with(stage)
-        )
-        code = torchrun.wait()
+        code = _run_agent(arguments, threads)
     if code != 0:
         raise _error_of(job, code)
+
+
+def _run_agent(arguments: list[str], threads: str) -> int:
+    """The exit code of torchrun, as Popen has it; forked where that saves its imports and those of the ranks."""
+    stage = os.getpid()
+    if not processes.warm:
+        command = [sys.executable, "-m", "rlhf_trainer.training.agent", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        return subprocess.Popen(
+            command, env=environment, start_new_session=True, preexec_fn=lambda: processes.die_with(stage)
+        ).wait()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            processes.die_with(stage)
+            os.environ["OMP_NUM_THREADS"] = threads
+            code = agent.main(arguments)
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _error_of(job: TrainingJob, code: int) -> StageError:
