@@ -26,7 +26,9 @@ def dpo_loss(model: Any, example: Example, beta: float = 0.1) -> torch.Tensor:
     return -torch.nn.functional.logsigmoid(beta * ((chosen - reference[0]) - (rejected - reference[1])))
 
 
-def train_dpo(model: Any, examples: Sequence[Example], optimization: Optimization, seed: int = 0) -> tuple[Any, list[dict[str, float]]]:
+def train_dpo(
+    model: Any, examples: Sequence[Example], optimization: Optimization, seed: int = 0
+) -> tuple[Any, list[dict[str, float]]]:
     """The trained model and, by step, its mean loss and the norm of its gradient before clipping."""
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]

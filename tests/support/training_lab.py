@@ -98,7 +98,10 @@ def _run(folder: Path, case: Case) -> None:
     fingerprint = case.name.partition("+")[0].encode().hex().ljust(64, "0")
     checkpoints = Checkpoints(store, fingerprint, Place(1, 0), work / "checkpoints", metrics)
     config = LoopConfig(
-        Schedule.plan(len(examples), optimization, 0), Packing(case.row_length, case.token_budget), case.checkpoint_every_steps, metrics
+        Schedule.plan(len(examples), optimization, 0),
+        Packing(case.row_length, case.token_budget),
+        case.checkpoint_every_steps,
+        metrics,
     )
     asked = iter(range(10**6))
 
@@ -114,9 +117,13 @@ def _run(folder: Path, case: Case) -> None:
     state, master = _gather(engine.module.model, dtype)
     buffers = {name: str(buffer.dtype) for name, buffer in engine.module.model.named_buffers()}
     if dist.get_rank() == 0:
-        save_file({name: tensor.contiguous() for name, tensor in (master or state).items()}, str(folder / f"{case.name}.safetensors"))
+        save_file(
+            {name: tensor.contiguous() for name, tensor in (master or state).items()}, str(folder / f"{case.name}.safetensors")
+        )
         if master:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(folder / f"{case.name}.export.safetensors"))
+            save_file(
+                {name: tensor.contiguous() for name, tensor in state.items()}, str(folder / f"{case.name}.export.safetensors")
+            )
         facts = {
             "stopped": stopped,
             "buffers": buffers,

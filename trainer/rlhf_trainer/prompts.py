@@ -133,9 +133,18 @@ def _hold_out(
         return unique[: spec.size] if spec.size is not None else unique, pools
     total = sum(len(pool) for pool in pools)
     wanted = spec.size if spec.size is not None else round((spec.fraction or 0.0) * total)
-    shares = [wanted // len(pools) + (1 if i < wanted % len(pools) else 0) for i in range(len(pools))]
+    shares = _even_shares([len(pool) for pool in pools], wanted)
     held = [p for pool, share in zip(pools, shares, strict=True) for p in pool[:share]]
     return held, [pool[share:] for pool, share in zip(pools, shares, strict=True)]
+
+
+def _even_shares(sizes: Sequence[int], wanted: int) -> list[int]:
+    """`wanted` as evenly as the sizes allow: what a small pool cannot give, the others do; the first give the remainder."""
+    shares = [0] * len(sizes)
+    for _ in range(min(wanted, sum(sizes))):
+        open_pools = (i for i, size in enumerate(sizes) if shares[i] < size)
+        shares[min(open_pools, key=lambda i: shares[i])] += 1
+    return shares
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,49 @@
+"""A tiny world (model, tokenizer, data, manifest), and one real run of it whose artifacts the engine tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_api.storage import Storage
+from rlhf_trainer.quickstart.world import make_world
+from support.stages import TINY, ForkServer, RealRun, run_whole_chain, spec_of_world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quickstart world that is made in a second; treat it as read-only."""
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder, 0, TINY, f"file://{folder}/store")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(world / "model"))
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """A store of the test's own."""
+    return Storage(url=f"file://{tmp_path}/store")
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    server = ForkServer(tmp_path_factory.mktemp("forkserver")).start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def real_run(world: Path, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
+    """The world's run, from preflight to finalize."""
+    return run_whole_chain(spec_of_world(world), tmp_path_factory.mktemp("run"), fork_server)

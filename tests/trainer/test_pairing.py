@@ -1,0 +1,111 @@
+"""Scored completions to pairs: the table, and what holds for every input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_api.training import LengthStopped, Pairing, PairingStrategy
+from rlhf_trainer.pairing import Paired, Scored, make_pairs
+
+EVERY_STRATEGY = list(PairingStrategy)
+scores = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5 + 1e-9, 2.0, 3.5]), min_size=2, max_size=8)
+
+
+def scored(values: Sequence[float], stopped: Sequence[bool] | None = None) -> list[Scored]:
+    return [Scored(i, value, stopped is None or stopped[i]) for i, value in enumerate(values)]
+
+
+def pairs(values: Sequence[float], pairing: Pairing, stopped: Sequence[bool] | None = None, seed: int = 0) -> Paired:
+    return make_pairs(scored(values, stopped), pairing, seed, "prompt")
+
+
+def indices(paired: Paired) -> list[tuple[int, int]]:
+    return [(pair.chosen.index, pair.rejected.index) for pair in paired.pairs]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "values", "expected"),
+    [
+        (PairingStrategy.BEST_WORST, [1.0, 3.0, 2.0, 0.0], [(1, 3)]),
+        (PairingStrategy.BEST_SECOND, [1.0, 3.0, 2.0, 0.0], [(1, 2)]),
+        (PairingStrategy.ALL_ABOVE_MARGIN, [1.0, 3.0, 2.5], [(1, 0), (2, 0)]),
+        (PairingStrategy.BEST_WORST, [3.0, 3.0, 0.0, 0.0], [(0, 2)]),
+        (PairingStrategy.BEST_SECOND, [3.0, 3.0, 0.0], []),
+        (PairingStrategy.BEST_WORST, [1.0, 1.5], []),
+    ],
+)
+def test_the_table_of_strategies(strategy: PairingStrategy, values: list[float], expected: list[tuple[int, int]]) -> None:
+    assert indices(pairs(values, Pairing(strategy=strategy, min_margin=0.9))) == expected
+
+
+@given(scores, st.sampled_from(EVERY_STRATEGY), st.integers(0, 20))
+def test_defect_ties_never_make_a_pair(values: list[float], strategy: PairingStrategy, seed: int) -> None:
+    for pair in pairs(values, Pairing(strategy=strategy), seed=seed).pairs:
+        assert pair.chosen.score > pair.rejected.score
+
+
+@given(scores, st.sampled_from(EVERY_STRATEGY), st.floats(0.0, 3.0), st.integers(0, 20))
+def test_every_pair_is_above_the_margin_and_the_right_way_round(
+    values: list[float], strategy: PairingStrategy, margin: float, seed: int
+) -> None:
+    """Labels are never flipped: the released code's `max_min_p` did that with some probability."""
+    for pair in pairs(values, Pairing(strategy=strategy, min_margin=margin), seed=seed).pairs:
+        assert pair.chosen.score - pair.rejected.score > margin
+        assert pair.chosen.score == values[pair.chosen.index]
+
+
+@given(scores, st.sampled_from(EVERY_STRATEGY))
+def test_a_prompt_gives_pairs_or_a_reason_and_never_both(values: list[float], strategy: PairingStrategy) -> None:
+    paired = pairs(values, Pairing(strategy=strategy, min_margin=0.7))
+    assert bool(paired.pairs) != bool(paired.dropped)
+    if len(set(values)) == 1:
+        assert paired.dropped == "promptsTied"
+
+
+def test_defect_a_label_is_never_flipped() -> None:
+    for seed in range(200):
+        assert indices(pairs([0.0, 1.0], Pairing(strategy=PairingStrategy.BEST_RANDOM), seed=seed)) == [(1, 0)]
+
+
+def test_defect_best_vs_random_reaches_every_index() -> None:
+    values = [0.0, 1.0, 5.0, 2.0, 3.0, 4.0, -1.0, -2.0]
+    strategy = Pairing(strategy=PairingStrategy.BEST_RANDOM)
+    drawn = {make_pairs(scored(values), strategy, 0, f"prompt {i}").pairs[0].rejected.index for i in range(300)}
+    assert drawn == set(range(8)) - {2}
+
+
+def test_a_random_choice_is_the_prompts_own_and_repeats() -> None:
+    strategy = Pairing(strategy=PairingStrategy.BEST_RANDOM)
+    values = [float(i) for i in range(8)]
+    completions = scored(values)
+    assert make_pairs(completions, strategy, 0, "a") == make_pairs(completions[::-1], strategy, 0, "a")
+    assert len({make_pairs(completions, strategy, seed, "a").pairs[0].rejected.index for seed in range(50)}) > 3
+
+
+@pytest.mark.parametrize(
+    ("what", "stopped", "expected", "dropped"),
+    [
+        (LengthStopped.KEEP, [False, True, True], [(0, 2)], None),
+        (LengthStopped.REJECTED_ONLY, [False, True, True], [(1, 2)], None),
+        (LengthStopped.REJECTED_ONLY, [True, True, False], [(0, 2)], None),
+        (LengthStopped.REJECTED_ONLY, [False, False, False], [], "promptsLengthStopped"),
+        (LengthStopped.DROP, [True, True, False], [(0, 1)], None),
+        (LengthStopped.DROP, [True, False, False], [], "promptsLengthStopped"),
+    ],
+)
+def test_defect_a_cut_response_can_be_kept_from_being_chosen(
+    what: LengthStopped, stopped: list[bool], expected: list[tuple[int, int]], dropped: str | None
+) -> None:
+    """A reward model sees a cut response closed by the template, as if it had ended."""
+    paired = pairs([3.0, 2.0, 1.0], Pairing(length_stopped=what), stopped)
+    assert (indices(paired), paired.dropped) == (expected, dropped)
+
+
+@given(scores, st.lists(st.booleans(), min_size=8, max_size=8), st.sampled_from(EVERY_STRATEGY))
+def test_rejected_only_never_chooses_a_cut_response(values: list[float], stopped: list[bool], strategy: PairingStrategy) -> None:
+    pairing = Pairing(strategy=strategy, length_stopped=LengthStopped.REJECTED_ONLY)
+    assert all(pair.chosen.stopped for pair in pairs(values, pairing, stopped).pairs)

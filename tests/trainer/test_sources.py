@@ -1,0 +1,83 @@
+"""Files from outside: what is read, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rlhf_api.data import PromptSource
+from rlhf_api.model import ModelRef
+from rlhf_api.storage import Storage
+from rlhf_trainer.errors import ConfigurationProblem
+from rlhf_trainer.sources import model_folder, read_rows, resolve_revision
+
+STORAGE = Storage(url="file:///nowhere")
+
+
+def read(path: Path, split: str = "train") -> list[object]:
+    rows = read_rows(PromptSource(uri=f"file://{path}", split=split), Path("/nowhere"), STORAGE)
+    return [row["n"] for row in rows]
+
+
+def test_parquet_and_json_lines_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
+    pq.write_table(pa.table({"n": [3, 4]}), tmp_path / "b.parquet")
+    (tmp_path / ".cache").write_text("not data")
+    (tmp_path / "README.md").write_text("not data either")
+    assert read(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_split_is_the_files_of_its_name(tmp_path: Path) -> None:
+    for name, number in (("train-0", 1), ("train-1", 2), ("test", 3)):
+        pq.write_table(pa.table({"n": [number]}), tmp_path / f"{name}.parquet")
+    assert read(tmp_path) == [1, 2]
+    assert read(tmp_path, "test") == [3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.jsonl", b'{"n": 1}\n{"n": \n', "line 2 of p.jsonl is no JSON"),
+        ("p.jsonl", b'{"n": 1}\n\xff\xfe\n', "line 2 of p.jsonl is no JSON.*UTF-8"),
+        ("p.jsonl", b"[1, 2]\n", "line 1 of p.jsonl is no object"),
+        ("p.jsonl", b"\n \n", "has no rows"),
+        ("p.parquet", b"PAR1 but not really", "p.parquet is no readable Parquet file"),
+        ("p.csv", b"n\n1\n", "holds no .parquet, .jsonl, .json file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationProblem, match=said):
+        read(tmp_path / name)
+
+
+def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": list(range(1000))}), tmp_path / "p.parquet")
+    whole = (tmp_path / "p.parquet").read_bytes()
+    (tmp_path / "p.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigurationProblem, match="no readable Parquet file"):
+        read(tmp_path / "p.parquet")
+
+
+def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationProblem, match="gone does not exist or is empty"):
+        read(tmp_path / "gone")
+    with pytest.raises(ConfigurationProblem, match="is no model"):
+        model_folder(ModelRef(uri=f"file://{tmp_path}/gone"), tmp_path, STORAGE)
+
+
+def test_the_revision_of_files_is_their_content(tmp_path: Path) -> None:
+    def revision(folder: Path) -> str:
+        return resolve_revision(PromptSource(uri=f"file://{folder}"), tmp_path, STORAGE)
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "p.jsonl").write_text('{"n": 1}\n')
+    assert revision(tmp_path / "a") == revision(tmp_path / "b")
+    (tmp_path / "b" / "p.jsonl").write_text('{"n": 2}\n')
+    assert revision(tmp_path / "a") != revision(tmp_path / "b")
+    (tmp_path / "a" / "p.jsonl").rename(tmp_path / "a" / "q.jsonl")
+    assert len({revision(tmp_path / "a"), revision(tmp_path / "b")}) == 2
