@@ -17,7 +17,7 @@ from support.rlhfctl import Done, environment, rlhfctl
 
 #: Command → why it is not run here. What it does is tested elsewhere, or is this very test.
 NOT_RUN = {
-    "make quickstart": "takes minutes; tests/faults and tests/trainer run the quickstart itself",
+    "make quickstart": "takes minutes; the engine tests go through it",
     "make test": "runs this test",
     "make test-fast": "runs this test",
     "make lint": "checks the whole checkout, and is a step of CI of its own",
