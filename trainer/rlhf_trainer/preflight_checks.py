@@ -19,7 +19,7 @@ from . import chat, sources
 from . import prompts as prompt_sets
 from .errors import ConfigurationProblem
 from .labelers.rule import RuleLabeler
-from .models import load_vocabulary
+from .models import Vocabulary, load_vocabulary
 
 LOW_DISK = 5 * 2**30
 SHM_PER_RANK = 64 * 2**20
@@ -42,10 +42,7 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """Tokenizer, template, end of turn, BOS."""
     folder = sources.model_folder(spec.policy.model, scratch, storage)
     _require_architecture(folder, spec.policy.model, "ForCausalLM")
-    vocabulary = load_vocabulary(
-        folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
-    )
-    chat.encode_prompt(vocabulary.tokenizer, [{"role": "user", "content": "Hello"}])
+    chat.encode_prompt(_vocabulary(spec, scratch, storage).tokenizer, [{"role": "user", "content": "Hello"}])
     _require_positions(folder, spec)
 
 
@@ -79,6 +76,7 @@ def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[
             continue
         folder = sources.model_folder(model[1], scratch, storage)
         _require_architecture(folder, model[1], "ForSequenceClassification")
+        _require_head(folder, model[1])
         tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model[1].trust_remote_code).tokenizer
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
             warnings.append(
@@ -88,7 +86,7 @@ def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[
 
 
 def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str, int], warnings: list[str]) -> None:
-    """Enough prompts for T iterations, and for validation. Fails only where an iteration would have none."""
+    """Enough prompts for T iterations, and for validation, that are short enough. Fails only where an iteration would have none."""
     sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, scratch, storage)
     for number, part in enumerate(sets.training, start=1):
         counts[f"prompts/{number}"] = len(part)
@@ -107,6 +105,31 @@ def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str
             "prompts.validation is empty: without it no iterate can be selected and no gate can look at anything."
         )
     counts["validation"], counts["test"] = len(sets.validation), len(sets.test)
+    _prompt_lengths(spec, sets, _vocabulary(spec, scratch, storage), counts, warnings)
+
+
+def _prompt_lengths(
+    spec: RLHFRunSpec, sets: prompt_sets.PromptSets, vocabulary: Vocabulary, counts: dict[str, int], warnings: list[str]
+) -> None:
+    """Longer ones are left out by sample and evaluate, which count them."""
+    limit = spec.train.max_prompt_length
+    named = [("validation", sets.validation)]
+    named += [(f"iteration {number}", part) for number, part in enumerate(sets.training, start=1)]
+    too_long = 0
+    for name, part in named:
+        longer = sum(len(chat.encode_prompt(vocabulary.tokenizer, prompt.messages)) > limit for prompt in part)
+        if longer == len(part):
+            raise ConfigurationProblem(
+                f"All {longer} prompts of {name} are longer than train.maxPromptLength, {limit} tokens with the chat template. "
+                "Raise it, and train.maxLength with it, or bring shorter prompts."
+            )
+        too_long += longer
+    if too_long:
+        counts["promptsTooLong"] = too_long
+        warnings.append(
+            f"{too_long} of {sum(len(part) for _, part in named)} prompts are longer than train.maxPromptLength, {limit} tokens "
+            "with the chat template: they are left out."
+        )
 
 
 def data(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
@@ -162,6 +185,13 @@ def lineage(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[s
         )
 
 
+def _vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
+    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    return load_vocabulary(
+        folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
+    )
+
+
 def _ancestors(model: ModelRef, scratch: Path, storage: Storage) -> set[str]:
     """The model and what it declares to come from, by name without scheme."""
     names = {_name(model.uri)}
@@ -211,3 +241,23 @@ def _require_architecture(folder: Path, model: ModelRef, suffix: str) -> None:
         )
     if not any(os.scandir(folder)) or not list(folder.glob("*.safetensors")):
         raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")
+
+
+def _require_head(folder: Path, model: ModelRef) -> None:
+    """The weights behind the trunk are in the files; transformers makes up those that are not, and only warns."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    with torch.device("meta"):
+        empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=model.trust_remote_code)
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(str(file), "pt") as weights:
+            stored |= set(weights.keys())
+    head = {name for name, _ in empty.named_parameters() if not name.startswith(f"{empty.base_model_prefix}.")}
+    if missing := sorted(head - stored):
+        raise ConfigurationProblem(
+            f"{model.uri} has no weights for its head ({', '.join(missing)}): it would be random. Name a trained reward model."
+        )
