@@ -72,6 +72,11 @@ class S3Server:
         wait_until(self._answers, f"the S3 server on port {self.port}: {self._folder / 'server.log'}")
         return self
 
+    def ensure_running(self) -> None:
+        """After a test that may have failed while it was away."""
+        if self._process is None:
+            self.start()
+
     def stop(self) -> None:
         """As an operator stops it; a server that does not run is stopped."""
         self._end(signal.SIGTERM)

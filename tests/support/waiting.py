@@ -9,11 +9,11 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def wait_until(condition: Callable[[], _T], what: str, *, seconds: float = 30.0) -> _T:
-    """The first true value of `condition`. Fails the test, and says on what, when there is none for `seconds`."""
+def wait_until(condition: Callable[[], _T], what: str, *, seconds: float = 30.0, every: float = 0.02) -> _T:
+    """The first true value of `condition`, asked `every` so many seconds. Fails the test, and says on what, after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(every)
     return value
