@@ -42,7 +42,7 @@ def kill_and_finish(make: MakeCase, stage: str, number: signal.Signals, *, index
 
 
 def assert_resumed(case: Case, sealed: SealedRun, stage: str, number: signal.Signals, *, index: int = 0) -> None:
-    """It was tried once more and for no fault of its own, what was there before was not made again, each artifact was sealed once."""
+    """It was tried once more, for no fault of its own; what was there was not made again; each artifact was sealed once."""
     status = case.status()
     assert status.phase is Phase.SUCCEEDED
     pods = [pod for pod in case.pods(stage) if pod.index == index]

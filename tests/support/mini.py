@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -63,7 +62,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any], changes: Mapping[str
 
 @dataclass(frozen=True)
 class Case:
-    """A run with a place of its own in the store and a state folder of its own. `start` and `run` are the same command each time."""
+    """A run with a place of its own in the store and a state folder of its own; each `start` and `run` is the same command."""
 
     folder: Path
     manifest: Path
@@ -119,8 +118,8 @@ class Case:
         return [pod for record in self.attempts(name) if not record.resolving for pod in record.pods]
 
     def frozen(self, name: str, process: subprocess.Popen[str], *, index: int = 0, moment: str = "") -> int:
-        """The pid of the stage's process, stopped by SIGSTOP in the midst of its work: at once, or when it has asked the store for a
-        key with `moment` in it, or, for the moment `progress`, when it has told of some.
+        """The pid of the stage's process, stopped by SIGSTOP in the midst of its work: at once, or, where `moment` says so, when it
+        has asked the store for a key with this in it.
         """
         asked = 0
 
@@ -132,9 +131,7 @@ class Case:
             return pid
 
         pid = wait_until(at_work, f"a process of stage {name}", seconds=600, every=0.1 if moment else 0.01)
-        if moment == "progress":
-            wait_until(lambda: self._progress(name, index), f"progress of {name}", seconds=300, every=0.05)
-        elif moment:
+        if moment:
             wait_until(
                 lambda: any(moment in request.key for request in self.server.requests(self.storage)[asked:]),
                 f"stage {name} to ask for {moment}",
@@ -169,10 +166,6 @@ class Case:
                 if pod.index == index and not record.resolving:
                     return processes.stage_of_pod(pod.uid)
         return None
-
-    def _progress(self, name: str, index: int) -> bool:
-        found = sorted((self.state / "runs" / NAME / "attempts").glob(f"{name}-*/progress-{index}.json"))
-        return any(json.loads(path.read_text())["done"] > 0 for path in found)
 
 
 #: Makes a case: of the artifacts of these stages, with these changes of the manifest.
