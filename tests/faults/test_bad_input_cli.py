@@ -13,7 +13,7 @@ from support.rlhfctl import rlhfctl
 
 
 def test_an_invalid_manifest_is_refused_with_every_problem_before_anything_starts(tmp_path: Path, example_manifest: Path) -> None:
-    changes = {"spec.train.maxLength": 4, "spec.sample.completionsPerPrompt": 1, "spec.prompts.surce": 1}
+    changes = {"spec.iterations": 99, "spec.sample.completionsPerPrompt": 1, "spec.prompts.surce": 1}
     bad = write_manifest(tmp_path / "bad.yaml", read_manifest(example_manifest), changes)
     done = rlhfctl("run", "--local", "--state", str(tmp_path / "state"), str(bad))
     assert done.code == Exit.REFUSED
