@@ -1,4 +1,4 @@
-"""The same training in plain torch: a whole forward for each prompt + completion, AdamW, nothing of ours but the plan of the steps."""
+"""The same training in plain torch: a whole forward for each prompt + completion, AdamW, nothing of ours but the steps' plan."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_a_template_that_is_no_prefix_code_is_refused(llama3: Any) -> None:
 
 def test_a_template_that_cannot_render_a_role_says_what_to_do(tokenizer: Any) -> None:
     strict = with_template(tokenizer, "{{ raise_exception('no system role here') }}")
-    with pytest.raises(ConfigurationProblem, match="no system role here.*policy.chatTemplate"):
+    with pytest.raises(ConfigurationProblem, match=r"no system role here.*policy\.chatTemplate"):
         chat.encode_prompt(strict, TURNS[:1])
 
 

@@ -140,7 +140,7 @@ def test_a_row_that_is_no_prompt_is_named_by_its_number(tmp_path: Path, rows: li
 
 def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", ["text"], column="question")
-    with pytest.raises(ConfigurationProblem, match="no column 'messages' .*question.*prompts.source.column"):
+    with pytest.raises(ConfigurationProblem, match=r"no column 'messages' .*question.*prompts\.source\.column"):
         sets_of(Prompts(source=source))
 
 

@@ -54,7 +54,7 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else() -> None:
 
 @pytest.mark.parametrize("kind", [LrSchedule.COSINE, LrSchedule.LINEAR])
 def test_the_learning_rate_is_that_of_transformers_without_its_first_step_at_zero(kind: LrSchedule) -> None:
-    """transformers' first step has a learning rate of 0 and learns nothing; here the warm-up is one step ahead, all else is equal."""
+    """transformers spends its first step at a learning rate of 0; here the warm-up is one step ahead, and all else is equal."""
     from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
     schedule = Schedule.plan(800, optimization(lrSchedule=kind.value, warmupRatio=0.05), seed=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rlhf_api.model import ChatTemplate, Dtype
 
@@ -110,7 +111,7 @@ def _load(
             use_safetensors=True,
             **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigurationProblem(
             f"{folder} cannot be loaded as {auto_class.__name__}: {_first_line(error)}. Only safetensors weights are read."
         ) from error

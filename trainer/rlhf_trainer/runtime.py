@@ -168,11 +168,11 @@ def from_exception(error: Exception) -> StageError:
             f"Out of memory: {text} Give the stage more; for training, lower train.tokenBudget or raise deepspeed.zeroStage.",
             reason="OOMKilled",
         )
-    # safetensors and torch tell of a full disk in words of their own.
+    if isinstance(error, OSError) and error.errno is not None:
+        return from_os_error(error)
+    # pyarrow, safetensors and torch tell of a full disk in words of their own.
     if any(word in str(error) for word in ("No space left on device", "os error 28", "os error 122")):
         return from_os_error(OSError(errno.ENOSPC, text))
-    if isinstance(error, OSError):
-        return from_os_error(error)
     return ApplicationProblem(f"{type(error).__name__}: {text}. The log has the trace.")
 
 

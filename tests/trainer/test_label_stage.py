@@ -1,0 +1,188 @@
+"""label: every completion scored, every prompt paired or counted, whatever the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rlhf_api.labeler import Labeler, LabelerType, Rule
+from rlhf_api.metrics import Metric
+from rlhf_api.stage import ArtifactRef, LabelWork, StageResult
+from rlhf_api.storage import Storage
+from rlhf_api.training import Label
+from rlhf_api.words import ArtifactKind, StageName
+from rlhf_store import ArtifactWriter, open_artifact, open_store
+from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.labelers.rule import RuleLabeler
+from rlhf_trainer.parquet import LABELS, SAMPLES
+from rlhf_trainer.stages.label import run
+from support.stages import config_of, context_of
+
+
+def words(messages: Sequence[Mapping[str, str]], response: str) -> float:
+    """The number of words: a rule as the manifest names it."""
+    return float(len(response.split()))
+
+
+def raises(messages: Sequence[Mapping[str, str]], response: str) -> float:
+    raise ValueError("no such word")
+
+
+def not_finite(messages: Sequence[Mapping[str, str]], response: str) -> float:
+    return float("nan")
+
+
+@pytest.fixture
+def rules(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which the functions of this file can be imported."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "rules_of_test", sys.modules[__name__])
+    return "rules_of_test"
+
+
+def sample(prompt: str, index: int, text: str, *, stopped: bool = True) -> dict[str, Any]:
+    ids = [3 + len(word) for word in text.split()]
+    return {
+        "prompt_id": prompt,
+        "prompt_ids": [1, 2, 3],
+        "messages": [{"role": "user", "content": prompt}],
+        "completion_index": index,
+        "completion_ids": [*ids, 2] if stopped else ids,
+        "text": text,
+        "logps": [-1.0] * (len(ids) + stopped),
+        "finish_reason": "stop" if stopped else "length",
+        "iterate": 0,
+        "temperature": 1.0,
+        "template_hash": "0" * 16,
+    }
+
+
+def seal_samples(storage: Storage, rows: Sequence[dict[str, Any]], folder: Path) -> ArtifactRef:
+    """In two files, rows in disorder."""
+    writer = ArtifactWriter(open_store(storage), ArtifactKind.SAMPLES, "a" * 64)
+    for number in range(2):
+        file = folder / f"samples-{number}.parquet"
+        pq.write_table(pa.Table.from_pylist(list(rows[::-1][number::2]), schema=SAMPLES), file)
+        writer.add_file(file, file.name)
+    return writer.seal(stage=StageName.SAMPLE, rows=len(rows)).ref
+
+
+def label(
+    storage: Storage,
+    samples: ArtifactRef,
+    scratch: Path,
+    rule: str,
+    *,
+    shards: int = 1,
+    completions: int = 3,
+    **fields: Any,
+) -> StageResult:
+    work = LabelWork(
+        samples=samples,
+        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=rule)),
+        label=Label.model_validate({"minYield": 0.0, **fields}),
+        completions_per_prompt=completions,
+    )
+    config = config_of(work, storage, shards=shards)
+    results = [run(context_of(config, scratch / str(shard), shard)) for shard in range(shards)]
+    assert [result.artifact is None for result in results] == [True] * (shards - 1) + [False]
+    return results[-1]
+
+
+def read(storage: Storage, result: StageResult, folder: Path) -> list[dict[str, Any]]:
+    assert result.artifact is not None
+    place = open_artifact(open_store(storage), result.artifact).fetch(folder)
+    rows = pa.concat_tables([pq.read_table(file) for file in sorted(place.rglob("*.parquet"))]).to_pylist()
+    return sorted(rows, key=lambda row: row["prompt_id"])
+
+
+ROWS = [
+    *(sample("a", i, text) for i, text in enumerate(["one", "one two three", "one two"])),
+    *(sample("b", i, text) for i, text in enumerate(["one", "two", "three"])),
+    *(sample("c", i, text) for i, text in enumerate(["one two", "one"])),
+    *(sample("d", i, text) for i, text in enumerate(["one two", "one", "one two three four"])),
+]
+
+
+def test_a_label_says_what_was_chosen_and_why(storage: Storage, tmp_path: Path, rules: str) -> None:
+    result = label(storage, seal_samples(storage, ROWS, tmp_path), tmp_path, f"{rules}:words")
+    rows = read(storage, result, tmp_path / "read")
+    assert [(r["prompt_id"], r["chosen_index"], r["rejected_index"], r["scores"]) for r in rows] == [
+        ("a", 1, 0, [1.0, 3.0, 2.0]),
+        ("d", 2, 1, [2.0, 1.0, 4.0]),
+    ]
+    assert rows[0]["chosen_ids"] == [6, 6, 8, 2]
+    assert rows[0]["iteration"] == 1
+    assert pa.Table.from_pylist(rows, schema=LABELS).num_rows == 2
+
+
+def test_defect_a_prompt_with_fewer_completions_is_counted_and_does_not_drop_the_others(
+    storage: Storage, tmp_path: Path, rules: str
+) -> None:
+    """The released loop dropped every row when 4 were generated and 8 expected, and went on training on nothing."""
+    result = label(storage, seal_samples(storage, ROWS, tmp_path), tmp_path, f"{rules}:words")
+    assert result.counts == {"prompts": 4, "promptsIncomplete": 1, "promptsPaired": 2, "promptsTied": 1, "pairs": 2}
+    assert result.metrics[Metric.YIELD].value == 0.5
+    assert result.metrics[Metric.PAIRS].value == 2
+
+
+def test_defect_too_small_a_yield_fails_the_stage_with_counts(storage: Storage, tmp_path: Path, rules: str) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    with pytest.raises(ApplicationProblem, match=r"promptsIncomplete 4.*promptsPaired|promptsIncomplete 4") as raised:
+        label(storage, samples, tmp_path / "k", f"{rules}:words", completions=8)
+    assert raised.value.reason == "YieldTooSmall"
+    with pytest.raises(ApplicationProblem, match=r"Only 50\.0% .* asks for 60%"):
+        label(storage, samples, tmp_path / "y", f"{rules}:words", minYield=0.6)
+
+
+@pytest.mark.parametrize("shards", [2, 3, 7])
+def test_labels_are_the_same_whatever_the_number_of_shards(storage: Storage, tmp_path: Path, rules: str, shards: int) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    one = read(storage, label(storage, samples, tmp_path / "one", f"{rules}:words"), tmp_path / "read-one")
+    other = Storage(url=f"{storage.url}-other")
+    again = seal_samples(other, ROWS, tmp_path)
+    many = read(other, label(other, again, tmp_path / "many", f"{rules}:words", shards=shards), tmp_path / "read-many")
+    assert many == one
+
+
+def test_a_committed_shard_is_not_scored_again(storage: Storage, tmp_path: Path, rules: str) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    work = LabelWork(
+        samples=samples,
+        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=f"{rules}:words")),
+        label=Label(min_yield=0.0),
+        completions_per_prompt=3,
+    )
+    config = config_of(work, storage, shards=2)
+    first = run(context_of(config, tmp_path / "0", 0))
+    assert first.shard == 0
+    assert run(context_of(config, tmp_path / "again", 0)) == first
+    assert not (tmp_path / "again" / "inputs").exists()
+    assert run(context_of(config, tmp_path / "1", 1)).artifact is not None
+
+
+def test_the_length_penalty_is_by_character(storage: Storage, tmp_path: Path, rules: str) -> None:
+    samples = seal_samples(storage, ROWS[:3], tmp_path)
+    result = label(storage, samples, tmp_path, f"{rules}:words", lengthPenaltyPerCharacter=1.0)
+    (row,) = read(storage, result, tmp_path / "read")
+    assert row["scores"] == [1.0 - 3, 3.0 - 13, 2.0 - 7]
+    assert (row["chosen_index"], row["rejected_index"]) == (0, 1)
+
+
+def test_a_rule_that_fails_is_named_with_the_response(storage: Storage, tmp_path: Path, rules: str) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    for rule, said in (("raises", "raised ValueError: no such word"), ("not_finite", "answered nan")):
+        with pytest.raises(ApplicationProblem, match=f"{rule} {said}.*for the response"):
+            label(storage, samples, tmp_path / rule, f"{rules}:{rule}")
+
+
+@pytest.mark.parametrize("entry_point", ["no_such_module:score", "rlhf_trainer.pairing:no_such_function", "rlhf_trainer:__doc__"])
+def test_a_rule_that_cannot_be_loaded_is_a_configuration_problem(entry_point: str) -> None:
+    with pytest.raises(ConfigurationProblem, match="rule"):
+        RuleLabeler.load(entry_point)

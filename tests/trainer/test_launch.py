@@ -1,0 +1,104 @@
+"""How the ends of ranks become the end of their stage."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_api.compute import DeepSpeed, Optimization
+from rlhf_api.model import Dtype
+from rlhf_api.storage import Storage
+from rlhf_trainer.errors import StageError
+from rlhf_trainer.training import launch
+from rlhf_trainer.training.agent import Outcome
+from rlhf_trainer.training.job import ObjectiveName, TrainingJob
+from rlhf_trainer.training.worker import PEER_LOST, RankError
+from support.waiting import wait_until
+
+
+def job_in(folder: Path) -> TrainingJob:
+    return TrainingJob(
+        objective=ObjectiveName.SUPERVISED,
+        folder=str(folder),
+        model_folder=str(folder / "model"),
+        dtype=Dtype.FLOAT32,
+        optimization=Optimization.model_validate({"learningRate": 1e-3, "globalBatchSize": 4}),
+        deepspeed=DeepSpeed(),
+        gradient_checkpointing=False,
+        checkpoint_every_steps=10,
+        seed=0,
+        fingerprint="f" * 64,
+        storage=Storage(url=f"file://{folder}/store"),
+        attempt=1,
+        node=0,
+    )
+
+
+def ended(
+    folder: Path, errors: dict[int, tuple[int, str]], exits: dict[int, int] | None, code: int = 1, problem: str | None = None
+) -> StageError:
+    job = job_in(folder)
+    for rank, (exit_code, reason) in errors.items():
+        error = RankError(exit=exit_code, reason=reason, message=f"rank {rank} says")
+        (folder / f"rank-{rank}.json").write_text(json.dumps(error.to_wire()))
+    if exits is not None:
+        job.outcome_file.write_text(json.dumps(Outcome(exits=exits, problem=problem).to_wire()))
+    return launch._error_of(job, code)
+
+
+APPLICATION, CONFIGURATION, LOST = (1, "LossNotFinite"), (64, "ReferenceMismatch"), (1, PEER_LOST)
+
+
+@pytest.mark.parametrize(
+    ("errors", "exits", "expected"),
+    [
+        ({0: CONFIGURATION, 1: LOST}, {0: 64}, (64, "ReferenceMismatch")),
+        ({0: LOST, 1: APPLICATION}, {0: 1, 1: 1}, (1, "LossNotFinite")),
+        ({0: APPLICATION, 1: CONFIGURATION}, {0: 1}, (64, "ReferenceMismatch")),
+        ({0: (75, "StoreUnavailable"), 1: LOST}, {0: 75}, (75, "StoreUnavailable")),
+        ({0: (143, "Preempted"), 1: (143, "Preempted")}, {0: 143}, (143, "Preempted")),
+        ({0: LOST}, {1: -signal.SIGKILL}, (137, "Killed")),
+        ({}, {0: -signal.SIGKILL, 1: -signal.SIGTERM}, (137, "Killed")),
+        ({0: LOST}, {1: -signal.SIGSEGV}, (1, "RankCrashed")),
+        ({}, {1: 1}, (1, "RankCrashed")),
+        ({0: LOST, 1: LOST}, {0: 1, 1: 1}, (137, "Killed")),
+    ],
+)
+def test_a_ranks_own_error_counts_before_those_of_its_peers(
+    tmp_path: Path, errors: dict[int, tuple[int, str]], exits: dict[int, int], expected: tuple[int, str]
+) -> None:
+    error = ended(tmp_path, errors, exits)
+    assert (int(error.exit), error.reason) == expected
+
+
+def test_a_torchrun_that_dies_itself_is_infrastructure(tmp_path: Path) -> None:
+    error = ended(tmp_path, {}, None, code=-signal.SIGKILL)
+    assert (int(error.exit), "SIGKILL" in str(error)) == (137, True)
+
+
+def test_ranks_that_do_not_find_each_other_are_transient(tmp_path: Path) -> None:
+    error = ended(tmp_path, {}, {}, problem="RendezvousTimeoutError: ")
+    assert (int(error.exit), error.reason) == (75, "RendezvousFailed")
+
+
+def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
+    """Whatever ends the parent; a child that was orphaned before it could say so ends too."""
+    child = (
+        "import os, sys, time; from rlhf_trainer.processes import die_with; die_with(int(sys.argv[1]));"
+        "open(sys.argv[2], 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    parent = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid()), sys.argv[1]])"
+    started = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path / "pid")])
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the child")
+    pid = int((tmp_path / "pid").read_text())
+    started.kill()
+    started.wait()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child's end")
+    orphan = subprocess.run([sys.executable, "-c", child, "1", str(tmp_path / "never")], check=False)
+    assert orphan.returncode != 0
+    assert not (tmp_path / "never").exists()

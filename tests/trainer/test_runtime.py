@@ -1,0 +1,236 @@
+"""How a stage process begins and ends: its configuration, its one result, its exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
+from rlhf_api.storage import Storage
+from rlhf_api.words import ArtifactKind, StageExit, StageName
+from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, open_store
+from rlhf_trainer import __main__ as entry
+from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
+from rlhf_trainer.parquet import SAMPLES
+from rlhf_trainer.progress import Progress
+from rlhf_trainer.runtime import RESULT_LIMIT, from_exception, work_of, write_result
+from support.stages import config_of, context_of, write_config
+
+LONG = "Was nicht geht, steht hier, auch mit “Anführung” und 漢字. " * 200
+
+
+def result_of(**fields: Any) -> StageResult:
+    return StageResult.model_validate({"stage": "evaluate", **fields})
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        result_of(problem=LONG, reason="ApplicationError"),
+        result_of(problem="漢" * 5000, reason="ApplicationError"),
+        result_of(warnings=[LONG] * 20, counts={f"count{i}": i for i in range(400)}),
+        result_of(
+            warnings=[LONG], problem=LONG, metrics={m.value: {"value": 0.123456, "lower": 0.1, "upper": 0.2} for m in Metric}
+        ),
+    ],
+)
+def test_a_result_is_valid_json_within_4096_bytes_whatever_is_in_it(tmp_path: Path, result: StageResult) -> None:
+    write_result(result, tmp_path / "result.json")
+    data = (tmp_path / "result.json").read_bytes()
+    assert len(data) <= RESULT_LIMIT
+    read = StageResult.model_validate_json(data)
+    assert read.metrics == result.metrics
+    assert (read.reason, bool(read.problem)) == (result.reason, bool(result.problem))
+
+
+def test_a_small_result_is_written_whole(tmp_path: Path) -> None:
+    result = result_of(counts={"validation": 3}, warnings=["look"], metrics={"judgeMean": {"value": 1.0}})
+    write_result(result, tmp_path / "deep" / "result.json")
+    assert StageResult.model_validate_json((tmp_path / "deep" / "result.json").read_bytes()) == result
+
+
+def test_revisions_of_fifty_iterations_fit(tmp_path: Path) -> None:
+    resolved = {f"prompts.source/{number}": "0123456789" * 4 for number in range(1, 51)} | {"policy.model": "a" * 40}
+    write_result(StageResult(stage=StageName.PREFLIGHT, resolved=resolved, warnings=[LONG]), tmp_path / "result.json")
+    assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).resolved == resolved
+
+
+def test_a_result_that_cannot_be_cut_says_so_instead_of_half_of_it(tmp_path: Path) -> None:
+    resolved = {f"sft.data/source-{number}": "0123456789" * 4 for number in range(100)}
+    with pytest.raises(ApplicationProblem, match="4096"):
+        write_result(StageResult(stage=StageName.PREFLIGHT, resolved=resolved), tmp_path / "result.json")
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (ConfigurationProblem("x"), 64, "ConfigurationError"),
+        (ApplicationProblem("x"), 1, "ApplicationError"),
+        (Transient("x"), 75, "StoreUnavailable"),
+        (Preempted("x"), 143, "Preempted"),
+        (RankKilled("x"), 137, "Killed"),
+        (Unavailable("x", "s3://b"), 75, "StoreUnavailable"),
+        (NoSuchBucket("x", "s3://b"), 64, "ConfigurationError"),
+        (Corrupted("x", "s3://b"), 1, "Corrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "/scratch/x"), 1, "DiskFull"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), 1, "DiskFull"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "DiskFull"),
+        (MemoryError(), 1, "OOMKilled"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "OOMKilled"),
+        (ZeroDivisionError("division by zero"), 1, "ApplicationError"),
+    ],
+)
+def test_every_end_has_its_exit_code_and_its_reason(error: Exception, code: int, reason: str) -> None:
+    told = from_exception(error)
+    assert (int(told.exit), told.reason) == (code, reason)
+
+
+def test_a_full_disk_is_named() -> None:
+    assert "/scratch/x" in str(from_exception(OSError(errno.ENOSPC, "No space left on device", "/scratch/x")))
+
+
+def run_main(
+    config: StageConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stage: str | None = None
+) -> tuple[int, StageResult]:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("RLHF_RESULT", str(folder / "result.json"))
+    monkeypatch.setenv("RLHF_SCRATCH", str(folder / "scratch"))
+    try:
+        code = entry.main([stage or config.stage.value, "--config", str(write_config(config, folder))])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code, StageResult.model_validate_json((folder / "result.json").read_bytes())
+
+
+def resolve(kind: ArtifactKind = ArtifactKind.SAMPLES) -> ResolveWork:
+    return ResolveWork(target=StageName.SAMPLE, kind=kind)
+
+
+def test_resolve_answers_for_its_target_found_or_not(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(resolve(), storage)
+    code, result = run_main(config, tmp_path, monkeypatch)
+    assert (code, result.stage, result.artifact, result.found) == (StageExit.DONE, StageName.SAMPLE, None, False)
+    writer = ArtifactWriter(open_store(storage), ArtifactKind.SAMPLES, config.fingerprint)
+    writer.add_bytes(b"rows", "samples.parquet")
+    metrics = {Metric.YIELD: MetricValue(value=0.5)}
+    sealed = writer.seal(stage=StageName.SAMPLE, metrics=metrics, counts={"prompts": 3})
+    code, result = run_main(config, tmp_path, monkeypatch)
+    assert (code, result.artifact, result.found) == (StageExit.DONE, sealed.ref, True)
+    assert (result.metrics, result.counts) == (metrics, {"prompts": 3})
+
+
+def test_a_configuration_of_another_stage_is_refused(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, result = run_main(config_of(resolve(), storage), tmp_path, monkeypatch, stage="sample")
+    assert code == StageExit.CONFIGURATION
+    assert "configures resolve" in (result.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "There is no stage configuration"),
+        ("run: {", "neither YAML nor JSON"),
+        ('{"run": {}}', "run.namespace: Field required"),
+        ("[]", "Input should be"),
+    ],
+)
+def test_an_unreadable_configuration_names_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("RLHF_RESULT", str(tmp_path / "result.json"))
+    if text is not None:
+        (tmp_path / "stage.yaml").write_text(text)
+    try:
+        code = entry.main(["resolve", "--config", str(tmp_path / "stage.yaml")])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == StageExit.CONFIGURATION
+    assert said in (json.loads((tmp_path / "result.json").read_text())["problem"])
+
+
+def label_of_samples(storage: Storage, folder: Path) -> StageConfig:
+    """A label stage on sealed samples without rows."""
+    file = folder / "samples.parquet"
+    pq.write_table(pa.Table.from_pylist([], schema=SAMPLES), file)
+    writer = ArtifactWriter(open_store(storage), ArtifactKind.SAMPLES, "a" * 64)
+    writer.add_file(file, file.name)
+    ref = writer.seal(stage=StageName.SAMPLE).ref
+    rule = {"type": "Rule", "rule": {"entryPoint": "rlhf_trainer.quickstart.task:grade"}}
+    work = LabelWork.model_validate({"samples": ref, "labeler": rule, "label": {}, "completionsPerPrompt": 8})
+    return config_of(work, storage)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"X"), "SHA-256"),
+        (lambda path: path.write_bytes(path.read_bytes()[:20]), "20"),
+        (lambda path: path.unlink(), "no such"),
+    ],
+)
+def test_a_damaged_input_artifact_is_named_and_computes_nothing(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, said: str
+) -> None:
+    config = label_of_samples(storage, tmp_path)
+    (path,) = Path(storage.url.removeprefix("file://")).rglob("samples.parquet")
+    damage(path)
+    code, result = run_main(config, tmp_path / "stage", monkeypatch)
+    assert code == StageExit.APPLICATION
+    assert result.artifact is None
+    assert "samples.parquet" in (result.problem or "")
+    assert said in (result.problem or "")
+
+
+def test_an_input_artifact_that_is_gone_is_named(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = label_of_samples(storage, tmp_path)
+    open_store(storage).delete(["samples/" + "a" * 64 + "/manifest.json"])
+    code, result = run_main(config, tmp_path / "stage", monkeypatch)
+    assert (code, result.reason) == (StageExit.APPLICATION, "NotFound")
+    assert "there is no sealed artifact" in (result.problem or "")
+
+
+def test_a_store_that_is_away_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("it does not answer", "s3://bucket")
+
+    monkeypatch.setattr(entry, "open_store", away)
+    code, result = run_main(config_of(resolve(), Storage(url="s3://bucket/x")), tmp_path, monkeypatch)
+    assert (code, result.reason) == (StageExit.TRANSIENT, "StoreUnavailable")
+
+
+def test_a_bug_of_ours_is_an_application_error_whose_trace_is_in_the_log(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rlhf_trainer.stages.resolve.run", lambda context: 1 / 0)
+    code, result = run_main(config_of(resolve(), storage), tmp_path, monkeypatch)
+    assert (code, result.reason) == (StageExit.APPLICATION, "ApplicationError")
+    assert result.problem == "ZeroDivisionError: division by zero. The log has the trace."
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_stage_refuses_the_work_of_another(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="holds ResolveWork"):
+        work_of(context_of(config_of(resolve(), storage), tmp_path), LabelWork)
+
+
+def test_progress_is_replaced_as_a_whole_and_at_most_once_a_second(tmp_path: Path) -> None:
+    now = iter([0.0, 0.5, 1.5, 1.6])
+    file = tmp_path / "progress.json"
+    progress = Progress(file, clock=lambda: next(now))
+    seen = []
+    for done in (1, 2, 3, 4):
+        progress.update(done, 4, "steps", "loss 0.5")
+        seen.append(json.loads(file.read_text())["done"])
+    assert seen == [1, 1, 3, 4]
+    assert json.loads(file.read_text()) == {"done": 4, "total": 4, "unit": "steps", "detail": "loss 0.5"}
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
