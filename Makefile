@@ -43,7 +43,7 @@ test: install ## Every test that needs no GPU, the full quickstart among them. A
 
 .PHONY: test-fast
 test-fast: install ## The tests without engines, S3 server and faults. At most a minute.
-	$(PYTEST) -n 2 --dist worksteal -m "not engine and not s3 and not faults and not gpu" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal -m "not engine and not s3 and not faults and not gpu" $(PYTEST_ARGS)
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
