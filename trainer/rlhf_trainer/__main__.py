@@ -22,7 +22,7 @@ from rlhf_store import StoreError, open_store, write_pointer
 
 from .errors import ConfigurationProblem, Preempted, StageError
 from .progress import Progress
-from .runtime import StageContext, from_exception, log, write_result
+from .runtime import StageContext, clear_scratch, from_exception, log, write_result
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(config: StageConfig) -> StageResult:
-    scratch = Path(os.environ.get("RLHF_SCRATCH") or f"/tmp/rlhf-{os.getpid()}")  # noqa: S108 (pods mount a volume there)
+    scratch = _scratch()
     scratch.mkdir(parents=True, exist_ok=True)
     shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
     context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment())
@@ -98,11 +98,21 @@ def _stop_on_sigterm(stage: StageName, result_path: Path) -> None:
 
 def _fail(error: StageError, stage: StageName, path: Path) -> int:
     log.error("%s failed (%s): %s", stage, error.reason, error)
+    result = StageResult(stage=stage, problem=_short(str(error)), reason=error.reason)
     try:
-        write_result(StageResult(stage=stage, problem=_short(str(error)), reason=error.reason), path)
+        try:
+            write_result(result, path)
+        except OSError:
+            # The disk may be full, of what this stage itself wrote and nobody needs any more.
+            clear_scratch(_scratch())
+            write_result(result, path)
     except OSError as unwritable:
         log.error("The result cannot be written to %s: %s", path, unwritable)
     return int(error.exit)
+
+
+def _scratch() -> Path:
+    return Path(os.environ.get("RLHF_SCRATCH") or f"/tmp/rlhf-{os.getpid()}")  # noqa: S108 (pods mount a volume there)
 
 
 def _short(text: str, limit: int = 2000) -> str:

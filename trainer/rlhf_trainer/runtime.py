@@ -146,6 +146,10 @@ def from_store_error(error: StoreError) -> StageError:
     return ApplicationProblem(str(error), reason=type(error).__name__)
 
 
+#: The last two are torch.save's: its zip file breaks off at a write that failed.
+_DISK_FULL = ("No space left on device", "os error 28", "os error 122", "PytorchStreamWriter failed writing", "] . unexpected pos ")
+
+
 def from_os_error(error: OSError) -> StageError:
     """A full disk says so, and which one; the rest is told as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -171,7 +175,7 @@ def from_exception(error: Exception) -> StageError:
     if isinstance(error, OSError) and error.errno is not None:
         return from_os_error(error)
     # pyarrow, safetensors and torch tell of a full disk in words of their own.
-    if any(word in str(error) for word in ("No space left on device", "os error 28", "os error 122")):
+    if any(word in str(error) for word in _DISK_FULL):
         return from_os_error(OSError(errno.ENOSPC, text))
     return ApplicationProblem(f"{type(error).__name__}: {text}. The log has the trace.")
 

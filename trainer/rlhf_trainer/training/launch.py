@@ -22,13 +22,14 @@ from ..runtime import log
 from . import agent
 from .agent import Outcome
 from .job import TrainingJob
-from .worker import PEER_LOST, RankError
+from .worker import PEER_LOST, ROOM, ROOM_FILE, RankError
 
 
 def launch_ranks(job: TrainingJob, ranks: int) -> None:
     """Runs the written job to its end. Raises the StageError of the rank that failed for a reason of its own."""
     for stale in [*job.path.glob("rank-*.json"), job.outcome_file, job.stop_file]:
         stale.unlink(missing_ok=True)
+    (job.path / ROOM_FILE).write_bytes(bytes(ROOM))
     arguments = [str(job.outcome_file), "--max-restarts", "0", "--nproc-per-node", str(ranks)]
     if "PET_NNODES" not in os.environ:
         arguments += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", job.fingerprint, "--nnodes", "1"]

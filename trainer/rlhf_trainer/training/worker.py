@@ -22,6 +22,8 @@ from .agent import AGENT_PID
 PEER_LOST = "PeerLost"
 #: In the job's folder; its existence asks the ranks to checkpoint and end.
 STOP_FILE = "stop"
+#: In the job's folder, of this size: given up for the ranks' last words where the disk is full.
+ROOM_FILE, ROOM = "room", 1 << 16
 
 
 class RankError(Model):
@@ -52,11 +54,19 @@ def main(argv: list[str]) -> int:
     else:
         return 0
     record = RankError(exit=int(error.exit), reason=error.reason, message=str(error))
-    (file.parent / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(record.to_wire()))
+    _write(file.parent, f"rank-{os.environ['RANK']}.json", json.dumps(record.to_wire()))
     # Not sys.exit: DeepSpeed's and gloo's threads wait for peers that are gone.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(error.exit))
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    try:
+        (folder / name).write_text(text)
+    except OSError:
+        (folder / ROOM_FILE).unlink(missing_ok=True)
+        (folder / name).write_text(text)
 
 
 def _stop_requested(folder: Path) -> Callable[[], bool]:
