@@ -56,11 +56,8 @@ def main() -> int:
         for gain in _gains(run):
             bounds = f"{gain.difference.value:+.4f} [{gain.difference.lower:+.4f}, {gain.difference.upper:+.4f}]"
             best = run.status.best_iteration if run.status else None
-            print(
-                f"{seed:>4}  pi_{best}  {gain.decoding:<8}  {gain.initial:>10.4f}  {gain.best:>10.4f}  {gain.initial_exact:>10.3f}  "
-                f"{gain.best_exact:>10.3f}  {bounds}",
-                flush=True,
-            )
+            means = f"{gain.initial:>10.4f}  {gain.best:>10.4f}  {gain.initial_exact:>10.3f}  {gain.best_exact:>10.3f}"
+            print(f"{seed:>4}  pi_{best}  {gain.decoding:<8}  {means}  {bounds}", flush=True)
             accepted &= (gain.difference.lower or 0.0) > 0
         print(f"      {seconds:.0f} s, peak {peak / 2**30:.1f} GiB; {_by_stage(run)}", flush=True)
     print("accepted" if accepted else "NOT accepted: a lower bound is not above 0")
@@ -87,7 +84,7 @@ def _run(state: Path, seed: int) -> tuple[float, int]:
 
 
 def _watch(root: int, peak: list[int], over: threading.Event) -> None:
-    while not over.wait(0.5):
+    while not over.wait(2.0):
         peak[0] = max(peak[0], sum(_proportional(pid) for pid in _tree(root)))
 
 
