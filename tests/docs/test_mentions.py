@@ -105,11 +105,3 @@ def test_an_example_is_valid_but_for_what_this_version_cannot_do(example: str) -
     problems = validate(raw, local=False).problems
     assert all(problem.category is Category.NOT_AVAILABLE for problem in problems)
     assert not problems or example == "llama3-8b.yaml", "the README says that only this one is refused"
-
-
-def test_every_test_of_a_defect_is_named_in_the_recipe() -> None:
-    """Defects of the released code that cannot happen here: docs/recipe.md says which test holds what."""
-    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
-    names = {name for text in texts for name in re.findall(r"^def (test_defect_\w+)", text, re.MULTILINE)}
-    told = {name for _, name in _TEST.findall(text_of("docs/recipe.md"))}
-    assert names <= told, f"name them in the table of docs/recipe.md: {sorted(names - told)}"
