@@ -1,0 +1,162 @@
+"""preflight: everything that would stop the run later, in one message, before a GPU is asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_api.stage import PreflightWork, StageResult
+from rlhf_api.storage import Storage
+from rlhf_store import Unavailable
+from rlhf_trainer import preflight_checks
+from rlhf_trainer.errors import ConfigurationProblem, Transient
+from rlhf_trainer.stages import preflight
+from support.stages import config_of, context_of, spec_of_world
+
+
+def run(world: Path, storage: Storage, scratch: Path, **changes: Any) -> StageResult:
+    spec = spec_of_world(world, storage=storage.to_wire(), **changes)
+    config = config_of(PreflightWork(spec=spec.to_wire()), storage, iteration=None)
+    return preflight.run(context_of(config, scratch))
+
+
+def problems(world: Path, storage: Storage, scratch: Path, **changes: Any) -> str:
+    with pytest.raises(ConfigurationProblem) as raised:
+        run(world, storage, scratch, **changes)
+    return str(raised.value)
+
+
+def uri(path: Path) -> dict[str, str]:
+    return {"uri": f"file://{path}"}
+
+
+@pytest.fixture
+def model(world: Path, tmp_path: Path) -> Path:
+    """A copy of the world's model, to damage."""
+    return shutil.copytree(world / "model", tmp_path / "model")
+
+
+def test_a_sound_run_is_resolved_and_counted(world: Path, storage: Storage, tmp_path: Path) -> None:
+    result = run(world, storage, tmp_path)
+    assert result.counts == {"prompts/1": 24, "validation": 12, "test": 8}
+    assert result.adoptable == 0
+    assert set(result.resolved) == {
+        "policy.model",
+        "sft.data/demonstrations",
+        "reward.bradleyTerry.train.data/preferences",
+        "prompts.source",
+    }
+    assert all(len(revision) == 40 for revision in result.resolved.values())
+
+
+def test_every_problem_is_told_in_one_message(world: Path, storage: Storage, tmp_path: Path, model: Path) -> None:
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    rule = {"type": "Rule", "rule": {"entryPoint": "no_such_module:judge"}}
+    told = problems(
+        world,
+        storage,
+        tmp_path,
+        policy={"model": uri(model), "dtype": "float32"},
+        sft={"data": [{"name": "gone", **uri(tmp_path / "gone.parquet")}]},
+        prompts={"source": {**uri(world / "prompts.parquet"), "column": "question"}},
+        evaluate={"judge": rule},
+    )
+    assert "preflight found 4 problems" in told
+    for said in ("gone.parquet does not exist", "no chat template", "no_such_module:judge", "no column 'question'"):
+        assert told.count(said) == 1
+
+
+def test_a_store_that_is_away_says_nothing_about_the_manifest(
+    world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("it does not answer", "s3://bucket")
+
+    monkeypatch.setattr("rlhf_store.files.FileStore.check_writable", away)
+    with pytest.raises(Transient):
+        run(world, storage, tmp_path)
+
+
+def test_too_few_prompts_fail_only_where_an_iteration_has_none(world: Path, storage: Storage, tmp_path: Path) -> None:
+    source = uri(world / "prompts.parquet")
+    few = run(world, storage, tmp_path, prompts={"source": source, "perIteration": 1000, "validation": {"size": 4}})
+    assert any("prompts.perIteration asks for 1000" in warning for warning in few.warnings)
+    told = problems(
+        world, storage, tmp_path, iterations=2, prompts={"source": source, "perIteration": 1000, "validation": {"size": 4}}
+    )
+    assert "Nothing is left of prompts.source for iteration 2" in told
+
+
+def test_a_context_longer_than_the_models_positions_is_refused(world: Path, storage: Storage, tmp_path: Path) -> None:
+    told = problems(world, storage, tmp_path, sample={"maxNewTokens": 60})
+    assert "64 positions" in told
+
+
+def test_a_reference_with_another_vocabulary_is_refused(world: Path, storage: Storage, tmp_path: Path, model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    tokenizer.add_tokens(["another"])
+    tokenizer.save_pretrained(str(model))
+    told = problems(world, storage, tmp_path, reference={"type": "Model", "model": uri(model)})
+    assert "another vocabulary" in told
+    run(world, storage, tmp_path, reference={"type": "Model", "model": uri(world / "model")})
+
+
+def test_defect_a_language_model_as_reward_is_refused_before_anything_runs(world: Path, storage: Storage, tmp_path: Path) -> None:
+    told = problems(world, storage, tmp_path, reward={"type": "BradleyTerry", "bradleyTerry": {"model": uri(world / "model")}})
+    assert "ForSequenceClassification" in told
+
+
+def test_responses_longer_than_training_reads_are_warned_of(world: Path, storage: Storage, tmp_path: Path) -> None:
+    """The reward would score text that DPO never sees."""
+    result = run(world, storage, tmp_path, sample={"maxNewTokens": 20})
+    assert any("Responses can be longer than training reads" in warning for warning in result.warnings)
+
+
+def reward_model(folder: Path, world: Path, card: str | None) -> dict[str, Any]:
+    """A folder that says what it is; preflight reads nothing else of it."""
+    shutil.copytree(world / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForSequenceClassification"]}))
+    if card is not None:
+        (folder / "README.md").write_text(card)
+    return {"type": "BradleyTerry", "bradleyTerry": {"model": uri(folder)}}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_defect_a_judge_that_descends_from_the_training_reward_is_refused(
+    world: Path, storage: Storage, tmp_path: Path, listed: bool
+) -> None:
+    """By lineage, not by name: ArmoRM is made from FsfairX."""
+    reward = reward_model(tmp_path / "reward", world, None)
+    base = f"file://{tmp_path}/reward"
+    card = f"---\nbase_model:\n- {base}\n---\n# judge" if listed else f"---\nbase_model: {base}\n---\n# judge"
+    judge = reward_model(tmp_path / "judge", world, card)
+    spec = spec_of_world(world, reward=reward, evaluate={"judge": judge})
+    warnings: list[str] = []
+    with pytest.raises(ConfigurationProblem, match="descends from the training reward"):
+        preflight_checks.lineage(spec, tmp_path, storage, warnings)
+    allowed = spec_of_world(world, reward=reward, evaluate={"judge": judge, "allowTrainingReward": True})
+    preflight_checks.lineage(allowed, tmp_path, storage, warnings)
+    assert warnings == []
+
+
+def test_a_shared_backbone_and_an_unknown_origin_are_warned_of(world: Path, storage: Storage, tmp_path: Path) -> None:
+    card = "---\nbase_model: example/backbone\n---\n"
+    reward, judge = (reward_model(tmp_path / name, world, card) for name in ("reward", "judge"))
+    warnings: list[str] = []
+    preflight_checks.lineage(spec_of_world(world, reward=reward, evaluate={"judge": judge}), tmp_path, storage, warnings)
+    assert len(warnings) == 1
+    assert "share the backbone example/backbone" in warnings[0]
+    unknown = reward_model(tmp_path / "unknown", world, "no front matter")
+    warnings.clear()
+    preflight_checks.lineage(spec_of_world(world, reward=reward, evaluate={"judge": unknown}), tmp_path, storage, warnings)
+    assert "is unknown" in warnings[0]
