@@ -53,14 +53,14 @@ class AttemptRecord(BaseModel):
     name: str
     uid: str
     run_uid: str
-    iteration: int | None
+    iteration: int | None = None
     stage: StageName
     attempt: int
     resolving: bool
     created_at: datetime
     topology: Topology
     completions: int
-    backoff_limit_per_index: int | None
+    backoff_limit_per_index: int | None = None
     infrastructure_base: int
     application_base: int
     phase: JobPhase = JobPhase.ACTIVE
