@@ -41,6 +41,40 @@ def write_cases(folder: Path, cases: list[Case]) -> None:
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What became of a case. parameters: what the optimizer holds, fp32; exported: in the case's dtype."""
+
+    parameters: dict[str, Any]
+    exported: dict[str, Any]
+    lines: list[dict[str, float]]
+    ended: str | None
+    checkpoints: list[str]
+    buffers: dict[str, str]
+    parameter_dtypes: list[str]
+
+
+def run_cases(folder: Path, cases: list[Case], ranks: int) -> dict[str, Finding]:
+    """One torchrun for all cases, in order. Cases whose names agree up to a + are attempts of one training."""
+    import os
+    import subprocess
+
+    from safetensors.torch import load_file
+
+    write_cases(folder, cases)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), __file__, str(folder)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(done.stderr[-6000:])
+    found = {}
+    for case in cases:
+        facts = json.loads((folder / f"{case.name}.json").read_text())
+        parameters = load_file(folder / f"{case.name}.safetensors")
+        export = folder / f"{case.name}.export.safetensors"
+        found[case.name] = Finding(parameters, load_file(export) if export.exists() else parameters, **facts)
+    return found
+
+
 def main(folder: Path) -> None:
     import deepspeed
     import torch
@@ -65,7 +99,7 @@ def _run(folder: Path, case: Case) -> None:
     from rlhf_api.training import Loss
     from rlhf_store import open_store
     from rlhf_trainer import heads
-    from rlhf_trainer.errors import Preempted
+    from rlhf_trainer.errors import StageError
     from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, new_reward_model
     from rlhf_trainer.progress import Progress
     from rlhf_trainer.training.checkpoints import Checkpoints, Place
@@ -94,6 +128,7 @@ def _run(folder: Path, case: Case) -> None:
     work = folder / f"{case.name}-work"
     work.mkdir(exist_ok=True)
     metrics = work / "metrics.jsonl"
+    metrics.touch()
     store = open_store(Storage(url=f"file://{folder}/store"))
     fingerprint = case.name.partition("+")[0].encode().hex().ljust(64, "0")
     checkpoints = Checkpoints(store, fingerprint, Place(1, 0), work / "checkpoints", metrics)
@@ -109,11 +144,11 @@ def _run(folder: Path, case: Case) -> None:
         return next(asked) == case.stop_at and dist.get_rank() == 1
 
     objective = BradleyTerryObjective() if bradley_terry else PreferenceObjective(Loss())
-    stopped = False
+    ended = None
     try:
         run_loop(engine, objective, examples, config, checkpoints, Progress(None), stop_requested)
-    except Preempted:
-        stopped = True
+    except StageError as error:
+        ended = f"{type(error).__name__}: {error}"
     state, master = _gather(engine.module.model, dtype)
     buffers = {name: str(buffer.dtype) for name, buffer in engine.module.model.named_buffers()}
     if dist.get_rank() == 0:
@@ -125,7 +160,7 @@ def _run(folder: Path, case: Case) -> None:
                 {name: tensor.contiguous() for name, tensor in state.items()}, str(folder / f"{case.name}.export.safetensors")
             )
         facts = {
-            "stopped": stopped,
+            "ended": ended,
             "buffers": buffers,
             "lines": [json.loads(line) for line in metrics.read_text().splitlines()],
             "checkpoints": [info.key for info in store.list(f"checkpoint/{fingerprint}/")],

@@ -110,7 +110,7 @@ def _line(step: int, schedule: Schedule, norm: float, means: dict[str, float]) -
 
 def _norm_without_zero(engine: Any) -> float | None:
     """DeepSpeed clips with this norm in fp32 without ZeRO too, and tells nobody; None where it tells."""
-    if engine.zero_optimization_stage() > 0 or engine.bfloat16_enabled():
+    if engine.zero_optimization_stage() > 0:
         return None
     return float(torch.nn.utils.get_total_norm([p.grad for p in engine.module.parameters() if p.grad is not None]))
 
