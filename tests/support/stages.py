@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -115,6 +115,38 @@ def run_stage(config: StageConfig, folder: Path, **environment: str) -> Ended:
 
 
 @dataclass
+class Forked:
+    """A stage process of the fork server."""
+
+    folder: Path
+    shard: int
+    pid: int
+    _connection: socket.socket
+    _answers: IO[str]
+
+    def wait(self) -> Ended:
+        with self._connection, self._answers:
+            return ended(self.folder, json.loads(self._answers.readline())["exit"], self.shard)
+
+    @property
+    def progress(self) -> int:
+        """Of what the stage says that it has done."""
+        file = self.folder / f"progress-{self.shard}.json"
+        return int(json.loads(file.read_text())["done"]) if file.exists() else 0
+
+    def ranks(self) -> list[int]:
+        """The processes of a training stage's ranks: stage, torchrun, ranks."""
+        return [rank for agent in children(self.pid) for rank in children(agent)]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+@dataclass
 class ForkServer:
     """rlhf_trainer.forkserver: stages that need not import what it has imported."""
 
@@ -131,17 +163,20 @@ class ForkServer:
         return self
 
     def run(self, config: StageConfig, folder: Path, shard: int = 0) -> Ended:
+        return self.launch(config, folder, shard).wait()
+
+    def launch(self, config: StageConfig, folder: Path, shard: int = 0) -> Forked:
         file = write_config(config, folder)
         request = {
             "argv": [config.stage.value, "--config", str(file)],
             "env": environment_of(folder, shard),
             "log": str(folder / f"log-{shard}"),
         }
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            answers = [json.loads(line) for line in connection.makefile("r")]
-        return ended(folder, answers[-1]["exit"], shard)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._socket))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answers = connection.makefile("r")
+        return Forked(folder, shard, json.loads(answers.readline())["pid"], connection, answers)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -44,7 +44,7 @@ def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimi
 
 def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) -> dict[str, Any]:
     """The generated configuration. Accumulation is ours: the loop sets its boundaries, for packed rows differ in number by step."""
-    # Without ZeRO DeepSpeed keeps its fp32 masters of bf16 weights to itself: nobody can set or export them. Stage 1 computes the same.
+    # Without ZeRO DeepSpeed keeps its fp32 masters of bf16 weights to itself: nobody could set or export them. Stage 1 is the same.
     zero: dict[str, Any] = {"stage": max(1, spec.zero_stage) if dtype is Dtype.BFLOAT16 else spec.zero_stage}
     if spec.offload is not Offload.NONE:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}

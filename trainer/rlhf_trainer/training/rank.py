@@ -13,15 +13,14 @@ import torch.distributed as dist
 
 from rlhf_store import open_store
 
-from ..errors import ConfigurationProblem
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
 from ..narrow import present
 from ..progress import Progress
 from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
 from .export import export
-from .job import Guard, ObjectiveName, TrainingJob
-from .logps import score_examples
+from .guard import check_reference
+from .job import ObjectiveName, TrainingJob
 from .loop import LoopConfig, run_loop
 from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
 from .rows import Example, Packing
@@ -37,7 +36,7 @@ def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[]
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
     if job.guard is not None:
-        _check_reference(job, job.guard, examples, device, packing)
+        check_reference(job.guard, job.dtype, examples, device, packing, trust_remote_code=job.trust_remote_code)
     torch.manual_seed(job.seed)
     model = _load(job).to(device)
     engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
@@ -71,23 +70,3 @@ def _objective(job: TrainingJob) -> Objective:
             return BradleyTerryObjective()
         case ObjectiveName.PREFERENCE:
             return PreferenceObjective(present(job.loss, "the loss"))
-
-
-def _check_reference(job: TrainingJob, guard: Guard, examples: list[Example], device: torch.device, packing: Packing) -> None:
-    """The cached log-probs must be what the trainer's own forward gives; otherwise template, weights or dtype differ."""
-    folder = Path(guard.reference_folder)
-    model = load_causal_lm(folder, TORCH_DTYPE[job.dtype], trust_remote_code=job.trust_remote_code).to(device)
-    difference = tokens = 0.0
-    for row in score_examples(model, examples[:32], packing):
-        cached = [value for example in row.examples for value in example.reference]
-        difference += sum(abs(a - b) for a, b in zip(row.logps, cached, strict=True))
-        tokens += sum(row.tokens)
-    del model
-    if not difference <= guard.tolerance * max(1.0, tokens):
-        raise ConfigurationProblem(
-            f"The cached reference log-probs are not those of the reference as the trainer computes them: they differ "
-            f"by {difference / max(1.0, tokens):.3g} nats per token (allowed: {guard.tolerance}). The reference's weights, the "
-            "chat template or the dtype changed between the reference stage and training; delete the reference-logps artifact and "
-            "run again.",
-            reason="ReferenceMismatch",
-        )

@@ -1,0 +1,188 @@
+"""What a training is given, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_api.model import Dtype, ModelRef
+from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, StageConfig, TrainWork
+from rlhf_api.storage import Storage
+from rlhf_api.training import Loss
+from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.heads import use_language_head
+from rlhf_trainer.stages import reward, sft
+from rlhf_trainer.stages.train import GUARD_TOLERANCE
+from rlhf_trainer.training.job import ObjectiveName, TrainingJob
+from rlhf_trainer.training.logps import score_examples
+from rlhf_trainer.training.objectives import PreferenceObjective
+from rlhf_trainer.training.rows import Example, Packing, build_batch
+from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
+from support.runs import RUN, spec_of, walk
+from support.stages import config_of, context_of
+from support.tiny_models import load, random_pairs, save_tiny_llama
+
+
+def sft_config(world: Path, storage: Storage, **changes: Any) -> StageConfig:
+    work = SftWork.model_validate(
+        {
+            "policy": PolicyInput(model=ModelInput(source=ModelRef(uri=f"file://{world}/model")), dtype=Dtype.FLOAT32),
+            "data": [{"name": "demonstrations", "uri": f"file://{world}/demonstrations.parquet"}],
+            "optimization": {"learningRate": 1e-3, "globalBatchSize": 4},
+            "maxLength": 26,
+            "deepspeed": {},
+            **changes,
+        }
+    )
+    return config_of(work, storage, iteration=None)
+
+
+def test_defect_training_on_nothing_is_an_error(world: Path, storage: Storage, tmp_path: Path) -> None:
+    context = context_of(sft_config(world, storage), tmp_path)
+    work = context.config.work
+    assert isinstance(work, SftWork)
+    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    counts = {"pairsRead": 7, "pairsPromptTooLong": 7}
+    with pytest.raises(ApplicationProblem, match=r"nothing to train on \(pairsPromptTooLong 7, pairsRead 7\)") as raised:
+        train_and_seal(context, job, [], vocabulary, Lineage([]), counts)
+    assert raised.value.reason == "NoData"
+
+
+def test_defect_policy_and_reference_are_loaded_in_one_dtype() -> None:
+    """The released trainer loaded the policy in fp16 against a reference in bf16."""
+    from rlhf_operator.core.plan import Planner
+
+    for dtype in ("bfloat16", "float32"):
+        spec = spec_of(policy={"model": {"uri": "hf://example/base"}, "dtype": dtype})
+        configs, _ = walk(Planner(RUN, spec))
+        used = [work.reference.dtype for work in (c.work for c in configs) if isinstance(work, ReferenceWork)]
+        for work in (c.work for c in configs):
+            if isinstance(work, TrainWork):
+                assert work.reference is not None
+                used += [work.start.dtype, work.reference.dtype]
+        assert len(used) == 6
+        assert set(used) == {Dtype(dtype)}
+
+
+def test_defect_the_trainer_never_computes_reference_log_probs_in_its_loop(tmp_path: Path) -> None:
+    """One forward for a batch: the reference's log-probs come with the pairs."""
+    model = load(save_tiny_llama(tmp_path / "model"))
+    use_language_head(model)
+    forwards: list[object] = []
+    model.base_model.register_forward_hook(lambda *arguments: forwards.append(arguments[0]))
+    pairs = random_pairs(3)
+    first = PreferenceObjective(Loss())(model, build_batch([pairs]))
+    assert len(forwards) == 1
+    moved = [Example(p.prompt, p.completions, None, reference=(p.reference[0] - 5.0, p.reference[1])) for p in pairs]
+    second = PreferenceObjective(Loss(beta=0.1))(model, build_batch([moved]))
+    assert second.metrics["rewards/chosen"] - first.metrics["rewards/chosen"] == pytest.approx(3 * 0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", list(Dtype))
+def test_the_guard_passes_the_reference_and_stops_every_other(tmp_path: Path, dtype: Dtype) -> None:
+    """Cached log-probs of: the reference itself, packed differently; other weights; prompts under another template."""
+    from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm
+
+    folder = save_tiny_llama(tmp_path / "reference")
+    model = load_causal_lm(folder, TORCH_DTYPE[dtype])
+    examples = random_pairs(24, reference=False)
+
+    def cached(under: Any, pairs: list[Example], packing: Packing) -> dict[int, tuple[float, ...]]:
+        found: dict[int, tuple[float, ...]] = {}
+        for batch in score_examples(under, pairs, packing):
+            for number, example in enumerate(batch.examples):
+                found[id(example)] = tuple(batch.logps[2 * number : 2 * number + 2])
+        return found
+
+    def with_cache(of: dict[int, tuple[float, ...]], pairs: list[Example]) -> list[Example]:
+        return [
+            Example(example.prompt, example.completions, None, reference=of[id(pair)])
+            for example, pair in zip(examples, pairs, strict=True)
+        ]
+
+    own = with_cache(cached(model, examples, Packing(1, 1)), examples)
+    templated = [Example([3, 9, *example.prompt[1:], 9], example.completions) for example in examples]
+    other_template = with_cache(cached(model, templated, Packing(64, 256)), templated)
+    other = load_causal_lm(save_tiny_llama(tmp_path / "other", seed=1), TORCH_DTYPE[dtype])
+    other_weights = with_cache(cached(other, examples, Packing(64, 256)), examples)
+    check(folder, dtype, own)
+    for wrong in (other_template, other_weights):
+        with pytest.raises(ConfigurationProblem, match="nats per token") as raised:
+            check(folder, dtype, wrong)
+        assert raised.value.reason == "ReferenceMismatch"
+
+
+def check(folder: Path, dtype: Dtype, examples: list[Example]) -> None:
+    from rlhf_trainer.training.guard import check_reference
+    from rlhf_trainer.training.job import Guard
+
+    guard = Guard(reference_folder=str(folder), tolerance=GUARD_TOLERANCE[dtype])
+    check_reference(guard, dtype, examples, torch.device("cpu"), Packing(64, 256))
+
+
+def test_demonstrations_are_cut_counted_and_dropped_with_a_reason(world: Path, storage: Storage, tmp_path: Path) -> None:
+    context = context_of(sft_config(world, storage), tmp_path)
+    work = context.config.work
+    assert isinstance(work, SftWork)
+    _, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    question, answer = {"role": "user", "content": "sort : moon river"}, {"role": "assistant", "content": "moon river"}
+    counts: dict[str, int] = {}
+    rows = [{"messages": [question, answer]}, {"messages": [question]}, {"messages": [question, answer] * 3}]
+    found = sft._conversations(work.data[0], rows, vocabulary, 14, counts)
+    assert counts == {"conversations": 3, "conversationsWithoutAnswer": 1, "conversationsTruncated": 1}
+    assert [len(example.completions[0]) for example in found] == [11, 14]
+    with pytest.raises(ConfigurationProblem, match=r"row 1, column messages: there is no such column"):
+        sft._conversations(work.data[0], [{"text": "x"}], vocabulary, 14, counts)
+
+
+def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, storage: Storage, tmp_path: Path) -> None:
+    data = [
+        {"name": "heavy", "uri": f"file://{world}/demonstrations.parquet", "weight": 2.0},
+        {"name": "light", "uri": f"file://{world}/demonstrations.parquet", "weight": 0.5},
+    ]
+    context = context_of(sft_config(world, storage, data=data), tmp_path)
+    work = context.config.work
+    assert isinstance(work, SftWork)
+    heavy, light = sft.read_mixture(context, work.data)
+    assert (len(heavy), len(light)) == (384, 96)
+    assert sft.read_mixture(context, work.data) == [heavy, light]
+    assert [row for row in heavy if row in light]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "scores", "reason"),
+    [
+        ("a", "a", (None, None), "pairsEqual"),
+        ("a", "b", (1.0, 1.0), "pairsTied"),
+        ("a", "b", (0.0, 1.0), "pairsTied"),
+        ("a", "b", (1.0, 0.8), "pairsBelowMargin"),
+        ("a", "b", (1.0, 0.0), None),
+        ("a", "b", (None, None), None),
+    ],
+)
+def test_preferences_are_cleaned_and_every_drop_has_a_reason(
+    chosen: str, rejected: str, scores: tuple[float | None, float | None], reason: str | None
+) -> None:
+    question = {"role": "user", "content": "q"}
+    row = {"chosen_score": scores[0], "rejected_score": scores[1]}
+    sides = ([question, {"role": "assistant", "content": text}] for text in (chosen, rejected))
+    assert reward._reason_to_drop(row, *sides, 0.5) == reason
+
+
+def test_preferences_of_different_prompts_are_no_pair() -> None:
+    one, other = ([{"role": "user", "content": q}, {"role": "assistant", "content": "a"}] for q in "ab")
+    assert reward._reason_to_drop({}, one, other, 0.0) == "pairsOfDifferentPrompts"
+    assert reward._reason_to_drop({}, one, one[:1], 0.0) == "pairsOfDifferentPrompts"
+
+
+def test_a_job_reads_back_as_it_was_written(tmp_path: Path, world: Path, storage: Storage) -> None:
+    context = context_of(sft_config(world, storage), tmp_path)
+    work = context.config.work
+    assert isinstance(work, SftWork)
+    job, _ = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    examples = [*random_pairs(3), Example([], [[4, 5, 6]], [[False, True, True]])]
+    job.write(examples)
+    assert TrainingJob.read(job.job_file) == (job, examples)
