@@ -13,11 +13,13 @@ from rlhf_api.words import Phase
 from support.mini import Case, MakeCase, SealedRun, artifacts_of, make_world, read_manifest, write_manifest
 from support.s3 import S3Server
 
-#: So many steps, and a checkpoint so often, that a training can be killed between two checkpoints.
+#: So many steps, and a checkpoint so often, that a training has seconds to go when its first checkpoint is seen.
 CHANGES = {
+    "spec.sft.optimization.globalBatchSize": 32,
+    "spec.reward.bradleyTerry.train.optimization.globalBatchSize": 16,
     "spec.train.optimization.globalBatchSize": 8,
-    "spec.train.optimization.epochs": 4,
-    "spec.train.checkpointEverySteps": 5,
+    "spec.train.optimization.epochs": 12,
+    "spec.train.checkpointEverySteps": 10,
 }
 
 

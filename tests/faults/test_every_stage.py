@@ -101,7 +101,7 @@ def test_a_store_that_is_gone_for_good_is_named_and_the_same_command_goes_on_whe
     one = case([stage for stage in CHAIN if stage != "label-1"], {"spec.retry.infrastructure": 0})
     process = one.start()
     try:
-        processes.kill(one.frozen("label-1", process), signal.SIGCONT)
+        processes.kill(one.at_work("label-1", process), signal.SIGCONT)
         one.server.stop()
         done = one.ended(process)
         assert done.code == Exit.RUN_FAILED, done.out

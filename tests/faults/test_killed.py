@@ -43,7 +43,7 @@ def test_rlhfctl_that_is_killed_leaves_nothing_behind_and_the_same_command_goes_
     one = case([stage for stage in CHAIN if stage != "train-1"])
     process = one.start()
     try:
-        processes.kill(one.frozen("train-1", process, moment="world-2.json"), signal.SIGCONT)
+        one.at_work("train-1", process, moment="world-2.json")
         process.kill()
         process.wait()
         wait_until(lambda: not processes.under(one.state), "the end of every process of the run", seconds=60)
@@ -64,7 +64,7 @@ def test_a_store_that_is_away_for_30_seconds_costs_no_attempt(case: MakeCase, se
     one = case([stage for stage in CHAIN if stage != "train-1"])
     process = one.start()
     try:
-        processes.kill(one.frozen("train-1", process, moment="world-2.json"), signal.SIGCONT)
+        one.at_work("train-1", process, moment="world-2.json")
         one.server.stop()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=30)

@@ -11,7 +11,7 @@ from support.mini import CHAIN, Case, MakeCase, SealedRun, stop
 
 #: When it is killed: once it has asked the store for a key with this in it. At once where nothing stands here.
 MOMENTS: Mapping[str, str] = {
-    # Written at every fifth step, so that some are left.
+    # Written at every tenth step, so that many are left.
     "sft-0": "world-2.json",
     "reward-0": "world-2.json",
     "train-1": "world-2.json",
@@ -32,7 +32,7 @@ def kill_and_finish(make: MakeCase, stage: str, number: signal.Signals, *, index
     case = make([other for other in CHAIN if other != stage])
     process = case.start()
     try:
-        pid = case.frozen(stage, process, index=index, moment=MOMENTS.get(stage, ""))
+        pid = case.at_work(stage, process, index=index, moment=MOMENTS.get(stage, ""))
         processes.kill(pid, number)
         done = case.ended(process)
     finally:

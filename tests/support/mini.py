@@ -117,20 +117,20 @@ class Case:
         """Processes that did the stage's own work, in order."""
         return [pod for record in self.attempts(name) if not record.resolving for pod in record.pods]
 
-    def frozen(self, name: str, process: subprocess.Popen[str], *, index: int = 0, moment: str = "") -> int:
-        """The pid of the stage's process, stopped by SIGSTOP in the midst of its work: at once, or, where `moment` says so, when it
-        has asked the store for a key with this in it.
+    def at_work(self, name: str, process: subprocess.Popen[str], *, index: int = 0, moment: str = "") -> int:
+        """The pid of the stage's process in the midst of its work: when it has asked the store for a key with `moment` in it.
+        Without a moment as soon as it is there, and stopped, for it may be about to end: `processes.kill` lets it go on.
         """
         asked = 0
 
-        def at_work() -> int | None:
+        def found() -> int | None:
             nonlocal asked
             before = len(self.server.requests(self.storage))
-            pid = self._at_work(name, index, process)
+            pid = self._process_of(name, index, process)
             asked = before if pid is None else asked
             return pid
 
-        pid = wait_until(at_work, f"a process of stage {name}", seconds=600, every=0.1 if moment else 0.01)
+        pid = wait_until(found, f"a process of stage {name}", seconds=600, every=0.1 if moment else 0.01)
         if moment:
             wait_until(
                 lambda: any(moment in request.key for request in self.server.requests(self.storage)[asked:]),
@@ -138,7 +138,8 @@ class Case:
                 seconds=300,
                 every=0.1,
             )
-        os.kill(pid, signal.SIGSTOP)
+        else:
+            os.kill(pid, signal.SIGSTOP)
         return pid
 
     def log(self, name: str) -> str:
@@ -159,7 +160,7 @@ class Case:
     def _said(self) -> Path:
         return self.folder / "said.txt"
 
-    def _at_work(self, name: str, index: int, process: subprocess.Popen[str]) -> int | None:
+    def _process_of(self, name: str, index: int, process: subprocess.Popen[str]) -> int | None:
         assert process.poll() is None, f"rlhfctl ended before {name}: {self._said.read_text()}"
         for record in self.attempts(name):
             for pod in record.live:

@@ -33,7 +33,7 @@ def under(folder: Path) -> list[int]:
 
 
 def kill(pid: int, number: signal.Signals) -> None:
-    """Whether it is stopped or not."""
+    """Whether it is stopped or not. (It takes a signal that came while it was stopped in any of its threads.)"""
     os.kill(pid, number)
     os.kill(pid, signal.SIGCONT)
 
