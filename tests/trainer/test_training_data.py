@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ import torch
 from rlhf_api.model import Dtype, ModelRef
 from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, StageConfig, TrainWork
 from rlhf_api.storage import Storage
-from rlhf_api.training import Loss
+from rlhf_api.training import Loss, WarmStart
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.heads import use_language_head
-from rlhf_trainer.stages import reward, sft
+from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.logps import score_examples
@@ -88,7 +89,7 @@ def test_the_guard_passes_the_reference_and_stops_every_other(tmp_path: Path, dt
 
     folder = save_tiny_llama(tmp_path / "reference")
     model = load_causal_lm(folder, TORCH_DTYPE[dtype])
-    examples = random_pairs(24, reference=False)
+    examples = random_pairs(6, reference=False)
 
     def cached(under: Any, pairs: list[Example], packing: Packing) -> dict[int, tuple[float, ...]]:
         found: dict[int, tuple[float, ...]] = {}
@@ -176,6 +177,18 @@ def test_preferences_of_different_prompts_are_no_pair() -> None:
     one, other = ([{"role": "user", "content": q}, {"role": "assistant", "content": "a"}] for q in "ab")
     assert reward._reason_to_drop({}, one, other, 0.0) == "pairsOfDifferentPrompts"
     assert reward._reason_to_drop({}, one, one[:1], 0.0) == "pairsOfDifferentPrompts"
+
+
+def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_them(tmp_path: Path) -> None:
+    def masters(warm_start: str) -> str | None:
+        work = SimpleNamespace(warm_start=WarmStart(warm_start))
+        return train._master_weights(tmp_path, work)  # type: ignore[arg-type]
+
+    assert masters("Master") is None
+    (tmp_path / "master").mkdir()
+    (tmp_path / "master" / "model.safetensors").touch()
+    assert masters("Master") == str(tmp_path / "master" / "model.safetensors")
+    assert masters("Exported") is None
 
 
 def test_a_job_reads_back_as_it_was_written(tmp_path: Path, world: Path, storage: Storage) -> None:

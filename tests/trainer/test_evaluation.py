@@ -1,0 +1,119 @@
+"""From answers to metrics: validation prompts only, paired by prompt, pi_0 against itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rlhf_api.evaluation import Against
+from rlhf_api.metrics import Metric
+from rlhf_api.stage import EvaluateWork
+from rlhf_trainer.evaluation import Answer, Divergence, evaluation_metrics, report
+
+PROMPTS = [f"p{i}" for i in range(10)]
+
+
+def work_of(iterate: int, against: list[Against] | None = None) -> EvaluateWork:
+    policy = {"model": {"source": {"uri": "hf://example/base"}}, "dtype": "float32"}
+    rule = {"type": "Rule", "rule": {"entryPoint": "rules:judge"}}
+    return EvaluateWork.model_validate(
+        {
+            "iterate": iterate,
+            "policy": policy,
+            "initial": policy,
+            "against": against if against is not None else [Against.INITIAL, Against.PREVIOUS],
+            "judge": rule,
+            "reward": rule,
+            "prompts": {"source": {"uri": "hf://example/prompts"}},
+            "iterations": 2,
+            "sampling": {"temperature": 1.0},
+            "maxNewTokens": 8,
+            "maxPromptLength": 8,
+        }
+    )
+
+
+def answers(scores: list[float], *, tokens: int = 4, of: str = "validation", decoding: str = "sampled") -> list[Answer]:
+    return [
+        Answer(
+            set=of,
+            decoding=decoding,
+            prompt_id=prompt,
+            messages=[{"role": "user", "content": prompt}],
+            prompt_ids=[1],
+            completion_ids=[5] * tokens,
+            text="answer",
+            finish_reason="length" if prompt == "p0" else "stop",
+            judge_score=score,
+            reward_score=score * 2,
+        )
+        for prompt, score in zip(PROMPTS, scores, strict=True)
+    ]
+
+
+DIVERGENCE = Divergence([0.5] * 10, [4.0] * 10, [4.0] * 10)
+HALF = [0.5] * 10
+
+
+def metrics(iterate: int, own: list[Answer], *others: Any, against: list[Against] | None = None) -> dict[Metric, float]:
+    found = evaluation_metrics(work_of(iterate, against), own, *(others or (None, None)), DIVERGENCE)
+    return {metric: value.value for metric, value in found.items()}
+
+
+def test_the_metrics_of_an_iterate_are_those_of_its_validation_answers() -> None:
+    extra = [
+        *answers([9.0] * 10, of="test"),
+        *answers([9.0] * 10, of="test", decoding="greedy"),
+        *answers(HALF, decoding="unbiased"),
+    ]
+    found = metrics(0, [*extra, *answers(HALF)])
+    assert found[Metric.JUDGE_MEAN] == 0.5
+    assert found[Metric.REWARD_MEAN] == 1.0
+    assert found[Metric.MEAN_LENGTH] == 4.0
+    assert found[Metric.CLIPPED_SHARE] == 0.1
+    assert found[Metric.KL_TO_INITIAL] == 0.5
+    assert found[Metric.KL_TO_INITIAL_PER_TOKEN] == 0.125
+    assert found[Metric.ENTROPY_PER_TOKEN] == 1.0
+
+
+def test_pi_0_has_half_against_itself_and_no_predecessor() -> None:
+    found = metrics(0, answers(HALF))
+    assert found[Metric.WIN_RATE_VS_INITIAL] == 0.5
+    assert found[Metric.MEAN_LENGTH_RATIO_VS_INITIAL] == 1.0
+    assert Metric.WIN_RATE_VS_PREVIOUS not in found
+
+
+def test_answers_are_compared_prompt_by_prompt_whatever_their_order() -> None:
+    own = answers([1.0] * 6 + [0.5] * 2 + [0.0] * 2, tokens=6)
+    initial = answers(HALF)[::-1]
+    previous = [replace(answer, judge_score=2.0) for answer in answers(HALF)]
+    found = metrics(1, own, initial, previous)
+    assert found[Metric.WIN_RATE_VS_INITIAL] == 0.7
+    assert found[Metric.WIN_RATE_VS_PREVIOUS] == 0.0
+    assert found[Metric.MEAN_LENGTH_RATIO_VS_INITIAL] == 1.5
+
+
+@pytest.mark.parametrize("against", [[Against.INITIAL], [Against.PREVIOUS]])
+def test_only_the_comparisons_that_are_asked_for_are_made(against: list[Against]) -> None:
+    found = metrics(1, answers(HALF), answers(HALF), answers(HALF), against=against)
+    assert (Metric.WIN_RATE_VS_INITIAL in found) == (Against.INITIAL in against)
+    assert (Metric.WIN_RATE_VS_PREVIOUS in found) == (Against.PREVIOUS in against)
+
+
+def test_the_report_shows_best_and_worst_side_by_side_and_the_gain_on_test_prompts() -> None:
+    own = [
+        *answers([float(i) for i in range(10)]),
+        *answers([0.75] * 10, of="test"),
+        *answers([1.0] * 10, of="test", decoding="greedy"),
+    ]
+    initial = [*answers(HALF), *answers(HALF, of="test"), *answers(HALF, of="test", decoding="greedy")]
+    page = report(work_of(1), own, initial, {"validation": 10})
+    assert page["iterate"] == 1
+    assert [example["judge"] for example in page["examples"]] == [float(i) for i in range(10)]
+    assert page["examples"][0]["initialJudge"] == 0.5
+    assert page["test"]["prompts"] == 10
+    assert page["test"]["sampled"]["gainVsInitial"]["value"] == 0.25
+    assert page["test"]["greedy"]["gainVsInitial"]["value"] == 0.5
+    assert report(work_of(1), answers(HALF), None, {})["test"] is None
