@@ -13,6 +13,14 @@ from rlhf_trainer.quickstart.world import make_world
 from support.stages import TINY, ForkServer, RealRun, run_whole_chain, spec_of_world
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Models of these sizes are slower on several."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a quickstart world that is made in a second; treat it as read-only."""

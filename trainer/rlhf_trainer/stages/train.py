@@ -17,7 +17,7 @@ from ..training.preferences import Limits, read_pairs, read_reference_logps
 from ..training.rows import Example
 from ..training.stage import Lineage, new_job, train_and_seal
 
-#: Largest difference between cached and recomputed reference log-probs, nats per token. Measured (benchmarks/reference_tolerance.py,
+#: Largest difference between cached and recomputed reference log-probs, nats a token. Measured (benchmarks/reference_tolerance.py,
 #: CPU, torch 2.13): the same reference in other rows and batches differs by 1e-7 in fp32 and 5e-4 in bf16; a template without BOS
 #: by 0.16, a model 20 steps later by 0.18. bf16's figure lies a factor of 15 from either.
 GUARD_TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 1e-2}
