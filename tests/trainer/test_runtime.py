@@ -22,7 +22,7 @@ from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem, Preemp
 from rlhf_trainer.parquet import SAMPLES
 from rlhf_trainer.progress import Progress
 from rlhf_trainer.runtime import RESULT_LIMIT, from_exception, work_of, write_result
-from support.stages import config_of, context_of, write_config
+from support.stages import config_of, context_of, run_stage, write_config
 
 LONG = "Was nicht geht, steht hier, auch mit “Anführung” und 漢字. " * 200
 
@@ -158,15 +158,19 @@ def test_an_unreadable_configuration_names_what_is_wrong(
     assert said in (json.loads((tmp_path / "result.json").read_text())["problem"])
 
 
-def label_of_samples(storage: Storage, folder: Path) -> StageConfig:
-    """A label stage on sealed samples without rows."""
+def label_of_samples(
+    storage: Storage, folder: Path, rows: int = 0, rule: str = "rlhf_trainer.quickstart.task:grade"
+) -> StageConfig:
+    """A label stage on sealed samples of one prompt."""
     file = folder / "samples.parquet"
-    pq.write_table(pa.Table.from_pylist([], schema=SAMPLES), file)
+    row = {"prompt_id": "a", "prompt_ids": [1], "messages": [], "completion_ids": [2], "text": "x", "finish_reason": "stop"}
+    samples = [{**row, "completion_index": index} for index in range(rows)]
+    pq.write_table(pa.Table.from_pylist(samples, schema=SAMPLES), file)
     writer = ArtifactWriter(open_store(storage), ArtifactKind.SAMPLES, "a" * 64)
     writer.add_file(file, file.name)
     ref = writer.seal(stage=StageName.SAMPLE).ref
-    rule = {"type": "Rule", "rule": {"entryPoint": "rlhf_trainer.quickstart.task:grade"}}
-    work = LabelWork.model_validate({"samples": ref, "labeler": rule, "label": {}, "completionsPerPrompt": 8})
+    labeler = {"type": "Rule", "rule": {"entryPoint": rule}}
+    work = LabelWork.model_validate({"samples": ref, "labeler": labeler, "label": {}, "completionsPerPrompt": max(1, rows)})
     return config_of(work, storage)
 
 
@@ -189,6 +193,18 @@ def test_a_damaged_input_artifact_is_named_and_computes_nothing(
     assert result.artifact is None
     assert "samples.parquet" in (result.problem or "")
     assert said in (result.problem or "")
+
+
+@pytest.mark.engine
+def test_sigterm_is_never_taken_for_an_error_of_the_code_that_it_interrupts(storage: Storage, tmp_path: Path) -> None:
+    """A rule's exceptions are caught and told as the rule's; a signal that arrives in it is none of them."""
+    (tmp_path / "stopping.py").write_text(
+        "import os, signal\n\n\ndef score(messages, response):\n    os.kill(os.getpid(), signal.SIGTERM)\n    return 1.0\n"
+    )
+    config = label_of_samples(storage, tmp_path, rows=2, rule="stopping:score")
+    outcome = run_stage(config, tmp_path / "stage", PYTHONPATH=str(tmp_path))
+    assert outcome.result is not None
+    assert (outcome.code, outcome.result.reason) == (StageExit.PREEMPTED, "Preempted")
 
 
 def test_an_input_artifact_that_is_gone_is_named(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
