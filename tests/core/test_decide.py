@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.run import RLHFRun
+from rlhf_api.stage import StageResult
 from rlhf_api.status import ConditionStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.actions import (
@@ -271,6 +272,20 @@ def test_pods_that_a_sharded_job_replaces_spend_the_infrastructure_budget() -> N
     decision = story.decide()
     assert (decision.status.phase, created(decision)) == (Phase.FAILED, [DeleteJob])
     assert "retry.infrastructure is 2" in decision.status.message
+    assert "It ended with exit code 143" in decision.status.message
+
+
+def test_a_sharded_job_that_breaks_while_others_run_is_told_in_the_words_of_the_pod_that_broke() -> None:
+    story = Story(iterations=1, sample={"shards": 2, "parallelism": 2}, retry={"application": 0})
+    story.until_running(1, StageName.SAMPLE)
+    simulated = story.world.jobs["tiny-i1-sample-1"]
+    said = StageResult(stage=StageName.SAMPLE, problem="No space left on the disk.")
+    broken = Pod(PodState.FAILED, 0, 1, created_at=story.world.clock.now(), result=said)
+    stopped = Pod(PodState.FAILED, 1, 143, created_at=story.world.clock.now())
+    simulated.job = replace(simulated.job, pods=(broken, stopped))
+    decision = story.decide()
+    assert decision.status.phase is Phase.FAILED
+    assert "It ended with exit code 1: No space left on the disk." in decision.status.message
 
 
 def test_a_pause_names_the_approval_that_it_waits_for() -> None:

@@ -22,6 +22,7 @@ from .outcome import (
     Succeeded,
     application_failures,
     ignored_pods,
+    last_words,
     outcome_of,
 )
 from .retry import RunFailure, booked, exhausted, next_attempt, wait_before_retry
@@ -43,7 +44,7 @@ def absorb_job(
     outcome = outcome_of(job, config)
     if outcome is None:
         going_on = _going_on(stage, job)
-        return Absorbed(with_stage(status, iteration, going_on), exhausted(going_on, iteration, retry, _WORN_OUT))
+        return Absorbed(with_stage(status, iteration, going_on), _worn_out(going_on, iteration, job, retry))
     # A suspended attempt was booked when it was told to stop.
     used = Usage() if stage.phase is Phase.SUSPENDED else usage(job, now)
     ended = with_usage(_counted(stage, job), used, lost=not isinstance(outcome, Succeeded | NotFound))
@@ -65,9 +66,6 @@ def absorb_absence(status: RLHFRunStatus, iteration: int | None, stage: StageSta
     return _lost(status, iteration, stage, "Its Job is gone and left no result.", retry, now)
 
 
-_WORN_OUT = "Its pods were preempted, or found the store away, again and again."
-
-
 def _going_on(stage: StageStatus, job: Job) -> StageStatus:
     hindrance = job.hindrance
     update = {
@@ -77,6 +75,13 @@ def _going_on(stage: StageStatus, job: Job) -> StageStatus:
         "message": "" if hindrance is None else clip(hindrance.message),
     }
     return _counted(stage, job).model_copy(update=update)
+
+
+def _worn_out(stage: StageStatus, iteration: int | None, job: Job, retry: Retry) -> RunFailure | None:
+    """A sharded Job whose pods have used more than the budget is not waited for."""
+    application = stage.application_retries > retry.application
+    failure = FailureClass.APPLICATION if application else FailureClass.INFRASTRUCTURE
+    return exhausted(stage, iteration, retry, last_words(job, failure))
 
 
 def _counted(stage: StageStatus, job: Job) -> StageStatus:

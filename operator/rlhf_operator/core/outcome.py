@@ -99,6 +99,14 @@ def application_failures(job: Job) -> int:
     return max(by_index.values(), default=0)
 
 
+def last_words(job: Job, failure: FailureClass) -> str:
+    """How the newest pod that failed in this way ended; for a Job that still runs and has replaced it."""
+    earliest = datetime.min.replace(tzinfo=UTC)
+    failed = [pod for pod in job.pods if pod.state is PodState.FAILED and classify(pod) is failure]
+    newest = max(failed, key=lambda pod: pod.finished_at or earliest, default=None)
+    return "Its pods are gone, and left no word." if newest is None else _message(newest)
+
+
 def _is_success(result: StageResult, config: StageConfig) -> bool:
     target = config.work.target if isinstance(config.work, ResolveWork) else config.stage
     if result.problem is not None or result.stage not in (config.stage, target):
