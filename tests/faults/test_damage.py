@@ -53,16 +53,19 @@ def test_a_damaged_artifact_that_is_removed_is_made_again(case: MakeCase, sealed
 @pytest.mark.parametrize("stage", ["sft-0", "sample-1", "train-1"])
 def test_a_full_disk_is_said_so_and_with_more_room_the_same_command_goes_on(case: MakeCase, sealed: SealedRun, stage: str) -> None:
     """The state folder, and with it the scratch of every stage, on a file system that is too small for this one."""
-    one = case(CHAIN[: CHAIN.index(stage)], NO_RETRY)
+    one = case([other for other in CHAIN if other != stage], NO_RETRY)
     one.state.mkdir()
     small = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     small += [f'mount -t tmpfs -o size=3m none "{one.state}" && exec "$@"', "sh"]
     done = one.run(within=small)
     assert done.code == Exit.RUN_FAILED, done.out
-    assert "No space left on the disk" in done.err
-    assert "Free some" in done.err
+    assert "No space left on" in done.err
+    assert "Free s" in done.err, "what to do"
     assert "Traceback" not in done.err.partition("error:")[2]
     assert not one.manifests()
+    again = one.run()
+    assert again.code == 0, again.out
+    assert one.manifests().count(sealed.artifacts[stage]) == 1
 
 
 def _file_of(one: Case, artifact: str, suffix: str) -> Path:
