@@ -34,7 +34,7 @@ class Size:
     validation: int = 300
     test: int = 1000
     demonstrations: int = 19200
-    preferences: int = 9000
+    preferences: int = 20000
     sft_steps: int = 600
     sample_shards: int = 1
     width: int = 128
