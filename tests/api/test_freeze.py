@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from rlhf_api import RLHFRun, metrics, words
+import pytest
+
+from rlhf_api import RLHFRun, StageConfig, StageResult, metrics, words
+from rlhf_api.base import Model
 from rlhf_api.explain import FieldDoc, all_fields
 from rlhf_api.manifest import read_manifest
 from rlhf_api.validation import validate
+from rlhf_trainer.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
 from support.golden import assert_golden
 from support.manifests import manifest
 
@@ -32,6 +37,28 @@ def test_the_metrics_are_frozen_with_their_units_and_definitions() -> None:
 
 def test_the_fields_are_frozen_with_their_types_defaults_and_bounds() -> None:
     assert_golden("".join(f"{line(field)}\n" for field in all_fields()), GOLDEN / "fields.txt")
+
+
+@pytest.mark.parametrize("model", [StageConfig, StageResult])
+def test_what_a_stage_is_told_and_what_it_answers_are_frozen(model: type[Model]) -> None:
+    """Without words for people: those may change."""
+    assert_golden(
+        json.dumps(_without_words(model.model_json_schema(by_alias=True)), indent=1) + "\n", GOLDEN / f"{model.__name__}.json"
+    )
+
+
+def test_the_columns_of_the_data_artifacts_are_frozen() -> None:
+    schemas = {"samples": SAMPLES, "labels": LABELS, "reference-logps": REFERENCE_LOGPS, "evaluation": EVALUATION}
+    lines = [f"{name} {field.name} {field.type}\n" for name, schema in schemas.items() for field in schema]
+    assert_golden("".join(lines), GOLDEN / "columns.txt")
+
+
+def _without_words(node: Any) -> Any:
+    if isinstance(node, dict):
+        # `description` as a property of an object would be a dict, not text.
+        told = {key for key in ("description", "title") if isinstance(node.get(key), str)}
+        return {key: _without_words(value) for key, value in node.items() if key not in told}
+    return [_without_words(item) for item in node] if isinstance(node, list) else node
 
 
 def line(field: FieldDoc) -> str:
