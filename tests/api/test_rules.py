@@ -118,6 +118,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         '(of "b"): 1: too small for one of the 8 completions of a prompt: the entries get [8, 0]',
     ),
     (
+        {"spec.sample.mixture": [{"name": "a", "temperature": 0.0}, {"name": "b"}]},
+        "spec.sample.mixture[0].temperature",
+        "greedy, and would give each prompt the same completion 4 times",
+    ),
+    (
+        {"spec.sample.mixture": [{"name": "a", "topK": 1}, {"name": "b", "weight": 3.0}]},
+        "spec.sample.mixture[0].topK",
+        "the same completion 2 times; raise it, or lower",
+    ),
+    (
         {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 3}}]},
         "spec.sample.mixture[0].iterate.iteration",
         "pi_3 is never sampled from: the last iteration, 3, starts from pi_2; write at most 2",

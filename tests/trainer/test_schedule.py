@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.compute import LrSchedule, Optimization
+from rlhf_api.stage import StageConfig
 from rlhf_trainer.training.schedule import Schedule
+from rlhf_trainer.training.stage import training_seed
 
 
 def optimization(**changes: Any) -> Optimization:
@@ -33,6 +35,20 @@ def test_defect_shares_of_ranks_are_disjoint_over_all_nodes(examples: int, world
     schedule = Schedule.plan(examples, optimization(globalBatchSize=40), seed=0)
     shares = [set(schedule.share(0, rank, world)) for rank in range(world)]
     assert sum(map(len, shares)) == len(set().union(*shares)) == examples
+
+
+def test_no_two_trainings_share_a_seed() -> None:
+    """Runs of neighbouring seeds, their iterations and their stages."""
+    work = {"stage": "resolve", "target": "sft", "kind": "policy"}
+    run = {"namespace": "default", "name": "a", "uid": "u"}
+    configs = [
+        StageConfig.model_validate(
+            {"run": run, "iteration": t, "seed": seed, "fingerprint": "0" * 64, "storage": {"url": "s3://b/c"}, "work": work}
+        )
+        for seed in range(4)
+        for t in (None, 1, 2, 3)
+    ]
+    assert len({training_seed(config) for config in configs}) == len(configs)
 
 
 def test_half_an_epoch_reads_half_of_the_examples() -> None:

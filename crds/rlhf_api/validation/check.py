@@ -29,6 +29,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     labelers.judge_is_independent,
     sampling.parallelism_within_shards,
     sampling.every_entry_samples,
+    sampling.greedy_entries_answer_once,
     sampling.numbered_iterates_exist,
     evaluation.validation_has_prompts,
     evaluation.against_once,

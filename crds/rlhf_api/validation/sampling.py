@@ -38,6 +38,21 @@ def every_entry_samples(spec: RLHFRunSpec) -> Problems:
             )
 
 
+def greedy_entries_answer_once(spec: RLHFRunSpec) -> Problems:
+    """The same completion several times is no exploration, and its pairs are all ties."""
+    sample = spec.sample
+    counts = split_completions(sample.completions_per_prompt, [entry.weight for entry in sample.mixture])
+    for index, (entry, count) in enumerate(zip(sample.mixture, counts, strict=True)):
+        if count > 1 and (entry.temperature == 0 or entry.top_k == 1):
+            entry_loc: Loc = (*_SAMPLE, "mixture", index)
+            yield Problem(
+                (*entry_loc, "temperature" if entry.temperature == 0 else "topK"),
+                f"greedy, and would give each prompt the same completion {count} times",
+                "raise it, or lower the entry's weight so that it gives one completion",
+                depends=((*_SAMPLE, "completionsPerPrompt"), (*_SAMPLE, "mixture"), (*entry_loc, "weight")),
+            )
+
+
 def numbered_iterates_exist(spec: RLHFRunSpec) -> Problems:
     """{type: Number, iteration: k} is pi_k for k < t, and t ends at T."""
     for index, entry in enumerate(spec.sample.mixture):

@@ -72,7 +72,7 @@ def entries_of(work: SampleWork) -> list[Entry]:
     first = 0
     counts = split_completions(work.completions_per_prompt, [sampler.entry.weight for sampler in work.samplers])
     for sampler, count in zip(work.samplers, counts, strict=True):
-        if sampler.entry.temperature == 0 and count > 1:
+        if count > 1 and (sampler.entry.temperature == 0 or sampler.entry.top_k == 1):
             raise ConfigurationProblem(
                 f"sample.mixture entry {sampler.entry.name} is greedy and would give the same completion {count} times. Lower its "
                 "weight so that it gives one, or raise its temperature."
