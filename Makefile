@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
+CRD := crds/rlhf.dev_rlhfruns.yaml
+CHART_CRD := charts/rlhf-operator/files/rlhf.dev_rlhfruns.yaml
 
 .PHONY: help
 help: ## What there is to do here.
@@ -72,13 +74,17 @@ lint: install ## Style, types, layers, and that generated files are what they wo
 	$(BIN)/python -m rlhf_api.crd --check
 	$(BIN)/python tools/cli_docs.py --check
 	$(BIN)/python tools/api_docs.py --check
+	$(BIN)/python tools/chart_docs.py --check
+	@cmp $(CRD) $(CHART_CRD) || { echo "The chart's CRD is not the generated one; run: make generate" >&2; exit 1; }
 	$(BIN)/python tools/lock_inputs.py
 
 .PHONY: generate
-generate: install ## Write the generated files: the CRD, docs/cli.md, the tables of docs/api.md.
+generate: install ## Write the generated files: the CRD, docs/cli.md, the tables of docs/api.md and of the chart's README.
 	$(BIN)/python -m rlhf_api.crd
+	cp $(CRD) $(CHART_CRD)
 	$(BIN)/python tools/cli_docs.py
 	$(BIN)/python tools/api_docs.py
+	$(BIN)/python tools/chart_docs.py
 
 .PHONY: lock
 lock: install ## Resolve the locks again, after a change of dependencies in pyproject.toml.
