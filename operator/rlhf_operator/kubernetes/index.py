@@ -1,0 +1,217 @@
+"""What the watches have told so far: runs, their Jobs and Pods. It may lag behind; what matters is read live before acting.
+
+Objects are kept as trimmed JSON text, a quarter of what the same objects take as dictionaries.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from .labels import RUN_LABEL
+
+Json = dict[str, Any]
+
+
+class RunKey(NamedTuple):
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Kind(StrEnum):
+    RUN = "Run"
+    JOB = "Job"
+    POD = "Pod"
+
+
+class _Place(NamedTuple):
+    kind: Kind
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    run: RunKey
+    uid: str
+    version: int
+    text: bytes
+    stamp: int
+    """When it was put, on the index's own clock of changes."""
+
+
+class Index:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[_Place, _Entry] = {}
+        self._children: dict[RunKey, set[_Place]] = {}
+        self._removed: dict[_Place, int] = {}
+        self._stamp = 0
+
+    # --- what handlers and the relist tell ---
+
+    def put(self, kind: Kind, obj: Json) -> RunKey | None:
+        """The run to look at; None where nothing of interest has changed, or the object is no run's."""
+        key = run_of(kind, obj)
+        if key is None:
+            return None
+        text = _text(kind, obj)
+        with self._lock:
+            place = _place(kind, obj)
+            known = self._entries.get(place)
+            if known is not None and known.uid == obj["metadata"]["uid"] and known.version > _version(obj):
+                return None
+            return key if self._put(place, key, obj, text) else None
+
+    def remove(self, kind: Kind, obj: Json) -> RunKey | None:
+        """The run to look at; None where the object was not known, or another one has its name by now."""
+        place = _place(kind, obj)
+        with self._lock:
+            known = self._entries.get(place)
+            if known is None or known.uid != obj["metadata"]["uid"]:
+                return None
+            self._drop(place)
+            self._stamp += 1
+            self._removed[place] = self._stamp
+            return known.run
+
+    def mark(self) -> int:
+        """Take it before a list is asked for, and give it to `replace` with what the list says."""
+        with self._lock:
+            return self._stamp
+
+    def replace(self, kind: Kind, objs: Iterable[Json], *, since: int | None = None, namespace: str | None = None) -> set[RunKey]:
+        """The list of all objects of a kind (in a namespace): the runs of which something came, changed or vanished.
+
+        What the watches told after `since` is newer than the list and stays.
+        """
+        listed = {}
+        for obj in objs:
+            key = run_of(kind, obj)
+            if key is not None:
+                listed[_place(kind, obj)] = (key, _trimmed_metadata(obj), _text(kind, obj))
+        with self._lock:
+            since = self._stamp if since is None else since
+            touched = set()
+            for place, (key, obj, text) in listed.items():
+                known = self._entries.get(place)
+                newer = self._removed.get(place, 0) > since or (known is not None and known.stamp > since)
+                if not newer and self._put(place, key, obj, text):
+                    touched.add(key)
+            for place, known in list(self._entries.items()):
+                inside = place.kind is kind and namespace in (None, place.namespace)
+                if inside and place not in listed and known.stamp <= since:
+                    touched.add(known.run)
+                    self._drop(place)
+            self._removed = {place: stamp for place, stamp in self._removed.items() if place.kind is not kind or stamp > since}
+            return touched
+
+    # --- what is asked ---
+
+    def keys(self) -> set[RunKey]:
+        """Of all runs."""
+        with self._lock:
+            return {entry.run for place, entry in self._entries.items() if place.kind is Kind.RUN}
+
+    def run(self, key: RunKey) -> Json | None:
+        with self._lock:
+            entry = self._entries.get(_Place(Kind.RUN, *key))
+        return None if entry is None else _object(entry)
+
+    def children(self, kind: Kind, key: RunKey) -> list[Json]:
+        """Jobs or Pods that carry the run's name as label; whose they really are, their owners say."""
+        with self._lock:
+            entries = [self._entries[place] for place in self._children.get(key, ()) if place.kind is kind]
+        return [_object(entry) for entry in entries]
+
+    def count(self, kind: Kind) -> int:
+        with self._lock:
+            return sum(place.kind is kind for place in self._entries)
+
+    # --- with the lock held ---
+
+    def _put(self, place: _Place, key: RunKey, obj: Json, text: bytes) -> bool:
+        known = self._entries.get(place)
+        if known is not None and known.run != key:
+            self._drop(place)
+        self._stamp += 1
+        self._entries[place] = _Entry(key, obj["metadata"]["uid"], _version(obj), text, self._stamp)
+        self._removed.pop(place, None)
+        if place.kind is not Kind.RUN:
+            self._children.setdefault(key, set()).add(place)
+        return known is None or known.text != text
+
+    def _drop(self, place: _Place) -> None:
+        entry = self._entries.pop(place)
+        places = self._children.get(entry.run, set())
+        places.discard(place)
+        if not places:
+            self._children.pop(entry.run, None)
+
+
+def run_of(kind: Kind, obj: Json) -> RunKey | None:
+    """The run that an object is, or belongs to by its label."""
+    metadata = obj["metadata"]
+    name = metadata["name"] if kind is Kind.RUN else (metadata.get("labels") or {}).get(RUN_LABEL)
+    return RunKey(metadata["namespace"], name) if name else None
+
+
+def _place(kind: Kind, obj: Json) -> _Place:
+    return _Place(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _version(obj: Json) -> int:
+    """Versions of one object can be compared: the API promises it from 1.35 on, etcd has always kept it."""
+    version = str(obj["metadata"].get("resourceVersion") or 0)
+    return int(version) if version.isdigit() else 0
+
+
+def _object(entry: _Entry) -> Json:
+    obj: Json = json.loads(entry.text)
+    obj["metadata"]["resourceVersion"] = str(entry.version)
+    return obj
+
+
+def _text(kind: Kind, obj: Json) -> bytes:
+    """What an observation reads of the object, without its version: text that is equal means that nothing has changed for us."""
+    return json.dumps(_TRIMS[kind](obj), separators=(",", ":"), sort_keys=True).encode()
+
+
+def _trimmed_metadata(obj: Json) -> Json:
+    kept = {"name", "namespace", "uid", "resourceVersion"}
+    return {"metadata": {name: value for name, value in obj["metadata"].items() if name in kept}}
+
+
+def _metadata(obj: Json) -> Json:
+    metadata = {name: value for name, value in obj["metadata"].items() if name not in ("managedFields", "resourceVersion")}
+    annotations = dict(metadata.get("annotations") or {})
+    annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    return metadata | ({"annotations": annotations} if annotations else {})
+
+
+def _trim_run(run: Json) -> Json:
+    return {**run, "metadata": _metadata(run)}
+
+
+def _trim_job(job: Json) -> Json:
+    spec = {name: value for name, value in job.get("spec", {}).items() if name in ("suspend", "completions", "parallelism")}
+    return {"metadata": _metadata(job), "spec": spec, "status": job.get("status", {})}
+
+
+def _trim_pod(pod: Json) -> Json:
+    containers = [
+        {"name": container["name"], "resources": container.get("resources", {})} for container in pod["spec"].get("containers", ())
+    ]
+    return {"metadata": _metadata(pod), "spec": {"containers": containers}, "status": pod.get("status", {})}
+
+
+_TRIMS = {Kind.RUN: _trim_run, Kind.JOB: _trim_job, Kind.POD: _trim_pod}
