@@ -45,7 +45,7 @@ test: install ## Every test that needs no GPU, the full quickstart among them. A
 
 # Importing torch costs more than most tests: the tests that need it go in one process, the others in two beside it. One thread in each,
 # for tiny models only get in each other's way. Exit code 5: PYTEST_ARGS selects nothing of one half.
-FAST := not engine and not s3 and not faults and not gpu
+FAST := not engine and not s3 and not faults and not cluster and not gpu
 HEAVY := tests/trainer tests/faults
 .PHONY: test-fast
 test-fast: install ## The tests without engines, S3 server and faults. About a minute.
