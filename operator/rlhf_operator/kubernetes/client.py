@@ -50,6 +50,18 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """How another HTTP client reaches the same server; its token changes, so `Cluster.token` is asked for each request."""
+
+    server: str
+    ca_file: str | None
+    client_certificate_file: str | None
+    client_key_file: str | None
+    verify: bool
+    proxy: str | None
+
+
+@dataclass(frozen=True)
 class WatchEvent:
     type: str
     """ADDED, MODIFIED, DELETED or BOOKMARK."""
@@ -57,7 +69,9 @@ class WatchEvent:
 
 
 class Cluster:
-    """`may_write` is asked before each write: a leader that lost its Lease stops there."""
+    """`may_write` is asked before each write: a leader that lost its Lease stops there. A write is given up after `write_seconds`.
+    `answered` is told of each request: method, path, whether it is a watch, and the status (0: there was no answer).
+    """
 
     def __init__(
         self,
@@ -65,6 +79,8 @@ class Cluster:
         *,
         namespace: str = "default",
         may_write: Callable[[], bool] = lambda: True,
+        write_seconds: float = _READ_SECONDS,
+        answered: Callable[[str, str, bool, int], None] = lambda *_: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         configuration.retries = False
@@ -73,6 +89,8 @@ class Cluster:
         self.namespace = namespace
         """The one that the kubeconfig's context, or the pod, is in."""
         self.may_write = may_write
+        self._write_seconds = write_seconds
+        self._answered = answered
         self._configuration = configuration
         self._pool = ApiClient(configuration).rest_client.pool_manager
         self._sleep = sleep
@@ -111,6 +129,20 @@ class Cluster:
     @property
     def server(self) -> str:
         return str(self._configuration.host)
+
+    @property
+    def credentials(self) -> Credentials:
+        found = self._configuration
+        return Credentials(self.server, found.ssl_ca_cert, found.cert_file, found.key_file, bool(found.verify_ssl), found.proxy)
+
+    def token(self) -> str | None:
+        """The value of the Authorization header, refreshed where that is due. Raises NotConfigured."""
+        try:
+            with self._authentication:
+                token: str | None = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except kubernetes_config.ConfigException as error:
+            raise NotConfigured(f"The credentials for {self.server} cannot be refreshed: {error}") from error
+        return token
 
     # --- reads: from the quorum, repeated when the server is away for a moment ---
 
@@ -256,7 +288,10 @@ class Cluster:
         body: bytes | None = None,
         content_type: str = _JSON,
     ) -> Json:
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        if method == "GET":
+            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        else:
+            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._write_seconds)
         response = self._send(method, path, query, body, content_type, timeout)
         answer: Json = json.loads(response.data)
         return answer
@@ -286,26 +321,21 @@ class Cluster:
         url = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
         headers = {"Accept": "*/*" if stream else _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
         try:
-            if (token := self._token()) is not None:
+            if (token := self.token()) is not None:
                 headers["Authorization"] = token
             response: urllib3.BaseHTTPResponse = self._pool.request(
                 method, url, body=body, headers=headers, timeout=timeout, preload_content=not stream
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            self._answered(method, path, "watch" in (query or ()), 0)
             raise Unavailable(0, "NoConnection", f"{self.server} cannot be reached: {error}") from error
-        except kubernetes_config.ConfigException as error:
-            raise NotConfigured(f"The credentials for {self.server} cannot be refreshed: {error}") from error
+        self._answered(method, path, "watch" in (query or ()), response.status)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             try:
                 raise _response_error(response)
             finally:
                 response.close()
         return response
-
-    def _token(self) -> str | None:
-        with self._authentication:
-            token: str | None = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        return token
 
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
