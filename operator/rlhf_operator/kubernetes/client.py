@@ -22,7 +22,7 @@ import urllib3
 from kubernetes import config as kubernetes_config
 from kubernetes.client import ApiClient, Configuration
 
-from .errors import ApiError, Gone, NotConfigured, NotLeader, Unavailable, api_error
+from .errors import ApiError, Cause, Gone, NotConfigured, NotLeader, Unavailable, api_error
 from .resources import PODS, Resource
 
 Json = dict[str, Any]
@@ -80,6 +80,7 @@ class Cluster:
         namespace: str = "default",
         may_write: Callable[[], bool] = lambda: True,
         write_seconds: float = _READ_SECONDS,
+        field_manager: str = FIELD_MANAGER,
         answered: Callable[[str, str, bool, int], None] = lambda *_: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -90,6 +91,7 @@ class Cluster:
         """The one that the kubeconfig's context, or the pod, is in."""
         self.may_write = may_write
         self._write_seconds = write_seconds
+        self._field_manager = field_manager
         self._answered = answered
         self._configuration = configuration
         self._pool = ApiClient(configuration).rest_client.pool_manager
@@ -233,7 +235,7 @@ class Cluster:
 
     def create(self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """Raises AlreadyExists where the name is taken."""
-        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        query = {"fieldManager": self._field_manager} | ({"dryRun": "All"} if dry_run else {})
         return self._write("POST", resource.path(namespace), body, query=query)
 
     def apply(self, resource: Resource, namespace: str, body: Json, *, subresource: str | None = None) -> Json:
@@ -242,16 +244,28 @@ class Cluster:
         """
         path = resource.path(namespace, body["metadata"]["name"], subresource)
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
-        return self._write("PATCH", path, body, _APPLY, {"fieldManager": FIELD_MANAGER, "force": "true"})
+        return self._write("PATCH", path, body, _APPLY, {"fieldManager": self._field_manager, "force": "true"})
 
     def replace(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Of the resourceVersion in `body`: Conflict where it is a newer one."""
-        return self._write("PUT", resource.path(namespace, body["metadata"]["name"]), body, query={"fieldManager": FIELD_MANAGER})
+        return self._write(
+            "PUT", resource.path(namespace, body["metadata"]["name"]), body, query={"fieldManager": self._field_manager}
+        )
 
-    def merge_patch(self, resource: Resource, namespace: str, name: str, patch: Json, *, subresource: str | None = None) -> Json:
+    def merge_patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Json,
+        *,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> Json:
         """RFC 7386. With metadata.resourceVersion in `patch`: Conflict where it is a newer one."""
         path = resource.path(namespace, name, subresource)
-        return self._write("PATCH", path, patch, _MERGE_PATCH, {"fieldManager": FIELD_MANAGER})
+        query = {"fieldManager": self._field_manager} | ({"dryRun": "All"} if dry_run else {})
+        return self._write("PATCH", path, patch, _MERGE_PATCH, query)
 
     def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str | None = None, propagation: str = "Background"
@@ -319,7 +333,7 @@ class Cluster:
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         url = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
-        headers = {"Accept": "*/*" if stream else _JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        headers = {"Accept": "*/*" if stream else _JSON, "Content-Type": content_type, "User-Agent": self._field_manager}
         try:
             if (token := self.token()) is not None:
                 headers["Authorization"] = token
@@ -363,4 +377,6 @@ def _response_error(response: urllib3.BaseHTTPResponse) -> ApiError:
 
 
 def _status_error(code: int, status: Json, retry_after: float | None = None) -> ApiError:
-    return api_error(code, status.get("reason", ""), status.get("message", ""), retry_after)
+    details = status.get("details") or {}
+    causes = tuple(Cause(cause.get("field", ""), cause.get("message", "")) for cause in details.get("causes") or ())
+    return api_error(code, status.get("reason", ""), status.get("message", ""), retry_after, causes)

@@ -18,6 +18,7 @@ ClusterError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 
 
@@ -33,16 +34,28 @@ class NotLeader(ClusterError):
     """A write was asked for while another process may be the leader."""
 
 
+@dataclass(frozen=True)
+class Cause:
+    """One thing that is wrong with an object: where, and what."""
+
+    field: str
+    message: str
+
+
 class ApiError(ClusterError):
     """An answer that is no success. `status` 0: there was no answer."""
 
-    def __init__(self, status: int, reason: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, *, retry_after: float | None = None, causes: tuple[Cause, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
         """Seconds that the server asks to wait."""
+        self.causes = causes
+        """Of Invalid: everything that is wrong, where the server says it one by one."""
 
 
 class Unauthorized(ApiError):
@@ -91,9 +104,9 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
-def api_error(status: int, reason: str, message: str, retry_after: float | None = None) -> ApiError:
+def api_error(status: int, reason: str, message: str, retry_after: float | None = None, causes: tuple[Cause, ...] = ()) -> ApiError:
     """The error of the tree that an answer is."""
     if status == HTTPStatus.CONFLICT and reason == "AlreadyExists":
         return AlreadyExists(status, reason, message)
     kind = _BY_STATUS.get(status, Unavailable if status == 0 or status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError)
-    return kind(status, reason, message, retry_after=retry_after)
+    return kind(status, reason, message, retry_after=retry_after, causes=causes)

@@ -1,0 +1,45 @@
+"""Events of a run: what `kubectl describe` and `rlhfctl events` show."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from rlhf_api.run import RLHFRun
+from rlhf_api.words import API_VERSION, KIND
+from rlhf_operator.core.actions import EmitEvent
+
+from .labels import MANAGER, run_labels
+
+#: Of an event's message.
+_LONGEST = 1024
+
+
+def event(run: RLHFRun, action: EmitEvent, now: datetime) -> dict[str, Any]:
+    """Its name is a function of what is told and of the status that it follows: told again it is the same object."""
+    metadata = run.metadata
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = (metadata.uid, metadata.resource_version, action.kind, action.iteration, action.stage, action.attempt, action.message)
+    digest = hashlib.sha256(repr(tuple(map(str, told))).encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata.name}.{digest}", "namespace": metadata.namespace, "labels": run_labels(run)},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": metadata.namespace,
+            "name": metadata.name,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        },
+        "type": "Warning" if action.warning else "Normal",
+        "reason": str(action.reason or action.kind),
+        "message": action.message if len(action.message) <= _LONGEST else action.message[: _LONGEST - 2] + " …",
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+        "source": {"component": MANAGER},
+        "reportingComponent": MANAGER,
+    }

@@ -1,0 +1,158 @@
+"""A Job and its Pods as the core sees them. Pure, and the only reader of their JSON beside hindrance.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from rlhf_api.quantity import parse_quantity
+from rlhf_api.run import RLHFRun
+from rlhf_api.stage import StageResult
+from rlhf_api.validation.pods import GPU
+from rlhf_api.words import StageName
+from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
+from rlhf_operator.core.outcome import is_ignored
+
+from .labels import APPLICATION_BASE, ATTEMPT_LABEL, INFRASTRUCTURE_BASE, ITERATION_LABEL, RESOLVING, STAGE_CONTAINER, STAGE_LABEL
+from .manifests.metadata import is_owned_by
+
+_INDEX = "batch.kubernetes.io/job-completion-index"
+_IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
+#: Reasons of a container's end that say no more than its exit code.
+_EMPTY_REASONS = frozenset({"Completed", "Error"})
+Json = dict[str, Any]
+
+
+def own_jobs(run: RLHFRun, jobs: Iterable[Json]) -> list[Json]:
+    return [job for job in jobs if is_owned_by(job, run)]
+
+
+def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
+    """Of this very Job, not of a former one with its name."""
+    uid = job["metadata"]["uid"]
+    return [pod for pod in pods if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))]
+
+
+def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
+    metadata = job["metadata"]
+    labels, annotations = metadata["labels"], metadata.get("annotations", {})
+    return Job(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        iteration=int(labels[ITERATION_LABEL]) or None,
+        stage=StageName(labels[STAGE_LABEL]),
+        attempt=int(labels[ATTEMPT_LABEL]),
+        phase=phase_of(job),
+        created_at=_required_time(metadata["creationTimestamp"]),
+        resolving=annotations.get(RESOLVING) == "true",
+        deleting="deletionTimestamp" in metadata,
+        admitted_at=_time(job.get("status", {}).get("startTime")),
+        pods=tuple(_with_vanished([pod_of(pod) for pod in pods], pods)),
+        infrastructure_base=int(annotations.get(INFRASTRUCTURE_BASE, 0)),
+        application_base=int(annotations.get(APPLICATION_BASE, 0)),
+        hindrance=hindrance,
+    )
+
+
+def phase_of(job: Json) -> JobPhase:
+    conditions = {entry["type"] for entry in job.get("status", {}).get("conditions", ()) if entry["status"] == "True"}
+    for phase in (JobPhase.COMPLETE, JobPhase.FAILED, JobPhase.FAILURE_TARGET):
+        if phase.value in conditions:
+            return phase
+    return JobPhase.SUSPENDED if job["spec"].get("suspend") else JobPhase.ACTIVE
+
+
+def pod_of(pod: Json) -> Pod:
+    status = pod.get("status", {})
+    state = stage_container(pod).get("state", {})
+    running, terminated = state.get("running", {}), state.get("terminated", {})
+    return Pod(
+        state=_pod_state(pod),
+        index=_index(pod),
+        exit_code=terminated.get("exitCode"),
+        reason=_reason(status, terminated),
+        disrupted=condition(pod, "DisruptionTarget") is not None,
+        created_at=_time(pod["metadata"]["creationTimestamp"]),
+        started_at=_time(running.get("startedAt") or terminated.get("startedAt")),
+        finished_at=_time(terminated.get("finishedAt")) or _ended_at(pod),
+        gpus=_gpus(pod),
+        result=_result(terminated.get("message")),
+    )
+
+
+def stage_container(pod: Json) -> Json:
+    """Its status; empty before the kubelet has told any."""
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return next((status for status in statuses if status["name"] == STAGE_CONTAINER), {})
+
+
+def condition(pod: Json, kind: str, status: str = "True") -> Json | None:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == status), None)
+
+
+def _pod_state(pod: Json) -> PodState:
+    phase = pod.get("status", {}).get("phase", PodState.PENDING)
+    if phase in (PodState.SUCCEEDED, PodState.FAILED):
+        return PodState(phase)
+    if "deletionTimestamp" in pod["metadata"]:
+        return PodState.TERMINATING
+    return PodState.PENDING if phase == PodState.PENDING else PodState.RUNNING
+
+
+def _with_vanished(pods: list[Pod], raw: Iterable[Json]) -> Iterator[Pod]:
+    """A shard's pod that was preempted or drained is removed with its record; the Job controller counts it on the pod after it."""
+    yield from pods
+    ignored: dict[int, int] = {}
+    for pod in raw:
+        count = int(pod["metadata"].get("annotations", {}).get(_IGNORED_FAILURES, 0))
+        ignored[_index(pod)] = max(ignored.get(_index(pod), 0), count)
+    for index, count in ignored.items():
+        seen = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) for pod in pods)
+        for _ in range(count - seen):
+            yield Pod(PodState.FAILED, index, disrupted=True)
+
+
+def _index(pod: Json) -> int:
+    return int(pod["metadata"].get("annotations", {}).get(_INDEX, 0))
+
+
+def _reason(status: Json, terminated: Json) -> str | None:
+    for reason in (status.get("reason"), terminated.get("reason")):
+        if reason and reason not in _EMPTY_REASONS:
+            return str(reason)
+    return None
+
+
+def _ended_at(pod: Json) -> datetime | None:
+    """Of a pod whose kubelet did not live to tell of its container: when it was given up."""
+    if _pod_state(pod) is not PodState.FAILED:
+        return None
+    disruption = condition(pod, "DisruptionTarget") or condition(pod, "Ready", "False") or {}
+    return _time(disruption.get("lastTransitionTime"))
+
+
+def _gpus(pod: Json) -> int:
+    containers = pod["spec"].get("containers", ())
+    limits = next((entry.get("resources", {}).get("limits", {}) for entry in containers if entry["name"] == STAGE_CONTAINER), {})
+    return int(parse_quantity(limits.get(GPU, 0)))
+
+
+def _result(message: str | None) -> StageResult | None:
+    if not message:
+        return None
+    try:
+        return StageResult.model_validate_json(message)
+    except ValidationError:
+        return None
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else _required_time(text)
+
+
+def _required_time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,96 @@
+"""The full list, again and again: what the watches missed comes in, what vanished unseen goes out of the index.
+
+A watch that the server sent away with 410 begins with a list, and such a list does not tell of what is gone. So each list of a watch
+asks for one of these too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .client import Cluster
+from .errors import ClusterError, Gone
+from .index import Index, Kind, RunKey
+from .labels import OURS
+from .resources import JOBS, PODS, RUNS, Resource
+from .workqueue import WorkQueue
+
+_logger = logging.getLogger(__name__)
+
+#: What is listed and watched, and by which labels.
+WATCHED: dict[Kind, tuple[Resource, str | None]] = {Kind.RUN: (RUNS, None), Kind.JOB: (JOBS, OURS), Kind.POD: (PODS, OURS)}
+_PAGE = 100
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 15.0
+#: Between two lists, however often one is asked for.
+_REST_SECONDS = 5.0
+
+
+class Relist:
+    def __init__(
+        self,
+        cluster: Cluster,
+        index: Index,
+        queue: WorkQueue[RunKey],
+        *,
+        namespaces: tuple[str, ...],
+        seconds: float,
+        indexed: threading.Event,
+    ) -> None:
+        self._cluster = cluster
+        self._index = index
+        self._queue = queue
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._seconds = seconds
+        self._indexed = indexed
+        self._wanted = threading.Event()
+
+    def want(self) -> None:
+        """List soon, not only when it is time."""
+        self._wanted.set()
+
+    def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        wait = _FIRST_WAIT
+        while not stop.is_set():
+            beat()
+            self._wanted.clear()
+            try:
+                self.once()
+            except Exception as error:
+                _logger.warning(
+                    "The cluster cannot be listed; what is known of it grows old: %s",
+                    error,
+                    exc_info=not isinstance(error, ClusterError),
+                    extra={"retry_in_seconds": wait},
+                )
+                stop.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                continue
+            self._indexed.set()
+            wait = _FIRST_WAIT
+            stop.wait(min(_REST_SECONDS, self._seconds))
+            self._wanted.wait(max(0.0, self._seconds - _REST_SECONDS))
+
+    def once(self) -> None:
+        """Replace the index, and put in the runs: those of which something had changed now, the others bit by bit."""
+        changed: set[RunKey] = set()
+        for kind, (resource, selector) in WATCHED.items():
+            for namespace in self._namespaces:
+                mark = self._index.mark()
+                listed = self._objects(resource, namespace, selector)
+                changed |= self._index.replace(kind, listed, since=mark, namespace=namespace)
+        self._queue.add_all(changed)
+        others = sorted(self._index.keys() - changed)
+        for number, key in enumerate(others):
+            self._queue.add_after(key, self._seconds * number / len(others))
+
+    def _objects(self, resource: Resource, namespace: str | None, selector: str | None) -> Iterator[dict[str, Any]]:
+        """Page by page: all of them as dictionaries would be many times what the index keeps."""
+        try:
+            for page in self._cluster.pages(resource, namespace, label_selector=selector, limit=_PAGE):
+                yield from page.items
+        except Gone as error:
+            raise ClusterError(f"listing {resource.plural} took longer than the server keeps a moment: {error}") from error
