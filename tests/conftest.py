@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cluster.fixtures import cluster, crd, namespace  # noqa: F401 - fixtures
 from rlhf_api.storage import Storage
 from support.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 

@@ -1,0 +1,81 @@
+"""The fixtures `cluster`, `namespace` and `crd`; tests/conftest.py takes them in.
+
+With KUBECONFIG set the tests use that cluster, with nodes that kwok simulates in it; else they start their own, which belongs to
+this pytest process: if it dies, the next one removes what it left.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from cluster import start
+from cluster.addresses import free
+from cluster.api import Api, ApiError
+from cluster.certificates import Authority
+from cluster.handle import Cluster
+from cluster.layout import Layout, layout, sweep
+from cluster.processes import Identity
+from support.documents import ROOT
+
+CRD = ROOT / "crds" / "rlhf.dev_rlhfruns.yaml"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real API server with simulated nodes, for the whole session. A test takes a namespace of its own."""
+    sweep()
+    given = os.environ.get("KUBECONFIG")
+    own = layout(f"pytest-{os.getpid()}")
+    if given and (Path(given).parent / "cluster.json").exists():
+        # `python tests/cluster up` made it, and simulates its nodes.
+        yield Cluster(Layout(Path(given).resolve().parent), Path(given).resolve())
+    elif given:
+        yield from _simulated(own, Path(given))
+    else:
+        start.up(own, Identity.of(os.getpid()))
+        try:
+            yield Cluster(own, own.admin)
+        finally:
+            start.down(own)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of this test's own; restricted Pod Security is enforced in it."""
+    with cluster.namespace() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def crd(cluster: Cluster) -> None:
+    """The CustomResourceDefinition as it lies in crds/, known to the API server."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
+
+
+def _simulated(own: Layout, kubeconfig: Path) -> Iterator[Cluster]:
+    """Somebody else's cluster, with our nodes for as long as the session lasts."""
+    api = Api(kubeconfig)
+    before = _nodes(api)
+    own.remove()
+    own.record(free(random.Random()), Identity.of(os.getpid()))
+    Authority(own.pki).server("kubelet", [own.addresses.host])
+    own.pods.mkdir()
+    try:
+        start.simulate(own, api, kubeconfig)
+        yield Cluster(own, kubeconfig)
+    finally:
+        for name in _nodes(api) - before:
+            with suppress(OSError, ApiError):
+                api.delete(f"/api/v1/nodes/{name}")
+        start.down(own)
+
+
+def _nodes(api: Api) -> set[str]:
+    return {node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"]}

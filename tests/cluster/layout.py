@@ -1,0 +1,125 @@
+"""The folder of one cluster: `${RLHF_CACHE:-~/.cache/rlhf-operator}/clusters/<name>`.
+
+cluster.json   addresses, and who started it
+admin.conf     kubeconfig of its administrator
+bin/           kubectl and the others under their plain names, for PATH
+pki/ etcd/ log/ run/   certificates, data, a log and a process record a component
+pods/          what `kubectl logs` shows: <namespace>/<pod>.log
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster.addresses import Addresses
+from cluster.processes import Component, Identity
+from support.binaries import cache
+
+SIZES = ("control",)
+"""What a cluster is made of. `control`: a whole control plane and simulated nodes. (`node` will add one real node.)"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    folder: Path
+
+    @property
+    def admin(self) -> Path:
+        return self.folder / "admin.conf"
+
+    @property
+    def pki(self) -> Path:
+        return self.folder / "pki"
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def pods(self) -> Path:
+        return self.folder / "pods"
+
+    @property
+    def audit(self) -> Path:
+        return self.folder / "log" / "audit.log"
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(**json.loads((self.folder / "cluster.json").read_text())["addresses"])
+
+    @property
+    def owner(self) -> Identity | None:
+        """The process that a cluster belongs to; None for one that stays until `down`."""
+        owner = json.loads((self.folder / "cluster.json").read_text())["owner"]
+        return Identity(**owner) if owner else None
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "cluster.json").exists()
+
+    def record(self, addresses: Addresses, owner: Identity | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"addresses": asdict(addresses), "owner": asdict(owner) if owner else None}
+        beside = self.folder / "cluster.json.new"
+        beside.write_text(json.dumps(content))
+        beside.replace(self.folder / "cluster.json")
+
+    def component(self, name: str) -> Component:
+        return Component(self.folder, name)
+
+    def components(self) -> list[Component]:
+        """In the order of their start."""
+        return Component.all(self.folder)
+
+    def end_all(self) -> None:
+        """Whatever of it runs, the last to start first; nothing but what its records name."""
+        for component in reversed(self.components()):
+            component.stop()
+            component.forget()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else starts, ends or sweeps it meanwhile."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / f".{self.folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def layout(name: str) -> Layout:
+    return Layout(cache() / "clusters" / name)
+
+
+def all_layouts() -> list[Layout]:
+    return [Layout(path.parent) for path in sorted((cache() / "clusters").glob("*/cluster.json"))]
+
+
+def sweep() -> None:
+    """End and remove the clusters of test sessions that died without doing so themselves."""
+    for found in all_layouts():
+        with found.locked():
+            if found.exists and found.owner is not None and not found.owner.alive:
+                found.end_all()
+                found.remove()
+    _forget_locks()
+
+
+def _forget_locks() -> None:
+    """Lock files of clusters that are gone; one that somebody holds stays."""
+    for path in (cache() / "clusters").glob(".*.lock"):
+        if not (path.parent / path.name.removeprefix(".").removesuffix(".lock")).exists():
+            with path.open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    continue
+                path.unlink()
