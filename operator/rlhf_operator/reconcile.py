@@ -34,7 +34,9 @@ def reconcile(backend: Backend, clock: Clock) -> Reconciled | None:
             return None
         decision = decide(seen.run, seen.observed, clock.now())
     if not _carry_out(backend, seen, decision):
-        return Reconciled(seen, decision, _SOON)
+        # What was refused before is tried at the pace of the decision.
+        known = decision.requeue_after if seen.observed.refusals else None
+        return Reconciled(seen, decision, known or _SOON)
     return Reconciled(seen, decision, decision.requeue_after)
 
 

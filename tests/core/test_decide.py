@@ -215,8 +215,9 @@ def test_the_pending_deadline_ends_a_run_whose_pod_cannot_start() -> None:
     simulated.job = replace(simulated.job, hindrance=Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes have 8 GPUs free."))
     decision = story.decide()
     assert decision.status.message == "Stage preflight waits: 0/3 nodes have 8 GPUs free."
-    assert decision.requeue_after == timedelta(seconds=600)
-    story.world.clock.advance(600)
+    story.world.clock.advance(580)
+    assert story.decide().requeue_after == timedelta(seconds=20)
+    story.world.clock.advance(20)
     decision = story.decide()
     assert decision.status.phase is Phase.FAILED
     assert "pendingDeadlineSeconds (600 s). 0/3 nodes have 8 GPUs free." in decision.status.message
@@ -241,6 +242,36 @@ def test_a_refusal_is_told_and_tried_again() -> None:
     decision = story.decide(refusals=(refusal,))
     assert CreateJob in created(decision)
     assert decision.status.message == "Stage preflight cannot start yet: exceeded quota: pods."
+
+
+def test_a_refusal_for_the_manifests_sake_ends_the_run_with_its_words() -> None:
+    words = 'Job.batch "tiny-i0-preflight-1" is invalid: spec.template.spec.tolerations[0].operator: Invalid value: "Equal".'
+    refusal = Refusal("tiny-i0-preflight-1", Reason.CONFIGURATION_ERROR, words)
+    story = Story()
+    decision = story.decide(refusals=(refusal,))
+    assert (decision.status.phase, created(decision)) == (Phase.FAILED, [])
+    assert decision.status.message == words
+    story.world.change_spec(suspend=True)
+    assert story.decide(refusals=(refusal,)).status.phase is Phase.SUSPENDED
+
+
+@pytest.mark.parametrize(
+    ("pods", "hindrance", "seconds"),
+    [
+        ((), None, 5),
+        ((Pod(PodState.PENDING),), None, 5),
+        ((Pod(PodState.RUNNING), Pod(PodState.PENDING)), Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes are available."), 30),
+        ((Pod(PodState.RUNNING),), None, None),
+    ],
+)
+def test_a_job_that_waits_for_pods_is_looked_at_again(
+    pods: tuple[Pod, ...], hindrance: Hindrance | None, seconds: int | None
+) -> None:
+    story = Story()
+    reconcile(story.world, story.world.clock)
+    [simulated] = story.world.jobs.values()
+    simulated.job = replace(simulated.job, pods=pods, hindrance=hindrance)
+    assert story.decide().requeue_after == (None if seconds is None else timedelta(seconds=seconds))
 
 
 def test_the_next_attempt_waits_until_no_pod_of_the_former_is_left() -> None:

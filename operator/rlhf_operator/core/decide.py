@@ -24,7 +24,7 @@ from .cursor import current_stage, with_stage
 from .deadlines import deadline_exceeded, until_deadline
 from .history import History, history_of
 from .launch import launch
-from .observed import Job, Observed
+from .observed import Job, JobPhase, Observed, PodState
 from .plan import AwaitApproval, Finish, Planner, RunStage
 from .retry import RunFailure, next_attempt
 from .sentences import sentence, stage_of
@@ -95,7 +95,7 @@ class _Round:
     def decide(self) -> Decision:
         if self.spec.cancel:
             return self._end(Phase.CANCELLED, Reason.CANCELLED, "Cancelled by spec.cancel; the artifacts made so far stay.")
-        return self._follow() or self._keep_deadlines() or self._hold() or self._go_on()
+        return self._follow() or self._keep_deadlines() or self._hold() or self._give_up() or self._go_on()
 
     def _follow(self) -> Decision | None:
         """Take in what became of the current attempt."""
@@ -143,6 +143,11 @@ class _Round:
         )
         return self._decision(Standing(Phase.SUSPENDED, Reason.SUSPENDED, message), _deletions(self.observed.jobs))
 
+    def _give_up(self) -> Decision | None:
+        """What was refused for the manifest's sake is refused again, however often it is tried."""
+        refusal = next((entry for entry in self.observed.refusals if entry.reason is Reason.CONFIGURATION_ERROR), None)
+        return None if refusal is None else self._fail(RunFailure(Reason.CONFIGURATION_ERROR, refusal.message))
+
     def _go_on(self) -> Decision:
         current = current_stage(self.status)
         if current is not None and current[1].phase is Phase.SUSPENDED:
@@ -173,7 +178,7 @@ class _Round:
         if strays := _deletions(job for job in self.observed.jobs if job.key != (config.iteration, config.stage, stage.attempt)):
             return self._decision(standing, strays, _LOOK_AGAIN)
         if stage.phase is Phase.RUNNING:
-            return self._decision(standing, (), until_deadline(self.spec, self.status, self._current_job(), self.now))
+            return self._decision(standing, (), self._until_next_look())
         if stage.retry_at is not None and stage.retry_at > self.now:
             return self._decision(standing, (), stage.retry_at - self.now)
         if any(not job.ended or job.deleting for job in self.observed.jobs):
@@ -181,6 +186,15 @@ class _Round:
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)
         return self._decision(standing, actions, _TRY_AGAIN if self.observed.refusals else _LOOK_AGAIN)
+
+    def _until_next_look(self) -> timedelta | None:
+        """What keeps a pod from starting is told by events of its own, which nobody follows."""
+        job = self._current_job()
+        deadline = until_deadline(self.spec, self.status, job, self.now)
+        if job is None or not _waits(job):
+            return deadline
+        look = _TRY_AGAIN if job.hindrance is None else _LOOK_AGAIN
+        return look if deadline is None else min(look, deadline)
 
     def _at_work(self, config: StageConfig, stage: StageStatus) -> Standing:
         started = self.before.phase is not Phase.PENDING or stage.phase is Phase.RUNNING
@@ -244,6 +258,11 @@ class _Round:
             return None
         iteration, stage = current
         return self.observed.job(iteration, stage.name, stage.attempt)
+
+
+def _waits(job: Job) -> bool:
+    """It may have pods, and one is not there or has not started."""
+    return job.phase is JobPhase.ACTIVE and (not job.pods or any(pod.state is PodState.PENDING for pod in job.pods))
 
 
 def _deletions(jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:

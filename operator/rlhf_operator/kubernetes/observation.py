@@ -136,9 +136,10 @@ def _ended_at(pod: Json) -> datetime | None:
 
 
 def _gpus(pod: Json) -> int:
-    containers = pod["spec"].get("containers", ())
-    limits = next((entry.get("resources", {}).get("limits", {}) for entry in containers if entry["name"] == STAGE_CONTAINER), {})
-    return int(parse_quantity(limits.get(GPU, 0)))
+    for container in pod["spec"].get("containers", ()):
+        if container["name"] == STAGE_CONTAINER:
+            return int(parse_quantity(container.get("resources", {}).get("limits", {}).get(GPU, 0)))
+    return 0
 
 
 def _result(message: str | None) -> StageResult | None:

@@ -59,11 +59,10 @@ def _storage(storage: Storage) -> Iterator[Json]:
 def _hub_tokens(run: RLHFRun, action: CreateJob) -> Iterator[Json]:
     """Of the sources that the stage reads; preflight looks at all of the spec, which it has as JSON."""
     looked_at = run.spec if action.config.stage is StageName.PREFLIGHT else action.config.work
-    secrets = {
-        found.secret_ref.name: found.secret_ref for _, found in models(looked_at, ()) if isinstance(found, SourceCredentials)
-    }
-    for name in sorted(secrets):
-        yield _secret(hub_token_variable(secrets[name]), secrets[name], key="HF_TOKEN")
+    credentials = (found for _, found in models(looked_at, ()) if isinstance(found, SourceCredentials))
+    secrets = {found.secret_ref.name: found.secret_ref for found in credentials}
+    for _, secret in sorted(secrets.items()):
+        yield _secret(hub_token_variable(secret), secret, key="HF_TOKEN")
 
 
 def _rendezvous(action: CreateJob) -> Iterator[Json]:

@@ -1,0 +1,79 @@
+"""What the API server let through and this operator cannot run: told in the run's status, with what to change.
+
+The CRD's schema and rules catch most; `kubectl apply` runs no others, so all rules of `rlhfctl validate` are looked at here again,
+once, before the run has begun.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from rlhf_api.run import RLHFRun
+from rlhf_api.validation import validate
+from rlhf_api.words import Phase, Reason
+from rlhf_operator.core.observed import Refusal
+from rlhf_operator.core.sentences import clip
+
+from .client import Cluster, Json
+from .errors import Conflict, NotFound
+from .installation import Installation
+from .resources import RUNS
+
+
+class Acceptance:
+    """Remembers its answer for the generation of spec that it has looked at."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._seen: tuple[str | None, int | None] | None = None
+        self._refusals: tuple[Refusal, ...] = ()
+
+    def refusals(self, raw: Json, run: RLHFRun) -> tuple[Refusal, ...]:
+        """Empty for a run that has begun: what it began with was accepted, perhaps by another version."""
+        if run.status is not None and (run.status.stages or run.status.phase.finished):
+            return ()
+        seen = (run.metadata.uid, run.metadata.generation)
+        if seen != self._seen:
+            self._seen = seen
+            problems = [*(str(problem) for problem in validate(raw).problems), *self._of_the_installation(run)]
+            message = clip("The manifest cannot be run: " + " ".join(_sentence(problem) for problem in problems))
+            self._refusals = (Refusal(run.metadata.name, Reason.CONFIGURATION_ERROR, message),) if problems else ()
+        return self._refusals
+
+    def _of_the_installation(self, run: RLHFRun) -> list[str]:
+        problems = []
+        if run.spec.image is None and self._installation.image is None:
+            problems.append("spec.image: absent, and this operator has no image of its own; name one")
+        credentials = run.spec.storage.credentials
+        account = None if credentials is None else credentials.service_account_name
+        if account is not None and account not in self._installation.allowed_service_accounts:
+            allowed = ", ".join(sorted(self._installation.allowed_service_accounts)) or "none"
+            problems.append(
+                f"spec.storage.credentials.serviceAccountName: {account} is not on this operator's list (allowed: {allowed}); "
+                "use secretRef, or ask whoever installed it to add the name to allowedServiceAccounts"
+            )
+        return problems
+
+
+def tell_unreadable(cluster: Cluster, raw: Json, error: ValidationError) -> None:
+    """This version's models do not take what the API server holds: its CRD is of another version.
+
+    Nothing is concluded from it for a run that has begun, which goes on when the right version is back.
+    """
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = clip(f"This version of the operator cannot read it: {place}: {first['msg']}. Is the CRD of the same version?")
+    status = raw.get("status") or {}
+    if status.get("message") == message:
+        return
+    patch: Json = {"message": message} | ({} if status.get("phase") else {"phase": Phase.PENDING.value})
+    identity = {"uid": raw["metadata"]["uid"], "resourceVersion": raw["metadata"]["resourceVersion"]}
+    namespace, name = raw["metadata"]["namespace"], raw["metadata"]["name"]
+    try:
+        cluster.merge_patch(RUNS, namespace, name, {"metadata": identity, "status": patch}, subresource="status")
+    except (Conflict, NotFound):
+        return  # It is another one by now.
+
+
+def _sentence(problem: str) -> str:
+    return problem if problem.endswith(".") else f"{problem}."
