@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 import ssl
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -103,22 +105,11 @@ class Api:
             return _parsed(answer.status, text)
         raise AssertionError("never here")
 
-    def watch(self, path: str, resource_version: str, **query: str | int) -> Iterator[tuple[str, Json]]:
-        """(ADDED | MODIFIED | DELETED, object) until the server ends it; ApiError 410 where the version is too old."""
-        asked = urlencode({"watch": 1, "resourceVersion": resource_version, "allowWatchBookmarks": "true", **query})
+    def watch(self, path: str, resource_version: str, **query: str | int) -> Watch:
+        """What happens to the objects of a list after this version."""
+        asked = {"watch": 1, "resourceVersion": resource_version, "allowWatchBookmarks": "true", **query}
         connection = self._connect(None)
-        try:
-            connection.request("GET", f"{self.server.path.rstrip('/')}{path}?{asked}", headers=self._headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                _parsed(answer.status, answer.read())
-            for line in answer:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    _parsed(event["object"].get("code", 500), json.dumps(event["object"]).encode())
-                yield event["type"], event["object"]
-        finally:
-            connection.close()
+        return Watch(connection, f"{self.server.path.rstrip('/')}{path}?{urlencode(asked)}", self._headers)
 
     def _connection(self) -> http.client.HTTPConnection | None:
         return getattr(self._own, "connection", None)
@@ -128,6 +119,39 @@ class Api:
         if self._ssl is None:
             return http.client.HTTPConnection(host, port, timeout=timeout)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._ssl)
+
+
+class Watch:
+    """Iterates over (ADDED | MODIFIED | DELETED | BOOKMARK, object) until the server ends it or it is closed.
+
+    ApiError 410 where the version is too old.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str]) -> None:
+        self._connection = connection
+        connection.request("GET", target, headers=dict(headers))
+        self._socket = connection.sock
+
+    def __iter__(self) -> Iterator[tuple[str, Json]]:
+        try:
+            answer = self._connection.getresponse()
+            if answer.status != 200:
+                _parsed(answer.status, answer.read())
+            for line in answer:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    _parsed(event["object"].get("code", 500), json.dumps(event["object"]).encode())
+                yield event["type"], event["object"]
+        except (OSError, ValueError, http.client.HTTPException):
+            # Cut in the middle of a line: as good as at its end.
+            return
+        finally:
+            self._connection.close()
+
+    def close(self) -> None:
+        """From another thread, too."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _parsed(status: int, text: bytes) -> Json:

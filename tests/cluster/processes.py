@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: etcd and the API server close their files within a second or two.
@@ -54,11 +55,12 @@ class Component:
     @staticmethod
     def all(folder: Path) -> list[Component]:
         """Those with a record, in the order of their start."""
-        records = sorted((folder / "run").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return [Component(folder, path.stem) for path in records]
+        components = [Component(folder, path.stem) for path in (folder / "run").glob("*.json")]
+        return sorted(components, key=lambda component: component._recorded().get("order", 0))
 
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         self._record.parent.mkdir(parents=True, exist_ok=True)
+        order = self._recorded().get("order", len(list(self._record.parent.iterdir())))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -71,12 +73,19 @@ class Component:
             )
         _children.append(process)
         identity = Identity.of(process.pid)
-        record = {"identity": asdict(identity) if identity else None, "command": [str(word) for word in command]}
-        self._record.write_text(json.dumps(record | {"environment": dict(environment or {})}))
+        record = {
+            "order": order,
+            "identity": asdict(identity) if identity else None,
+            "command": [str(word) for word in command],
+            "environment": dict(environment or {}),
+        }
+        beside = self._record.with_suffix(".new")
+        beside.write_text(json.dumps(record))
+        beside.replace(self._record)
 
     def restart(self) -> None:
         """The same command again; what ran is ended first."""
-        record = json.loads(self._record.read_text())
+        record = self._recorded()
         self.stop()
         self.start(record["command"], record["environment"])
 
@@ -84,10 +93,9 @@ class Component:
     def identity(self) -> Identity | None:
         """Of the process while it runs."""
         _reap()
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            identity = Identity(**json.loads(self._record.read_text())["identity"])
-            return identity if identity.alive else None
-        return None
+        recorded = self._recorded().get("identity")
+        identity = Identity(**recorded) if recorded else None
+        return identity if identity is not None and identity.alive else None
 
     @property
     def running(self) -> bool:
@@ -115,6 +123,13 @@ class Component:
         with suppress(OSError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
+
+    def _recorded(self) -> dict[str, Any]:
+        """Empty where it was never started, or the one who started it died over it."""
+        try:
+            return dict(json.loads(self._record.read_text()))
+        except (OSError, ValueError):
+            return {}
 
     def _end(self, number: signal.Signals, seconds: float) -> None:
         self.signal(number)

