@@ -17,6 +17,7 @@ from rlhf_api.run import ImagePullPolicy
 from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.kubernetes.health import HealthServer, Heartbeats, Readiness
+from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.logs import JsonFormatter
 from rlhf_operator.kubernetes.metrics import Metrics
 from rlhf_operator.kubernetes.settings import LogFormat, Settings, SettingsError, settings_from
@@ -45,8 +46,8 @@ def test_variables_are_read_and_empty_ones_count_as_absent() -> None:
         IDENTITY="pod_uid",
     )
     assert found.namespaces == ("a", "b")
-    assert found.service_accounts == {"rlhf-s3"}
-    assert (found.image, found.image_pull_policy, found.log_level) == (None, ImagePullPolicy.NEVER, logging.DEBUG)
+    assert found.installation == Installation(None, ImagePullPolicy.NEVER, frozenset({"rlhf-s3"}), 65532)
+    assert found.log_level == logging.DEBUG
     assert (found.lease.identity, found.lease.seconds, found.lease.write_seconds) == ("pod_uid", 30, 20.0)
 
 
@@ -63,6 +64,11 @@ def test_variables_are_read_and_empty_ones_count_as_absent() -> None:
 def test_a_value_that_cannot_be_used_is_named_with_what_would_be_right(name: str, value: str, words: str) -> None:
     with pytest.raises(SettingsError, match=f"RLHF_OPERATOR_{name} is '{value}'.*{words}"):
         settings(**{name: value})
+
+
+def test_stages_run_as_the_user_that_is_told_or_as_the_images_own() -> None:
+    assert settings(STAGE_USER="1000").installation.run_as == 1000
+    assert settings(STAGE_USER="image").installation.run_as is None
 
 
 def test_outside_a_pod_the_leases_namespace_must_be_told() -> None:
@@ -124,7 +130,6 @@ def test_the_page_has_every_promised_metric() -> None:
     metrics.serve_runs(lambda: {Phase.RUNNING: 2})
     metrics.serve_queue(lambda: 3)
     metrics.requested("get", "rlhfruns", "200")
-    metrics.missed("Job", 1)
     page = metrics.page().decode()
     for line in (
         'rlhf_runs{phase="Running"} 2.0',

@@ -33,8 +33,8 @@ class _Seen:
 
 
 class Lease:
-    """`clock` is monotonic, in seconds; `now` is what is written into the object for people. `changed` is told, from the thread that
-    steps, whether this process leads from now on.
+    """`clock` is monotonic, in seconds; `now` is what is written into the object, for people. `changed` is told, from the thread
+    that steps, whether this process leads from now on.
     """
 
     def __init__(

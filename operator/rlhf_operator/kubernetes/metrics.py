@@ -56,9 +56,6 @@ class Metrics:
         self._requests = Counter(
             "rlhf_api_requests", "Requests to the API server", ["verb", "resource", "code"], registry=self.registry
         )
-        self._missed = Counter(
-            "rlhf_watch_missed", "Changes that a full list found and the watch had not told", ["kind"], registry=self.registry
-        )
         self._leader = Gauge("rlhf_leader", "1: this process holds the Lease", registry=self.registry)
         for stage in StageName:
             self._stage_queue.labels(stage.value)
@@ -86,9 +83,6 @@ class Metrics:
 
     def requested(self, verb: str, resource: str, code: str) -> None:
         self._requests.labels(verb, resource, code).inc()
-
-    def missed(self, kind: str, changes: int) -> None:
-        self._missed.labels(kind).inc(changes)
 
     def status_written(self, before: RLHFRunStatus, after: RLHFRunStatus) -> None:
         """Book what a status that was just written adds to the one before."""

@@ -1,7 +1,7 @@
 """The full list, again and again: what the watches missed comes in, what vanished unseen goes out of the index.
 
-A watch that the server sent away with 410 begins with a list, and such a list does not tell of what is gone. So each list of a watch
-asks for one of these too.
+A watch that the server sent away with 410 begins with a list, and such a list does not tell of what is gone. So each list of a
+watch asks for one of these too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ OTHER = "other"
 
 
 def verb_and_resource(method: str, path: str, watch: bool) -> tuple[str, str]:
-    """('patch', 'rlhfruns/status') of PATCH /apis/rlhf.dev/v1alpha1/namespaces/a/rlhfruns/b/status. Never a name that a user chose."""
+    """('patch', 'rlhfruns/status') of PATCH /apis/rlhf.dev/v1alpha1/namespaces/a/rlhfruns/b/status; no name that a user chose."""
     parts = path.partition("?")[0].strip("/").split("/")
     rest = parts[2:] if parts[0] == "api" else parts[3:] if parts[0] == "apis" else []
     if rest[:1] == ["namespaces"]:

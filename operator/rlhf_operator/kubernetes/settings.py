@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
 from rlhf_api.run import ImagePullPolicy
 
+from .installation import Installation
+
 _PREFIX = "RLHF_OPERATOR_"
 #: Where a pod finds the namespace that it runs in.
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+#: RLHF_OPERATOR_STAGE_USER: the image's own user, or the one that the platform picks.
+_IMAGE_USER = "image"
 
 
 class SettingsError(ValueError):
@@ -49,11 +54,7 @@ class Settings:
     lease: LeaseSettings
     namespaces: tuple[str, ...] = ()
     """Watched; empty: all of the cluster."""
-    image: str | None = None
-    """Of the stages of a run without spec.image."""
-    image_pull_policy: ImagePullPolicy | None = None
-    service_accounts: frozenset[str] = frozenset()
-    """What storage.credentials.serviceAccountName may name."""
+    installation: Installation = field(default_factory=Installation)
     workers: int = 8
     """Rounds at a time."""
     resync_seconds: float = 300.0
@@ -85,9 +86,7 @@ def settings_from(environment: Mapping[str, str], *, default_identity: str, defa
     return Settings(
         lease=lease,
         namespaces=tuple(sorted(variables.names("NAMESPACES"))),
-        image=variables.text("IMAGE"),
-        image_pull_policy=variables.word("IMAGE_PULL_POLICY", ImagePullPolicy),
-        service_accounts=variables.names("SERVICE_ACCOUNTS"),
+        installation=_installation(variables),
         workers=variables.whole("WORKERS", 8, least=1, most=128),
         resync_seconds=variables.seconds("RESYNC_SECONDS", 300.0),
         watch_silence_seconds=variables.seconds("WATCH_SILENCE_SECONDS", 70.0),
@@ -96,6 +95,16 @@ def settings_from(environment: Mapping[str, str], *, default_identity: str, defa
         http_port=variables.whole("HTTP_PORT", 8080, least=0, most=65535),
         log_format=variables.word("LOG_FORMAT", LogFormat) or LogFormat.JSON,
         log_level=logging.getLevelNamesMapping()[variables.word("LOG_LEVEL", _LogLevel) or _LogLevel.INFO],
+    )
+
+
+def _installation(variables: _Variables) -> Installation:
+    image_user = variables.text("STAGE_USER") == _IMAGE_USER
+    return Installation(
+        image=variables.text("IMAGE"),
+        image_pull_policy=variables.word("IMAGE_PULL_POLICY", ImagePullPolicy),
+        allowed_service_accounts=variables.names("SERVICE_ACCOUNTS"),
+        run_as=None if image_user else variables.whole("STAGE_USER", 65532, least=1, most=2**31 - 1),
     )
 
 

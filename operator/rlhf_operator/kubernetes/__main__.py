@@ -1,0 +1,40 @@
+"""`python -m rlhf_operator.kubernetes`: run the operator until SIGTERM or SIGINT. Its settings are environment variables."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+from .app import Operator
+from .client import Cluster
+from .errors import ClusterError
+from .logs import configure_logging
+from .settings import NAMESPACE_FILE, SettingsError, settings_from
+
+
+def main() -> int:
+    """0: told to stop, and stopped. 2: it cannot start as it is set up."""
+    # A pipe, for a handler may take no lock: it can run in the middle of anything.
+    told, tell = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(tell, b"."))
+    try:
+        namespace_file = Path(NAMESPACE_FILE)
+        namespace = namespace_file.read_text().strip() if namespace_file.exists() else None
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        settings = settings_from(os.environ, default_identity=identity, default_namespace=namespace)
+        configure_logging(settings.log_format, settings.log_level)
+        operator = Operator(settings, Cluster.connect)
+    except (SettingsError, ClusterError, OSError) as error:
+        print(f"The operator cannot start: {error}", file=sys.stderr)
+        return 2
+    operator.run(lambda: os.read(told, 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The running operator: every part, put together, started in order and stopped in order.
+
+    watches (kopf) ─┐
+    relist ─────────┼─> index ─> queue ─> workers ─> reconcile ─> API server
+                    │                        ^
+    lease ──────────┴────────────────────────┘  (nobody writes without it)
+
+What it may do, as RBAC says it; a test compares the requests of whole runs with this table, and the chart's Role is made from it:
+
+| group               | resource            | verbs                        | for |
+| ---                 | ---                 | ---                          | --- |
+| rlhf.dev            | rlhfruns            | get list watch               | what is to be done |
+| rlhf.dev            | rlhfruns/status     | patch                        | server-side apply |
+| rlhf.dev            | rlhfruns/finalizers | update                       | children that block their owner's deletion |
+| batch               | jobs                | get list watch create delete | attempts |
+|                     | pods                | list watch                   | what became of them |
+|                     | services            | get list create patch delete | the rendezvous of several nodes |
+|                     | configmaps          | get list create patch delete | a stage's configuration |
+| networking.k8s.io   | networkpolicies     | get list create patch delete | only a run's own pods reach its pods |
+|                     | events              | list create                  | why a Job has no pods; what people should know |
+| coordination.k8s.io | leases              | get create patch             | in its own namespace, of its own name |
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+
+from rlhf_api.words import Phase
+
+from .backend import KubernetesBackend
+from .client import Cluster
+from .gaps import Gaps
+from .handlers import register
+from .health import HealthServer, Heartbeats, Readiness
+from .index import Index, RunKey
+from .lease import Lease
+from .metrics import Metrics
+from .relist import Relist
+from .requests import verb_and_resource
+from .rounds import Rounds
+from .settings import Settings
+from .watches import Watches, kopf_settings
+from .workers import Workers
+from .workqueue import Backoff, WorkQueue
+
+_logger = logging.getLogger(__name__)
+
+#: A round at work has this long to end when the operator is stopped; less than a pod's grace period.
+_LAST_ROUNDS_SECONDS = 15.0
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Operator:
+    """`connect` makes a connection to the cluster, given what Cluster takes."""
+
+    def __init__(self, settings: Settings, connect: Callable[..., Cluster]) -> None:
+        monotonic, clock = time.monotonic, SystemClock()
+        self._settings = settings
+        self._stop_renewing, self._stop_listing = threading.Event(), threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self._metrics = metrics = Metrics()
+        self._heartbeats = heartbeats = Heartbeats(monotonic)
+        self._readiness = Readiness()
+        self._index = Index()
+        self._queue: WorkQueue[RunKey] = WorkQueue(monotonic)
+        write_seconds = settings.lease.seconds - settings.lease.write_seconds
+        # The Lease's own connection: it writes what makes the others write.
+        lease_cluster = connect(write_seconds=write_seconds, answered=self._answered)
+        self._lease = Lease(lease_cluster, settings.lease, clock=monotonic, now=clock.now, changed=self._lead)
+        cluster = connect(may_write=self._lease.may_write, write_seconds=write_seconds, answered=self._answered)
+        gaps = Gaps(monotonic, metrics.gap)
+        self._relist = Relist(
+            cluster,
+            self._index,
+            self._queue,
+            namespaces=settings.namespaces,
+            seconds=settings.resync_seconds,
+            indexed=self._readiness.indexed,
+        )
+        registry = kopf.OperatorRegistry()
+        register(registry, self._index, self._queue, gaps, self._relist.want)
+        self._watches = Watches(
+            cluster,
+            registry,
+            kopf_settings(settings.watch_silence_seconds, settings.watch_seconds),
+            namespaces=settings.namespaces,
+            heartbeats=heartbeats,
+            answered=self._answered,
+        )
+
+        def backend_of(key: RunKey) -> KubernetesBackend:
+            return KubernetesBackend(key, cluster, self._index, settings.installation, clock)
+
+        self._workers = Workers(
+            self._queue,
+            Rounds(backend_of, clock, metrics, gaps),
+            wait_until_leading=self._lease.wait_until_held,
+            backoff=Backoff(),
+            metrics=metrics,
+            heartbeats=heartbeats,
+            clock=monotonic,
+        )
+        metrics.serve_runs(self._phases)
+        metrics.serve_queue(self._queue.depth)
+        self._health = HealthServer(
+            settings.http_host,
+            settings.http_port,
+            heartbeats=heartbeats,
+            readiness=self._readiness,
+            leading=self._lease.may_write,
+            metrics=metrics.page,
+        )
+
+    def run(self, until: Callable[[], object]) -> None:
+        """Work until `until` returns; rounds at work then are ended, and the Lease is let go of."""
+        self._start()
+        until()
+        self._stop()
+
+    def _start(self) -> None:
+        settings = self._settings
+        self._health.start()
+        _logger.info("The operator starts.", extra={"address": f"{settings.http_host or '*'}:{self._health.port}"})
+        self._heartbeats.expect("relist", 3 * settings.resync_seconds + 300)
+        self._heartbeats.expect("lease", 10 * settings.lease.seconds + 60)
+        self._thread("relist", self._relist.run, self._stop_listing, lambda: self._heartbeats.beat("relist"))
+        self._thread("lease", self._lease.run, self._stop_renewing, lambda: self._heartbeats.beat("lease"))
+        self._thread("watches", self._watches.run, self._readiness.indexed)
+        self._workers.start(settings.workers)
+
+    def _stop(self) -> None:
+        """The Lease last of what writes: it is let go of when nobody writes any more."""
+        _logger.info("The operator stops.")
+        self._readiness.stopping.set()
+        self._stop_listing.set()
+        self._relist.want()
+        self._watches.stop()
+        ended = self._workers.stop(_LAST_ROUNDS_SECONDS)
+        self._stop_renewing.set()
+        self._threads["lease"].join(_LAST_ROUNDS_SECONDS)
+        if ended and not self._threads["lease"].is_alive():
+            self._lease.release()
+        else:
+            _logger.warning("A round is still at work: the Lease is left to run out.")
+        self._threads["watches"].join(_LAST_ROUNDS_SECONDS)
+        self._health.stop()
+        _logger.info("The operator has stopped.")
+
+    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        thread = self._threads[name] = threading.Thread(target=target, args=args, name=name, daemon=True)
+        thread.start()
+
+    def _lead(self, leading: bool) -> None:
+        self._metrics.lead(leading)
+        if leading:
+            self._queue.add_all(self._index.keys())
+
+    def _answered(self, method: str, path: str, watch: bool, status: int) -> None:
+        verb, resource = verb_and_resource(method, path, watch)
+        self._metrics.requested(verb, resource, str(status) if status else "none")
+
+    def _phases(self) -> Mapping[Phase, int]:
+        """A run without a status is pending."""
+        phases: Counter[Phase] = Counter()
+        for run in map(self._index.run, self._index.keys()):
+            if run is not None:
+                phases[Phase((run.get("status") or {}).get("phase") or Phase.PENDING)] += 1
+        return phases
