@@ -5,9 +5,12 @@ The whole of 127.0.0.0/8 is this machine; nothing of it can be reached from outs
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from dataclasses import dataclass
+
+from cluster.errors import ClusterError
 
 #: Where clients and servers of these programs expect them; only somebody who listens on all addresses takes one away.
 _USUAL = {"api": 6443, "etcd": 2379, "peer": 2380, "controller_manager": 10257, "scheduler": 10259, "kwok": 10247, "kubelet": 10250}
@@ -50,6 +53,10 @@ def _is_free(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ClusterError(
+                    f"nobody can listen on {host}:{port} here ({error}); is the loopback interface up? (ip link)"
+                ) from error
             return False
         return True

@@ -108,9 +108,9 @@ class Component:
             with suppress(ProcessLookupError):
                 os.kill(identity.pid, number)
 
-    def stop(self) -> None:
+    def stop(self, patience: float = _PATIENCE_SECONDS) -> None:
         """SIGTERM, and SIGKILL where that is not heard; the record of its command stays."""
-        self._end(signal.SIGTERM, _PATIENCE_SECONDS)
+        self._end(signal.SIGTERM, patience)
         self._end(signal.SIGKILL, _PATIENCE_SECONDS)
 
     def kill(self) -> None:
