@@ -22,6 +22,7 @@ from .errors import Interrupted, RunFailed
 from .exits import Exit
 from .live import LiveDisplay
 from .local import backend_errors, flag, shown
+from .local_source import LocalSource
 from .plain import PlainDisplay
 from .terminal import Terminal
 from .watching import mirror, phase_of
@@ -50,7 +51,7 @@ def drive(run: RLHFRun, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
         raise Interrupted(f"run {run.metadata.name!r} is stopped; nothing is lost", hints=(f"{again}   resumes it",))
     if phase == Phase.FAILED:
         _fail(ended, state, again)
-    mirror(ended, state)
+    mirror(ended, LocalSource(state))
     return ended
 
 

@@ -21,7 +21,7 @@ class Exit(IntEnum):
     USAGE = (2, "wrong usage")
     NOT_FOUND = (3, "not found")
     REFUSED = (4, "refused by validation")
-    NO_CONNECTION = (5, "no connection")
+    NO_CONNECTION = (5, "no connection, or no access")
     CONFLICT = (6, "conflict: someone else holds it")
     TIMEOUT = (100, "timeout")
     DETACHED = (101, "detached: the run goes on")

@@ -20,11 +20,13 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
         LazyCommand("validate", "rlhfctl.commands.validate", "Check a manifest; print every problem at once."),
         LazyCommand("explain", "rlhfctl.commands.explain", "Document a field of the manifest."),
         LazyCommand("run", "rlhfctl.commands.run", "Run a manifest on this machine, or resume it."),
+        LazyCommand("submit", "rlhfctl.commands.submit", "Run a manifest in a cluster, or change its run."),
     ),
     "Look": (
         LazyCommand("list", "rlhfctl.commands.list", "List runs."),
         LazyCommand("status", "rlhfctl.commands.status", "Show where a run is, and its metrics."),
         LazyCommand("logs", "rlhfctl.commands.logs", "Print or follow the logs of a run's stages."),
+        LazyCommand("events", "rlhfctl.commands.events", "Print a cluster's events of a run, its Jobs and pods."),
         LazyCommand("wait", "rlhfctl.commands.wait", "Wait until a run has ended; mirror its result."),
         LazyCommand("report", "rlhfctl.commands.report", "Write a run's report: one HTML file."),
     ),
@@ -33,6 +35,7 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
         LazyCommand("suspend", "rlhfctl.commands.suspend", "Stop a run's stage after a checkpoint."),
         LazyCommand("resume", "rlhfctl.commands.resume", "Let a suspended run go on."),
         LazyCommand("cancel", "rlhfctl.commands.cancel", "End a run for good."),
+        LazyCommand("delete", "rlhfctl.commands.delete", "Delete a run from a cluster; its artifacts stay."),
     ),
     "More": (
         LazyCommand("completion", "rlhfctl.commands.completion", "Print a completion script for bash, zsh or fish."),
@@ -45,7 +48,8 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
     cls=LazyGroup,
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-    epilog="This version runs on one machine: give --local, or --state DIR. 'rlhfctl COMMAND --help' says more.",
+    epilog="Runs are those of a cluster, as kubectl finds it; --local or --state DIR: those of this machine. "
+    "'rlhfctl COMMAND --help' says more.",
 )
 def cli() -> None:
     """Online iterative RLHF: describe a run in one manifest, run it, watch it.

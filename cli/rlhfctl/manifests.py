@@ -28,8 +28,22 @@ class Local:
     cpu: bool = False
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A manifest without problems."""
+
+    run: RLHFRun
+    raw: dict[str, Any]
+    """As its author wrote it, for the API server."""
+
+
 def read(file: str, local: Local | None) -> RLHFRun:
-    """The run that `file` (- is stdin) describes. With `local`, an absent storage.url is filled in.
+    """The run that `file` (- is stdin) describes. With `local`, an absent storage.url is filled in. Raises as `check` does."""
+    return check(file, local).run
+
+
+def check(file: str, local: Local | None) -> Checked:
+    """The same, with the manifest itself.
 
     Raises:
         NotFound: no such file.
@@ -49,7 +63,7 @@ def read(file: str, local: Local | None) -> RLHFRun:
     if problems or validation.run is None:
         _print_problems(problems, manifest, terminal.stderr())
         raise Refused(f"{shown} has {figures.plural(len(problems), 'problem')}", hints=_explain_hints(problems))
-    return validation.run
+    return Checked(validation.run, raw)
 
 
 def with_store(raw: dict[str, Any], url: str) -> dict[str, Any]:

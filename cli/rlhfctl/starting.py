@@ -10,6 +10,7 @@ from rlhf_operator.core.changes import immutable_changes
 from rlhf_operator.local import LocalState, RunConflict
 
 from . import reporting, terminal
+from .applying import merged
 from .driving import drive, summary
 from .errors import CliError
 from .local import MANIFEST_ANNOTATION, backend_errors, load
@@ -47,16 +48,6 @@ def _as_applied(run: RLHFRun, state: LocalState) -> RLHFRun:
         with backend_errors(state):
             raise RunConflict(name, fields)
     return merged(run, known)
-
-
-def merged(run: RLHFRun, known: RLHFRun) -> RLHFRun:
-    """`run` with what `approve`, `suspend` and `cancel` have written into `known`, where the manifest does not say.
-
-    Of a run that has ended, only the approvals count: the new one goes by the same gates.
-    """
-    fields = {"approvals"} if phase_of(known).finished else {"approvals", "suspend", "cancel"}
-    kept = {field: getattr(known.spec, field) for field in fields - run.spec.model_fields_set}
-    return run.model_copy(update={"spec": run.spec.model_copy(update=kept)}) if kept else run
 
 
 def _noted(run: RLHFRun, file: str) -> RLHFRun:

@@ -1,6 +1,6 @@
-"""Changes to a local run's spec: what `kubectl edit` would do, for the fields that may change.
+"""Changes to a run's spec: what `kubectl edit` would do, for the fields that may change.
 
-The process that drives the run reads its run.yaml in each round, so a change reaches it while it works.
+Whoever drives the run, the operator or a local process, reads the spec in each round, so a change reaches it while it works.
 """
 
 from __future__ import annotations
@@ -10,15 +10,43 @@ from typing import Any
 from rlhf_api import RLHFRun
 from rlhf_api.evaluation import Approval, GateAction
 from rlhf_api.status import GateVerdict, RLHFRunStatus
-from rlhf_operator.local import LocalState
 
+from . import terminal
 from .errors import Conflict, NotFound, UsageProblem
-from .local import backend_errors, run_command
+from .source import Source
 from .suggest import hint_for
 from .watching import phase_of
 
 
-def change(run: RLHFRun, state: LocalState, **fields: Any) -> RLHFRun:
+def suspend(source: Source, name: str) -> None:
+    _set(source, name, "is to be suspended", suspend=True)
+
+
+def resume(source: Source, name: str) -> None:
+    _set(source, name, "is to go on", suspend=False)
+
+
+def cancel(source: Source, name: str) -> None:
+    _set(source, name, "is to be cancelled", cancel=True)
+
+
+def approve(source: Source, name: str, gate: str | None, iteration: int | None) -> None:
+    """Append the approval of the gate that waits.
+
+    Raises:
+        NotFound, UsageProblem: as `waiting_gate` does.
+    """
+    run = source.load(name)
+    approval = waiting_gate(run, gate, iteration)
+    changed = _change(run, source, approvals=[*run.spec.approvals, approval])
+    _say(changed, source, f"gate {approval.gate!r} of iteration {approval.iteration} is approved")
+
+
+def _set(source: Source, name: str, what: str, **fields: Any) -> None:
+    _say(_change(source.load(name), source, **fields), source, f"{name} {what}")
+
+
+def _change(run: RLHFRun, source: Source, **fields: Any) -> RLHFRun:
     """Write `fields` into the run's spec.
 
     Raises:
@@ -27,16 +55,11 @@ def change(run: RLHFRun, state: LocalState, **fields: Any) -> RLHFRun:
     name, phase = run.metadata.name, phase_of(run)
     if phase.finished:
         raise Conflict(f"run {name!r} has ended ({phase.value}): nothing of it can change any more")
-    with backend_errors(state):
-        return state.edit(name, lambda spec: spec.model_copy(update=fields))
+    return source.change(name, lambda spec: spec.model_copy(update=fields))
 
 
-def next_step(run: RLHFRun, state: LocalState, what: str) -> str:
-    """A sentence: who carries the change out."""
-    holder = state.holder(run.metadata.name)
-    if holder is not None:
-        return f"{what}; process {holder.pid}, which drives the run, carries it out"
-    return f"{what}; no process drives the run now: {run_command(run, state.folder)}"
+def _say(run: RLHFRun, source: Source, what: str) -> None:
+    terminal.stderr().line(f"{what}; {source.carried_out_by(run)}")
 
 
 def waiting_gate(run: RLHFRun, gate: str | None, iteration: int | None) -> Approval:

@@ -126,16 +126,21 @@ def stage_table(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
     return [out.paint(lines[0], "dim"), *lines[1:]]
 
 
-def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: bool) -> list[str]:
-    """`rlhfctl list`."""
-    header = ["NAME", "PHASE", "ITERATION", "STAGE", "BEST", "WIN RATE VS π0", "AGE"] + (["MESSAGE"] if wide else [])
+def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: bool, namespaces: bool = False) -> list[str]:
+    """`rlhfctl list`; with `namespaces` the runs may be of several."""
+    header = (
+        (["NAMESPACE"] if namespaces else [])
+        + ["NAME", "PHASE", "ITERATION", "STAGE", "BEST", "WIN RATE VS π0", "AGE"]
+        + (["MESSAGE"] if wide else [])
+    )
     body: list[list[str]] = []
     for run in runs:
         status = run.status or RLHFRunStatus()
         best = status.best_iteration
         values = dict(iterates(status))
         win = values.get(best, {}).get(Metric.WIN_RATE_VS_INITIAL) if best is not None else None
-        cells = [run.metadata.name, phases.words(status.phase), f"{status.iteration}/{run.spec.iterations}"]
+        cells = [run.metadata.namespace] if namespaces else []
+        cells += [run.metadata.name, phases.words(status.phase), f"{status.iteration}/{run.spec.iterations}"]
         cells += [status.stage.value if status.stage else "-", "-" if best is None else f"π{best}", figures.with_interval(win)]
         cells.append(figures.compact((now - status.start_time).total_seconds()) if status.start_time else "-")
         body.append([*cells, status.message] if wide else cells)

@@ -1,20 +1,69 @@
-"""Looking at a run again and again until something is so. Ctrl-C here only detaches."""
+"""Following a run until it rests, and saying how it stands then. Ctrl-C here only detaches."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api import RLHFRun
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
-from rlhf_operator.local import LocalState
 
-from .errors import CliError, Detached, RunFailed
-from .local import flag, run_command
+from . import figures, terminal
+from .errors import CliError, Detached, NotFound, RunFailed, TimedOut
+from .source import LogNote, LogSelection, Source, command_for
 
-EVERY_SECONDS = 0.5
+
+def wait(source: Source, name: str, timeout: float | None) -> None:
+    """Return when the run has succeeded.
+
+    Raises:
+        TimedOut, Detached: it goes on.
+        RunFailed, CliError: as `mirror` does.
+    """
+    with detaching(command_for(source, "wait", name)):
+        last = deque(source.watch(name, timeout), maxlen=1).pop()
+    if not last.rests:
+        raise TimedOut(
+            f"run {name!r} is still {phase_of(last.run).value} after {figures.duration(timeout or 0)}",
+            hints=(command_for(source, "status", name),),
+        )
+    mirror(last.run, source)
+    terminal.stderr().line(f"run {name!r} has succeeded")
+
+
+def follow_logs(source: Source, name: str, wanted: LogSelection) -> None:
+    """Print the logs as they are written, from stage to stage, until the run rests; then mirror how it stands."""
+    with detaching(command_for(source, "logs", name, "--follow")):
+        print_logs(source, name, wanted, follow=True)
+    mirror(source.load(name), source)
+
+
+def print_logs(source: Source, name: str, wanted: LogSelection, *, follow: bool) -> None:
+    """The logs on stdout; headings and what else is to be said of them on stderr.
+
+    Raises:
+        NotFound: without `follow`, when there is no such log.
+    """
+    out, err = terminal.stdout(), terminal.stderr()
+    heading, found = "", False
+    for piece in source.logs(name, wanted, follow=follow):
+        if isinstance(piece, LogNote):
+            err.wrapped(piece.text, "! ", "yellow")
+            continue
+        found = True
+        if piece.text:
+            if piece.heading != heading:
+                err.line(err.paint(f"==> {piece.heading} <==", "bold"))
+            heading = piece.heading
+            out.stream.write(piece.text)
+            out.stream.flush()
+    if not found and not follow:
+        there = ", ".join(source.log_names(name))
+        hint = command_for(source, "logs" if there else "status", name)
+        why = f"it has {there}" if there else "no stage has started, or no log of it is left"
+        raise NotFound(f"run {name!r} has no such log", why=why, hints=(hint,))
 
 
 @contextmanager
@@ -26,51 +75,29 @@ def detaching(come_back: str) -> Iterator[None]:
         raise Detached("detached: the run is left as it is", hints=(come_back,)) from None
 
 
-def until(done: Callable[[], bool], timeout: float | None) -> bool:
-    """Wait until `done`; False when `timeout` seconds have passed before."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not done():
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        time.sleep(EVERY_SECONDS)
-    return True
-
-
-def changes(look: Callable[[], object], run: RLHFRun, state: LocalState) -> Callable[[], bool]:
-    """True once `look` gives something else than now, or the run rests."""
-    before = look()
-    return lambda: look() != before or at_rest(run, state)
-
-
-def at_rest(run: RLHFRun, state: LocalState) -> bool:
-    """Nothing more happens by itself: it has ended, or no process drives it."""
-    return phase_of(run).finished or state.holder(run.metadata.name) is None
-
-
-def mirror(run: RLHFRun, state: LocalState) -> None:
+def mirror(run: RLHFRun, source: Source) -> None:
     """Return when the run succeeded; raise what says how it stands otherwise.
 
     Raises:
         RunFailed: it failed, or was cancelled.
         CliError: it waits for somebody.
     """
-    name, phase = run.metadata.name, phase_of(run)
-    where = flag(state.folder)
+    name, phase, again = run.metadata.name, phase_of(run), source.run_again(run)
     message = (run.status or RLHFRunStatus()).message
     if phase == Phase.SUCCEEDED:
         return
     if phase in (Phase.FAILED, Phase.CANCELLED):
         ended = "has failed" if phase == Phase.FAILED else "was cancelled"
-        raise RunFailed(f"run {name!r} {ended}", why=message, hints=(f"rlhfctl logs {name} {where}",))
+        raise RunFailed(f"run {name!r} {ended}", why=message, hints=(command_for(source, "logs", name),))
     if phase == Phase.PAUSED:
-        hints = (f"rlhfctl approve {name} {where}", f"then {run_command(run, state.folder)}")
+        hints = (command_for(source, "approve", name), *((f"then {again}",) if again else ()))
         raise CliError(f"run {name!r} is paused and waits for an approval", why=message, hints=hints)
     if phase == Phase.SUSPENDED and run.spec.suspend:
-        raise CliError(f"run {name!r} is suspended", why=message, hints=(f"rlhfctl resume {name} {where}",))
+        raise CliError(f"run {name!r} is suspended", why=message, hints=(command_for(source, "resume", name),))
     raise CliError(
         f"run {name!r} has not ended, and no process drives it",
         why=f"it was stopped in phase {phase.value}",
-        hints=(f"{run_command(run, state.folder)}   resumes it",),
+        hints=(f"{again}   resumes it",),
     )
 
 

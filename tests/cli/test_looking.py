@@ -110,12 +110,30 @@ def test_the_state_folder_comes_from_the_environment_or_is_dot_rlhf(state: Path,
     assert "quickstart" in rlhfctl("list", "--local", cwd=tmp_path).out
 
 
-@pytest.mark.parametrize("command", [("status", "x"), ("list",), ("logs", "x"), ("wait", "x"), ("report", "x"), ("run", "f.yaml")])
-def test_without_local_it_says_what_this_version_can_do(command: tuple[str, ...]) -> None:
-    done = rlhfctl(*command, env={"RLHF_STATE": "/nowhere"})
+@pytest.mark.parametrize(
+    "command", [("status", "x"), ("list",), ("logs", "x"), ("wait", "x"), ("report", "x"), ("suspend", "x"), ("events", "x")]
+)
+def test_without_local_and_without_a_kubeconfig_it_says_what_to_do(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = rlhfctl(*command, env={"HOME": str(tmp_path), "KUBECONFIG": "", "KUBERNETES_SERVICE_HOST": "", "RLHF_STATE": "/nowhere"})
+    assert done.code == Exit.NO_CONNECTION
+    assert "no cluster is configured" in done.err
+    assert f"looked at {tmp_path}/.kube/config" in " ".join(done.err.split())
+    assert "set KUBECONFIG" in done.err
+    assert "for runs on this machine add --local" in done.err
+
+
+def test_a_manifest_runs_here_only_when_that_is_asked_for() -> None:
+    done = rlhfctl("run", "f.yaml", env={"RLHF_STATE": "/nowhere"})
     assert done.code == Exit.USAGE
-    assert "not available in this version" in done.err
     assert "--local" in done.err
+    assert "rlhfctl submit FILE" in done.err
+
+
+@pytest.mark.parametrize("options", [("-n", "research"), ("--context", "x"), ("--kubeconfig", "x")])
+def test_a_command_is_of_a_cluster_or_of_this_machine(state: Path, options: tuple[str, str]) -> None:
+    done = rlhfctl("list", "--state", str(state), *options)
+    assert done.code == Exit.USAGE
+    assert f"{options[0]} selects a cluster" in done.err
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "wait", "report"])

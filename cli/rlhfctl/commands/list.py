@@ -7,27 +7,27 @@ from datetime import UTC
 import click
 
 from rlhfctl import terminal
-from rlhfctl.options import local_options, output_option, state_folder
+from rlhfctl.options import Place, all_namespaces_option, output_option, place_options
 
 
 @click.command("list")
-@local_options
+@place_options
+@all_namespaces_option
 @output_option("json", "yaml", "wide", "name")
-def command(local: bool, state_dir: str | None, output: str | None) -> None:
+def command(place: Place, output: str | None) -> None:
     """List runs."""
-    folder = state_folder(local, state_dir, "listing runs")
     from datetime import datetime
 
-    from rlhf_operator.local import LocalState
     from rlhfctl import documents, views
-    from rlhfctl.local import runs, shown
+    from rlhfctl.places import source_of
 
-    found = runs(LocalState(folder))
+    source = source_of(place)
+    found = source.runs()
     out = terminal.stdout()
     if output in ("json", "yaml", "name"):
         documents.print_list(found, output, out)
     elif found:
-        for line in views.list_table(found, out, datetime.now(UTC), wide=output == "wide"):
+        for line in views.list_table(found, out, datetime.now(UTC), wide=output == "wide", namespaces=place.all_namespaces):
             out.line(line)
     else:
-        terminal.stderr().line(f"no runs in {shown(folder)}")
+        terminal.stderr().line(f"no runs in {source.place}")

@@ -7,29 +7,32 @@ from pathlib import Path
 import click
 
 from rlhfctl import terminal
-from rlhfctl.options import local_options, run_argument, state_folder
+from rlhfctl.options import Place, place_options, run_argument
 
 
 @click.command("report")
 @run_argument
-@local_options
+@place_options
 @click.option(
-    "-o", "--output", "file", metavar="FILE", help="Where to write it; - is stdout. [default: report.html in the run's folder]"
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="Where to write it; - is stdout. [default: report.html in the run's folder; of a cluster's run NAME-report.html here]",
 )
-def command(name: str, local: bool, state_dir: str | None, file: str | None) -> None:
+def command(name: str, place: Place, file: str | None) -> None:
     """Write the report of the run NAME: one HTML file that needs nothing else.
 
-    It works for a run in any phase, and prints the file's path.
+    It works for a run in any phase, and prints the file's path. The store is read from here, for a run in a cluster too: with
+    the credentials of your own environment (AWS_PROFILE, AWS_ACCESS_KEY_ID and so on).
     """
-    folder = state_folder(local, state_dir, "reporting on a run")
-    from rlhf_operator.local import LocalState
-    from rlhfctl.local import load, shown
+    from rlhfctl.local import shown
+    from rlhfctl.places import source_of
     from rlhfctl.reporting import page_of, write
 
-    state = LocalState(folder)
-    run = load(state, name)
+    source = source_of(place)
+    run = source.load(name)
     if file == "-":
         terminal.stdout().stream.write(page_of(run))
         return
-    path = Path(file) if file else state.run_folder(name) / "report.html"
-    terminal.stdout().line(shown(write(run, path)))
+    terminal.stdout().line(shown(write(run, Path(file or source.report_file(name)))))

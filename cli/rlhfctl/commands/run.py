@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.options import local_options, state_folder
+from rlhfctl.options import local_options, manifest_argument, state_folder
 
 
 @click.command("run")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@manifest_argument
 @local_options
 @click.option("--cpu", is_flag=True, help="Run on the CPU what the manifest gives a GPU.")
 def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     """Run the manifest FILE on this machine until it has ended.
 
     The same command resumes a run that was stopped; finished stages are not done again. Ctrl-C stops the stages after a
-    checkpoint and exits with 130.
+    checkpoint and exits with 130. 'rlhfctl submit' runs it in a cluster.
     """
-    folder = state_folder(local, state_dir, "running a manifest")
+    folder = state_folder(local, state_dir)
     from rlhf_operator.local import LocalState
     from rlhfctl.local import flag
     from rlhfctl.starting import start

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl import terminal
-from rlhfctl.options import local_options, run_argument, state_folder
+from rlhfctl.options import Place, place_options, run_argument
 
 
 @click.command("suspend")
 @run_argument
-@local_options
-def command(name: str, local: bool, state_dir: str | None) -> None:
+@place_options
+def command(name: str, place: Place) -> None:
     """Stop the stage of the run NAME after a checkpoint; it stays so until it is resumed."""
-    folder = state_folder(local, state_dir, "suspending a run")
-    from rlhf_operator.local import LocalState
-    from rlhfctl.local import load
-    from rlhfctl.steering import change, next_step
+    from rlhfctl import steering
+    from rlhfctl.places import source_of
 
-    state = LocalState(folder)
-    changed = change(load(state, name), state, suspend=True)
-    terminal.stderr().line(next_step(changed, state, f"{name} is to be suspended"))
+    steering.suspend(source_of(place), name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from rlhfctl import terminal
+from rlhfctl.options import manifest_argument
 
 
 @click.command("validate")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@manifest_argument
 @click.option(
     "--local", "local", is_flag=True, help="Check it for a run on this machine: its cores, its GPUs, a store in the state folder."
 )

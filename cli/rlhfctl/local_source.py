@@ -1,0 +1,125 @@
+"""The runs of a state folder, as the commands see them. It is looked at again and again: nothing tells of a change."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rlhf_api import RLHFRun, RLHFRunSpec
+from rlhf_operator.local import LocalState
+
+from . import progress_line
+from .local import backend_errors, flag, load, run_command, runs, shown
+from .rates import Rate
+from .source import LogNote, LogSelection, LogText, Sight
+from .watching import phase_of
+
+EVERY_SECONDS = 0.5
+
+
+class LocalSource:
+    """Implements Source."""
+
+    def __init__(self, state: LocalState) -> None:
+        self.state = state
+
+    @property
+    def flags(self) -> str:
+        return flag(self.state.folder)
+
+    @property
+    def place(self) -> str:
+        return shown(self.state.folder)
+
+    def load(self, name: str) -> RLHFRun:
+        return load(self.state, name)
+
+    def runs(self) -> list[RLHFRun]:
+        return runs(self.state)
+
+    def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
+        with backend_errors(self.state):
+            return self.state.edit(name, change)
+
+    def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        before: Sight | None = None
+        while True:
+            sight = self._look(name)
+            if sight != before:
+                before = sight
+                yield sight
+            if sight.rests or (deadline is not None and time.monotonic() >= deadline):
+                return
+            time.sleep(EVERY_SECONDS)
+
+    def logs(self, name: str, wanted: LogSelection, *, follow: bool) -> Iterator[LogText | LogNote]:
+        self.load(name)
+        files = _LogFiles(self.state, name, wanted)
+        while True:
+            # Looked at before the files are read: what a run wrote before it came to rest is in them.
+            rests = not follow or self._look(name).rests
+            yield from files.new()
+            if rests:
+                return
+            time.sleep(EVERY_SECONDS)
+
+    def log_names(self, name: str) -> list[str]:
+        return [path.stem for path in self.state.log_files(name)]
+
+    def carried_out_by(self, run: RLHFRun) -> str:
+        holder = self.state.holder(run.metadata.name)
+        if holder is not None:
+            return f"process {holder.pid}, which drives the run, carries it out"
+        return f"no process drives the run now: {self.run_again(run)}"
+
+    def driver_lines(self, sight: Sight) -> list[str]:
+        if phase_of(sight.run).finished:
+            return []
+        holder = self.state.holder(sight.run.metadata.name)
+        if holder is None:
+            return ["", f"no process drives it now; resume it: {self.run_again(sight.run)}"]
+        now = [] if sight.progress is None else [f"       {progress_line.text(sight.progress, Rate())}"]
+        return [*now, "", f"driven by process {holder.pid} on {holder.host}"]
+
+    def run_again(self, run: RLHFRun) -> str:
+        return run_command(run, self.state.folder)
+
+    def report_file(self, name: str) -> str:
+        return str(self.state.run_folder(name) / "report.html")
+
+    def _look(self, name: str) -> Sight:
+        # The holder first: a process that ends in between has written everything that is read then.
+        driven = self.state.holder(name) is not None
+        run = self.load(name)
+        with backend_errors(self.state):
+            return Sight(run, rests=phase_of(run).finished or not driven, progress=self.state.progress(name))
+
+
+class _LogFiles:
+    """What log files have gained since the last look."""
+
+    def __init__(self, state: LocalState, name: str, wanted: LogSelection) -> None:
+        self._state, self._name, self._wanted = state, name, wanted
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> Iterator[LogText]:
+        wanted = self._wanted
+        for path in self._state.log_files(self._name, iteration=wanted.iteration, stage=wanted.stage, attempt=wanted.attempt):
+            with path.open("rb") as file:
+                file.seek(self._read.setdefault(path, 0))
+                content = file.read()
+                self._read[path] = file.tell()
+            yield LogText(heading(path), content.decode(errors="replace"))
+
+
+def heading(path: Path) -> str:
+    """`train, iteration 2, attempt 1` from train-2-1.log."""
+    match = re.fullmatch(r"([a-z]+)-(\d+)-(\d+)(?:-(\d+))?", path.stem)
+    if match is None:
+        return path.name
+    stage, iteration, attempt, shard = match.groups()
+    where = "" if iteration == "0" else f", iteration {iteration}"
+    return f"{stage}{where}, attempt {attempt}" + ("" if shard is None else f", shard {shard}")

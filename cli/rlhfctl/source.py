@@ -1,0 +1,112 @@
+"""Where runs are, as the commands see it: a folder of this machine or a namespace of a cluster.
+
+Each command is written once, over `Source`; `local_source` and `cluster_source` implement it. Whatever goes wrong is a CliError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rlhf_api import RLHFRun, RLHFRunSpec
+from rlhf_api.words import StageName
+from rlhf_operator.local import Progress
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A run at one moment."""
+
+    run: RLHFRun
+    rests: bool
+    """Nothing more happens by itself: it has ended, or nobody drives it."""
+    progress: Progress | None = None
+    """Of the stage at work, where that can be known."""
+
+
+@dataclass(frozen=True)
+class LogSelection:
+    """Of one stage, iteration (0: the stages of the run itself) or attempt only; None: of all."""
+
+    stage: StageName | None = None
+    iteration: int | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class LogText:
+    """A piece of one log; empty where a log exists and holds nothing yet."""
+
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LogNote:
+    """Not of a log, but about one: it is gone, it cannot be read."""
+
+    text: str
+
+
+class Source(Protocol):
+    """A place with runs."""
+
+    @property
+    def flags(self) -> str:
+        """What a command line needs to come here again: `--local`, `-n research`; may be empty."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """For a sentence: `.rlhf`, `namespace research`."""
+        ...
+
+    def load(self, name: str) -> RLHFRun:
+        """Raises NotFound, with the nearest name there is."""
+        ...
+
+    def runs(self) -> list[RLHFRun]:
+        """Ordered by namespace and name."""
+        ...
+
+    def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
+        """Write what `change` makes of the spec. Raises NotFound, and Conflict where that cannot change."""
+        ...
+
+    def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
+        """The run as it is now, then each time that something about it is new; ends when it rests, or after `timeout` seconds.
+
+        Raises NotFound when there is no such run, or when it goes while it is watched.
+        """
+        ...
+
+    def logs(self, name: str, wanted: LogSelection, *, follow: bool) -> Iterator[LogText | LogNote]:
+        """What the logs hold, oldest first; with `follow`, what is added too, until the run rests."""
+        ...
+
+    def log_names(self, name: str) -> list[str]:
+        """The logs there are: `train-2-1`."""
+        ...
+
+    def carried_out_by(self, run: RLHFRun) -> str:
+        """Half a sentence: who carries a change of the spec out."""
+        ...
+
+    def driver_lines(self, sight: Sight) -> list[str]:
+        """Below the status of an unfinished run: who works on it, how far the stage is."""
+        ...
+
+    def run_again(self, run: RLHFRun) -> str:
+        """The command that drives a run on that nobody drives; empty where somebody always does."""
+        ...
+
+    def report_file(self, name: str) -> str:
+        """Where `rlhfctl report` writes, if nothing else is said."""
+        ...
+
+
+def command_for(source: Source, *words: str) -> str:
+    """A command line that comes back to a run: the command and the run's name, how to find it, further options."""
+    before, after = words[:2], words[2:]
+    return " ".join(word for word in ("rlhfctl", *before, source.flags, *after) if word)
