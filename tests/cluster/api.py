@@ -111,6 +111,10 @@ class Api:
         connection = self._connect(None)
         return Watch(connection, f"{self.server.path.rstrip('/')}{path}?{urlencode(asked)}", self._headers)
 
+    def connection(self) -> tuple[http.client.HTTPConnection, Mapping[str, str]]:
+        """One of the caller's own, for as long as it likes, and the headers that each request on it must have."""
+        return self._connect(None), self._headers
+
     def _connection(self) -> http.client.HTTPConnection | None:
         return getattr(self._own, "connection", None)
 

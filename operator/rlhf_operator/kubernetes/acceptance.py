@@ -6,11 +6,15 @@ once, before the run has begun.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import ValidationError
 
 from rlhf_api.run import RLHFRun
+from rlhf_api.status import ConditionStatus, RLHFRunStatus
 from rlhf_api.validation import validate
-from rlhf_api.words import Phase, Reason
+from rlhf_api.words import ConditionType, Phase, Reason
+from rlhf_operator.core.conditions import Standing, with_standing
 from rlhf_operator.core.observed import Refusal
 from rlhf_operator.core.sentences import clip
 
@@ -55,24 +59,33 @@ class Acceptance:
         return problems
 
 
-def tell_unreadable(cluster: Cluster, raw: Json, error: ValidationError) -> None:
-    """This version's models do not take what the API server holds: its CRD is of another version.
+def tell_unreadable(cluster: Cluster, raw: Json, error: ValidationError, now: datetime) -> None:
+    """This version's models do not take what the API server holds.
 
-    Nothing is concluded from it for a run that has begun, which goes on when the right version is back.
+    A run that has not begun ends with that: nothing is lost, and somebody waits for an answer. Of one that has begun nothing is
+    concluded, for it was readable before: the CRD or the operator is of another version, and it goes on when the right one is back.
     """
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     message = clip(f"This version of the operator cannot read it: {place}: {first['msg']}. Is the CRD of the same version?")
     status = raw.get("status") or {}
-    if status.get("message") == message:
+    if status.get("message") == message or status.get("phase") in {phase.value for phase in Phase if phase.finished}:
         return
-    patch: Json = {"message": message} | ({} if status.get("phase") else {"phase": Phase.PENDING.value})
     identity = {"uid": raw["metadata"]["uid"], "resourceVersion": raw["metadata"]["resourceVersion"]}
     namespace, name = raw["metadata"]["namespace"], raw["metadata"]["name"]
+    patch = {"message": message} if status.get("stages") else _refused(message, raw["metadata"].get("generation"), now).to_wire()
     try:
         cluster.merge_patch(RUNS, namespace, name, {"metadata": identity, "status": patch}, subresource="status")
     except (Conflict, NotFound):
         return  # It is another one by now.
+
+
+def _refused(message: str, generation: int | None, now: datetime) -> RLHFRunStatus:
+    standing = Standing(Phase.FAILED, Reason.CONFIGURATION_ERROR, message)
+    status = with_standing(RLHFRunStatus(observed_generation=generation), standing, generation, now)
+    ready = {"status": ConditionStatus.FALSE, "reason": Reason.CONFIGURATION_ERROR, "message": message}
+    conditions = [found.model_copy(update=ready) if found.type is ConditionType.READY else found for found in status.conditions]
+    return status.model_copy(update={"conditions": conditions})
 
 
 def _sentence(problem: str) -> str:

@@ -75,7 +75,7 @@ class KubernetesBackend:
         try:
             run = RLHFRun.model_validate(raw)
         except ValidationError as error:
-            tell_unreadable(self._cluster, raw, error)
+            tell_unreadable(self._cluster, raw, error, self._clock.now())
             return None
         if run.metadata.generation != self._generation:
             self._generation = run.metadata.generation
