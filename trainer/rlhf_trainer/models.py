@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from rlhf_api.model import ChatTemplate, Dtype
 
 from . import chat
+from .config_maps import read_config_map_key
 from .errors import ConfigurationProblem
 from .heads import use_language_head, use_reward_head
 
@@ -31,7 +32,7 @@ class Vocabulary:
 def load_vocabulary(
     folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool
 ) -> Vocabulary:
-    """The tokenizer of `folder`, under `template` (inline or by name) where one is given.
+    """The tokenizer of `folder`, under `template` where one is given.
 
     Raises ConfigurationProblem for a folder without tokenizer, a model without chat template, or one without an end.
     """
@@ -42,7 +43,7 @@ def load_vocabulary(
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {_first_line(error)}") from error
     if template is not None:
-        tokenizer.chat_template = template.inline or chat.NAMED_TEMPLATES[str(template.name)]
+        tokenizer.chat_template = _template(template)
     if isinstance(tokenizer.chat_template, dict):
         # Some models carry several; the one for plain conversations is called so.
         tokenizer.chat_template = tokenizer.chat_template.get("default")
@@ -53,6 +54,12 @@ def load_vocabulary(
         )
     stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
     return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))
+
+
+def _template(template: ChatTemplate) -> str:
+    if template.config_map_key_ref is not None:
+        return read_config_map_key(template.config_map_key_ref, "policy.chatTemplate.configMapKeyRef")
+    return template.inline or chat.NAMED_TEMPLATES[str(template.name)]
 
 
 def load_causal_lm(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api.data import Source
+from rlhf_api.file_urls import file_path
 from rlhf_api.model import ModelRef
+from rlhf_api.mounts import hub_token_variable
 from rlhf_api.storage import Storage
 from rlhf_store import Store, open_store
 
@@ -26,7 +28,7 @@ def model_folder(model: ModelRef, scratch: Path, storage: Storage) -> Path:
     """A local folder with the model's files. Raises ConfigurationProblem when it does not exist or cannot be read."""
     scheme, _, rest = model.uri.partition("://")
     if scheme == "file":
-        folder = Path("/" + rest.lstrip("/"))
+        folder = file_path(model.uri)
         if not (folder / "config.json").is_file():
             raise ConfigurationProblem(
                 f"{model.uri} is no model: there is no readable {folder}/config.json. Mount the volume, or correct the path."
@@ -34,7 +36,7 @@ def model_folder(model: ModelRef, scratch: Path, storage: Storage) -> Path:
         return folder
     if scheme == "hf":
         patterns = list(MODEL_FILES + (CODE_FILES if model.trust_remote_code else ()))
-        return Path(_from_hub(rest, "model", model.revision, patterns))
+        return Path(_from_hub(rest, "model", model, patterns))
     target = scratch / hashlib.sha256(model.uri.encode()).hexdigest()[:16]
     return _from_bucket(model.uri, target, storage)
 
@@ -43,10 +45,10 @@ def read_rows(source: Source, scratch: Path, storage: Storage) -> list[dict[str,
     """All rows of a data set, in its order. Raises ConfigurationProblem when it is missing, empty or not Parquet or JSON lines."""
     scheme, _, rest = source.uri.partition("://")
     if scheme == "hf":
-        folder = Path(_from_hub(rest, "dataset", source.revision, None))
+        folder = Path(_from_hub(rest, "dataset", source, None))
         rows = _rows_of_hub_snapshot(folder, source)
     elif scheme == "file":
-        rows = list(_rows_of_path(Path("/" + rest.lstrip("/")), source))
+        rows = list(_rows_of_path(file_path(source.uri), source))
     else:
         target = scratch / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
         rows = list(_rows_of_path(_from_bucket(source.uri, target, storage), source))
@@ -59,11 +61,11 @@ def resolve_revision(target: ModelRef | Source, scratch: Path, storage: Storage)
     """The commit of a hub repository; for files, the first 40 hex digits of the SHA-256 over their names and contents."""
     scheme, _, rest = target.uri.partition("://")
     if scheme == "hf":
-        return _hub_commit(rest, "model" if isinstance(target, ModelRef) else "dataset", target.revision)
+        return _hub_commit(rest, "model" if isinstance(target, ModelRef) else "dataset", target)
     if isinstance(target, ModelRef):
         root = model_folder(target, scratch, storage)
     elif scheme == "file":
-        root = Path("/" + rest.lstrip("/"))
+        root = file_path(target.uri)
     else:
         root = _from_bucket(target.uri, scratch / hashlib.sha256(target.uri.encode()).hexdigest()[:16], storage)
     digest = hashlib.sha256()
@@ -138,22 +140,29 @@ def _from_bucket(uri: str, target: Path, storage: Storage) -> Path:
     return target
 
 
-def _from_hub(name: str, kind: str, revision: str | None, patterns: list[str] | None) -> str:
+def _from_hub(name: str, kind: str, target: ModelRef | Source, patterns: list[str] | None) -> str:
     from huggingface_hub import snapshot_download
 
-    with _hub_errors(name, revision):
+    with _hub_errors(name, target.revision):
         return str(
-            snapshot_download(
-                name, repo_type=kind, revision=revision, allow_patterns=patterns, token=os.environ.get("HF_TOKEN") or None
-            )
+            snapshot_download(name, repo_type=kind, revision=target.revision, allow_patterns=patterns, token=hub_token(target))
         )
 
 
-def _hub_commit(name: str, kind: str, revision: str | None) -> str:
+def _hub_commit(name: str, kind: str, target: ModelRef | Source) -> str:
     from huggingface_hub import HfApi
 
-    with _hub_errors(name, revision):
-        return str(HfApi(token=os.environ.get("HF_TOKEN") or None).repo_info(name, repo_type=kind, revision=revision).sha)
+    with _hub_errors(name, target.revision):
+        return str(HfApi(token=hub_token(target)).repo_info(name, repo_type=kind, revision=target.revision).sha)
+
+
+def hub_token(target: ModelRef | Source) -> str | None:
+    """Of the Secret that the source names, as the pod has it; else HF_TOKEN, which is all that a local run knows."""
+    if target.credentials is not None:
+        own = os.environ.get(hub_token_variable(target.credentials.secret_ref))
+        if own:
+            return own
+    return os.environ.get("HF_TOKEN") or None
 
 
 def _rows_of_hub_snapshot(folder: Path, source: Source) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from rlhf_api.compute import DeepSpeed, Offload, Optimization
 from rlhf_api.model import Dtype
+from rlhf_api.storage import ConfigMapKey
 
+from ..config_maps import read_config_map_key
 from ..errors import ApplicationProblem, ConfigurationProblem
 from .objectives import Objective, Summed
 from .rows import Batch
@@ -44,6 +47,8 @@ def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimi
 
 def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) -> dict[str, Any]:
     """The generated configuration. Accumulation is ours: the loop sets its boundaries, for packed rows differ in number by step."""
+    if spec.config is not None:
+        return _given_config(spec.config)
     # Without ZeRO DeepSpeed keeps its fp32 masters of bf16 weights to itself: nobody could set or export them. Stage 1 is the same.
     zero: dict[str, Any] = {"stage": max(1, spec.zero_stage) if dtype is Dtype.BFLOAT16 else spec.zero_stage}
     if spec.offload is not Offload.NONE:
@@ -65,6 +70,23 @@ def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) 
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
+
+
+def _given_config(reference: ConfigMapKey) -> dict[str, Any]:
+    """The manifest's own, whole, but for what the loop does itself: each of its micro-batches is a step of the engine's."""
+    field = "deepspeed.config"
+    text = read_config_map_key(reference, field)
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationProblem(
+            f"Key {reference.key} of ConfigMap {reference.name} ({field}) is no JSON: {error}. Write a DeepSpeed configuration."
+        ) from error
+    if not isinstance(config, dict):
+        raise ConfigurationProblem(
+            f"Key {reference.key} of ConfigMap {reference.name} ({field}) is no object. Write a DeepSpeed configuration."
+        )
+    return {**config, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
 
 
 def load_master_weights(engine: Any, file: Path) -> None:
