@@ -211,9 +211,9 @@ def test_every_variable_is_one_that_the_operator_reads(helm: Helm) -> None:
     settings = settings_from(given, default_identity="unused", default_namespace="unused")
     assert {name for name in given if name.startswith("RLHF_OPERATOR_")} <= read
     assert settings.namespaces == ("team-a", "team-b")
-    assert settings.image == "rlhf-operator:0.1.0"
-    assert settings.image_pull_policy == "Always"
-    assert settings.service_accounts == {"rlhf-s3"}
+    assert settings.installation.image == "rlhf-operator:0.1.0"
+    assert settings.installation.image_pull_policy == "Always"
+    assert settings.installation.allowed_service_accounts == {"rlhf-s3"}
     assert settings.workers == 3
     assert settings.log_level == 10
     assert settings.lease.name == "rlhf-rlhf-operator"
@@ -222,8 +222,8 @@ def test_every_variable_is_one_that_the_operator_reads(helm: Helm) -> None:
 def test_empty_values_are_the_operators_own_defaults(helm: Helm) -> None:
     settings = settings_from(environment(helm.render(CLUSTER)), default_identity="unused", default_namespace="unused")
     assert settings.namespaces == ()
-    assert settings.service_accounts == frozenset()
-    assert settings.image_pull_policy is None
+    assert settings.installation.allowed_service_accounts == frozenset()
+    assert settings.installation.image_pull_policy is None
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,9 @@ def test_a_value_arrives_in_the_operators_pod(helm: Helm, values: Values, path: 
 def test_a_platform_that_picks_the_user_may_take_it_out(helm: Helm) -> None:
     context = pod(helm.render({"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}))["securityContext"]
     assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    for user, expected in ((None, None), (1000650000, 1000650000)):
+        given = environment(helm.render({"runs": {"runAsUser": user}}))
+        assert settings_from(given, default_identity="unused", default_namespace="unused").installation.run_as == expected
 
 
 def test_names_stay_within_their_limits_for_the_longest_release_name(helm: Helm) -> None:

@@ -37,6 +37,7 @@ WRONG: list[tuple[Values, str, str]] = [
     ({"operator": {"logLevel": "verbose"}}, "/operator/logLevel", "value must be one of 'debug', 'info', 'warning', 'error'"),
     ({"operator": {"port": 80}}, "/operator/port", "minimum: got 80, want 1,024"),
     ({"runs": {"allowedServiceAccounts": ["a,b"]}}, "/runs/allowedServiceAccounts/0", "does not match pattern"),
+    ({"runs": {"runAsUser": 0}}, "/runs/runAsUser", "minimum: got 0, want 1"),
     ({"networkPolicy": {"apiServer": {"ports": []}}}, "/networkPolicy/apiServer/ports", "minItems: got 0, want 1"),
     ({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, "/networkPolicy/apiServer/cidrs/0", "does not match pattern"),
     ({"metrics": {"serviceMonitor": {"interval": 30}}}, "/metrics/serviceMonitor/interval", "got number, want string"),

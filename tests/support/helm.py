@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Helm:
     folder: Path
     """For Helm's own files, so that nothing of this machine's settings takes part."""
     kubeconfig: Path | None = None
+    _rendered: dict[str, list[Manifest]] = field(default_factory=dict, repr=False)
 
     def __call__(self, *arguments: str, values: Values | None = None) -> str:
         """Stdout. Raises HelmError."""
@@ -52,9 +53,12 @@ class Helm:
         return {**outside, **own, "KUBECONFIG": str(self.kubeconfig or os.devnull)}
 
     def render(self, values: Values, *, release: str = "rlhf", namespace: str = "rlhf-system") -> list[Manifest]:
-        """All objects, the pod of `helm test` among them."""
-        text = self("template", release, str(CHART), "--namespace", namespace, "--kube-version", "1.34.0", values=values)
-        return [manifest for manifest in yaml.load_all(text, Loader=_LOADER) if manifest]
+        """All objects, the pod of `helm test` among them; to be looked at only, for equal calls share them."""
+        key = json.dumps([values, release, namespace])
+        if key not in self._rendered:
+            text = self("template", release, str(CHART), "--namespace", namespace, "--kube-version", "1.34.0", values=values)
+            self._rendered[key] = [manifest for manifest in yaml.load_all(text, Loader=_LOADER) if manifest]
+        return self._rendered[key]
 
 
 #: The CRD is long: the C parser saves a second each time.

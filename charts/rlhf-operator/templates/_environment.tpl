@@ -5,6 +5,7 @@
 {{- with .Values.runs.imagePullPolicy }}
 - {name: RLHF_OPERATOR_IMAGE_PULL_POLICY, value: {{ . | quote }}}
 {{- end }}
+- {name: RLHF_OPERATOR_STAGE_USER, value: {{ kindIs "invalid" .Values.runs.runAsUser | ternary "image" (.Values.runs.runAsUser | int64 | toString) | quote }}}
 - {name: RLHF_OPERATOR_SERVICE_ACCOUNTS, value: {{ join "," .Values.runs.allowedServiceAccounts | quote }}}
 - {name: RLHF_OPERATOR_WORKERS, value: {{ .Values.operator.workers | quote }}}
 - {name: RLHF_OPERATOR_RESYNC_SECONDS, value: {{ .Values.operator.resyncSeconds | quote }}}
