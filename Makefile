@@ -65,6 +65,14 @@ test-faults: install ## Kill every stage in every way, and rlhfctl at random mom
 test-gpu: install ## The tests that need a GPU, on a machine that has one.
 	$(PYTEST) -m "gpu" $(PYTEST_ARGS)
 
+.PHONY: cluster-up
+cluster-up: install ## Start a Kubernetes with simulated nodes here, and say how to use it. It is built first, once: 10 minutes.
+	@$(BIN)/python tests/cluster up
+
+.PHONY: cluster-down
+cluster-down: install ## Stop it, and remove everything of it but the programs.
+	@$(BIN)/python tests/cluster down
+
 .PHONY: lint
 lint: install ## Style, types, layers, and that generated files are what they would be now.
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
         # `python tests/cluster up` made it, and simulates its nodes.
         yield Cluster(Layout(Path(given).resolve().parent), Path(given).resolve())
     elif given:
-        yield from _simulated(own, Path(given))
+        yield from simulated(own, Path(given))
     else:
         start.up(own, Identity.of(os.getpid()))
         try:
@@ -59,7 +59,7 @@ def crd(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
 
 
-def _simulated(own: Layout, kubeconfig: Path) -> Iterator[Cluster]:
+def simulated(own: Layout, kubeconfig: Path) -> Iterator[Cluster]:
     """Somebody else's cluster, with our nodes for as long as the session lasts."""
     api = Api(kubeconfig)
     before = _nodes(api)

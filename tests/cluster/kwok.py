@@ -48,6 +48,14 @@ def node(name: str, *, gpus: int = 8, cpu: str = "64", memory: str = "1Ti", labe
 _OPTIONS: Json = {
     "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
     "kind": "KwokConfiguration",
-    # Hundreds of pods at once must wait for the operator, not for four workers.
-    "options": {"podPlayStageParallelism": 16},
+    # Given one of them, kwok has no defaults for the others.
+    "options": {
+        # Hundreds of pods at once must wait for the operator, not for four workers.
+        "podPlayStageParallelism": 16,
+        "nodePlayStageParallelism": 4,
+        "nodeLeaseParallelism": 4,
+        "nodeLeaseDurationSeconds": 40,
+        "podsOnNodeSyncParallelism": 1,
+        "enablePodsOnNodeSyncListPager": True,
+    },
 }

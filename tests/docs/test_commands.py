@@ -25,6 +25,11 @@ NOT_RUN = {
     "make generate": "writes into the checkout; that its outputs are as they would be is tested",
     "rlhfctl run --local mine.yaml": "loads models; tests/cli/test_run.py runs a manifest to its end",
     ".venv/bin/python -m pytest tests/core -k gates": "runs tests; this is one",
+    ".venv/bin/python tests/support/binaries.py": "builds for minutes; every test of a cluster goes through it",
+    'eval "$(.venv/bin/python tests/cluster up)"': "starts a cluster; tests/cluster/test_tool.py does",
+    "kubectl get nodes": "needs that cluster; tests/cluster/test_tool.py runs it",
+    ".venv/bin/python tests/cluster status": "needs that cluster; tests/cluster/test_tool.py runs it",
+    "make cluster-down": "would end the cluster of whoever runs the tests",
     "RLHF_WRITE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",
 }

@@ -22,7 +22,7 @@ from pathlib import Path
 
 KUBERNETES_VERSION = "v1.36.3"
 #: For a first build of all: sources, Go's own cache, and what comes out.
-DISK = 8 * 2**30
+DISK_GB = 8
 
 
 class BuildError(Exception):
@@ -204,7 +204,7 @@ def _advice(problem: str) -> str:
     if any(word in problem for word in ("dial tcp", "no such host", "i/o timeout", "proxyconnect", "connection refused")):
         return "Go could not reach its module proxy; set GOPROXY to one that this machine reaches."
     if "no space left" in problem:
-        return f"Free about {DISK >> 30} GB for {cache()}, `go env GOCACHE` and `go env GOMODCACHE`."
+        return f"Free about {DISK_GB} GB for {cache()}, `go env GOCACHE` and `go env GOMODCACHE`."
     return "The compiler says why."
 
 
