@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rlhf_operator.kubernetes import app
 from rlhf_operator.kubernetes.settings import settings_from
 from support.documents import ROOT
 from support.helm import CHART, Helm, Manifest, Values, of_kind, the
@@ -66,6 +68,22 @@ def test_both_modes_give_the_same_permissions_on_runs(helm: Helm) -> None:
     ]
     namespaced = [role for role in of_kind(helm.render(NAMESPACED), "Role") if role["metadata"]["namespace"] != "rlhf-system"]
     assert [role["rules"] for role in namespaced] == [cluster["rules"]] * 2
+
+
+@pytest.mark.parametrize("values", [CLUSTER, NAMESPACED], ids=["cluster", "namespaced"])
+def test_the_operator_may_do_what_it_says_that_it_does_and_no_more(helm: Helm, values: Values) -> None:
+    rendered = helm.render({**values, "aggregatedRoles": {"create": False}})
+    granted = {
+        (group, resource, verb)
+        for role in of_kind(rendered, "Role", "ClusterRole")
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    rows = re.findall(r"^\| ([a-z0-9.]*) +\| ([a-z/]+) +\| ([a-z ]+?) *\|", app.__doc__ or "", re.MULTILINE)
+    said = {(group, resource, verb) for group, resource, verbs in rows if resource != "resource" for verb in verbs.split()}
+    assert granted == said
 
 
 @MODES

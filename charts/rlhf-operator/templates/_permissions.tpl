@@ -1,6 +1,7 @@
 {{/*
-What the operator may do where it works on runs: nothing on Secrets, no pods to make, nothing by wildcard.
-- Services, ConfigMaps, NetworkPolicies and Events are applied: `patch`, and `create` for the first time.
+What the operator may do where it works on runs: the table in rlhf_operator/kubernetes/app.py, which a test compares with this.
+Nothing on Secrets, no pods to make, nothing by wildcard.
+- Services, ConfigMaps and NetworkPolicies are applied: `patch`, and `create` for the first time.
 - `update` of rlhfruns/finalizers: OpenShift's API server asks for it where a child blocks the deletion of its owner.
 */}}
 {{- define "rlhf-operator.runPermissions" -}}
@@ -18,14 +19,14 @@ What the operator may do where it works on runs: nothing on Secrets, no pods to 
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [services, configmaps]
-  verbs: [list, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [list, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, create, patch]
+  verbs: [list, create]
 {{- end -}}
