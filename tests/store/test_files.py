@@ -41,12 +41,15 @@ def test_the_last_object_of_a_folder_takes_the_folder_with_it(store: Store, fold
     assert not (folder / "folder").exists()
 
 
-def test_a_url_is_read_as_a_url(tmp_path: Path) -> None:
-    spaced = tmp_path / "with space"
+@pytest.mark.parametrize("name", ["with space", "run #3", "why?now", "50%", "100%25", "a%20b", "ü;x=1&y"])
+def test_every_letter_of_a_folders_name_is_itself(tmp_path: Path, name: str) -> None:
+    store = open_store(Storage(url=f"file://{tmp_path / name}/store"))
 
-    open_store(Storage(url=spaced.as_uri())).put("object", b"content")
+    store.put("object", b"content")
 
-    assert (spaced / "object").read_bytes() == b"content"
+    assert (tmp_path / name / "store" / "object").read_bytes() == b"content"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert store.get("object") == b"content"
 
 
 def test_a_url_with_a_host_is_refused() -> None:

@@ -30,6 +30,17 @@ def test_parquet_and_json_lines_of_a_folder_are_read_in_order(tmp_path: Path) ->
     assert read(tmp_path) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("name", ["run #3", "why?now", "50%25 of it"])
+def test_every_letter_of_a_path_is_itself(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "p.jsonl").write_text('{"n": 1}\n')
+    (folder / "config.json").write_text("{}")
+    assert read(folder / "p.jsonl") == [1]
+    assert model_folder(ModelRef(uri=f"file://{folder}"), tmp_path, STORAGE) == folder
+    assert len(resolve_revision(PromptSource(uri=f"file://{folder}"), tmp_path, STORAGE)) == 40
+
+
 def test_a_split_is_the_files_of_its_name(tmp_path: Path) -> None:
     for name, number in (("train-0", 1), ("train-1", 2), ("test", 3)):
         pq.write_table(pa.table({"n": [number]}), tmp_path / f"{name}.parquet")

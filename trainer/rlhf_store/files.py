@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
+
+from rlhf_api.file_urls import file_path
 
 from .errors import AccessDenied, AlreadyExists, ConditionalWritesUnsupported, Corrupted, NotFound
 from .local import local_errors, translate_local
@@ -29,10 +30,7 @@ class FileStore:
     """Objects are files under one folder. They are written aside, flushed to the disk, then linked or renamed into place."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise ValueError(f"{url!r} is no URL of a local folder; write file:///folder")
-        self._root = Path(unquote(parts.path))
+        self._root = file_path(url)
         self._url = url.rstrip("/")
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from rlhf_api.file_urls import file_url
 from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
@@ -35,7 +36,7 @@ class LocalState:
     @property
     def store_url(self) -> str:
         """For a manifest without storage.url."""
-        return f"file://{self.folder / 'store'}"
+        return file_url(self.folder / "store")
 
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("runs/*/run.yaml"))
