@@ -3,7 +3,8 @@
     python kubelet.py HOST PORT CERTIFICATE KEY FOLDER
 
 The log of a container is FOLDER/<namespace>/<pod>.log. It ends where `<pod>.ended` lies beside it; until then a client that follows
-waits for more. A pod without a file has one line. Standard library only: it runs for as long as the cluster does.
+waits for more. A pod without a file has one line. With `timestamps` line n is of second n of a day that is always the same, so that
+`sinceTime` cuts where a test can count. Standard library only: it runs for as long as the cluster does.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 #: How soon a line that was written is seen by who follows.
 _INTERVAL_SECONDS = 0.05
+#: The day of all logs.
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Kubelet(BaseHTTPRequestHandler):
@@ -37,7 +41,8 @@ class Kubelet(BaseHTTPRequestHandler):
 
     def _log(self, file: Path, pod: str, query: dict[str, str]) -> Iterator[bytes]:
         content = file.read_bytes() if file.exists() else f"{pod}: simulated\n".encode()
-        shown = content
+        written = _Written(query)
+        shown = written.shown(content)
         if "tailLines" in query:
             shown = b"".join(content.splitlines(keepends=True)[-int(query["tailLines"]) or len(content) :])
         if "limitBytes" in query:
@@ -51,8 +56,10 @@ class Kubelet(BaseHTTPRequestHandler):
             with file.open("rb") as log:
                 log.seek(position)
                 more = log.read()
+            # A line that is half written has no time yet.
+            more = more[: more.rfind(b"\n") + 1]
             position += len(more)
-            if more:
+            if more := written.shown(more):
                 yield more
             if ended:
                 return
@@ -69,6 +76,26 @@ class Kubelet(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """The requests of the tests are no news."""
+
+
+class _Written:
+    """What a client sees of the lines of one log, in the order in which they come."""
+
+    def __init__(self, query: dict[str, str]) -> None:
+        self._timed = query.get("timestamps") == "true"
+        since = query.get("sinceTime")
+        self._since = datetime.fromisoformat(since) if since else DAY
+        self._lines = 0
+
+    def shown(self, content: bytes) -> bytes:
+        shown = []
+        for line in content.splitlines(keepends=True):
+            time = DAY + timedelta(seconds=self._lines)
+            self._lines += 1
+            if time >= self._since:
+                stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S')}.5Z ".encode() if self._timed else b""
+                shown.append(stamp + line)
+        return b"".join(shown)
 
 
 def main(host: str, port: str, certificate: str, key: str, folder: str) -> None:

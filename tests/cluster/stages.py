@@ -35,7 +35,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 # Conditions in jq, on the whole object.
 _OURS = '.metadata.labels["app.kubernetes.io/managed-by"] == "rlhf-operator" and .metadata.labels["rlhf.dev/stage"] != null'
-_OTHERS = f"{_OURS} | not"
+_OTHERS = f"({_OURS} | not)"
 _PENDING = '(.status.phase // "Pending") == "Pending"'
 _RUNNING = '.status.phase == "Running"'
 _ENDED = '.status.phase == "Succeeded" or .status.phase == "Failed"'
@@ -59,10 +59,10 @@ def pod_stages() -> list[Json]:
     image = _text("waiting", reason="ImagePullBackOff", message="Back-off pulling image {{ .image }}: not found")
     config = _text("waiting", reason="CreateContainerConfigError", message="secret s3-credentials not found")
     return [
-        _pod("start", [_OTHERS + f" or ({_no_plan(PLAYED, 'image', 'config')})", _PENDING], _text("started")),
+        _pod("start", [f"{_OTHERS} or ({_no_plan('image', 'config')})", _NOT_PLAYED, _PENDING], _text("started")),
         _pod("image", [_OURS, _PENDING, _UNTOLD, _plan("image")], image),
         _pod("config", [_OURS, _PENDING, _UNTOLD, _plan("config")], config),
-        _pod("end-other", [_OTHERS, _RUNNING, _ONCE], _ended("0", "Completed"), delay="100ms"),
+        _pod("end-other", [_OTHERS, _NOT_PLAYED, _RUNNING, _ONCE], _ended("0", "Completed"), delay="100ms"),
         _pod("end-well", [_OURS, _RUNNING, _plan("")], done, delay=_takes()),
         _pod("no-result", [_OURS, _RUNNING, _plan("no-result")], _ended("0", "Completed"), delay=_takes()),
         _pod("exit", [_OURS, _RUNNING, f'{_PLAN} | startswith("exit-")'], failed, delay=_takes()),

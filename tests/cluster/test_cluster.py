@@ -205,7 +205,7 @@ def test_kubectl_logs_shows_what_a_test_wrote(cluster: Cluster, namespace: str, 
 
 def test_who_asked_what_is_known(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "configmap", "asked-for", "-n", namespace)
-    [request] = [request for request in cluster.requests() if request.name == "asked-for"]
+    [request] = [request for request in cluster.requests() if (request.namespace, request.name) == (namespace, "asked-for")]
     assert (request.verb, request.resource, request.namespace, request.status) == ("create", "configmaps", namespace, 201)
     assert request.user == "admin"
     assert request.agent.startswith("kubectl")
