@@ -90,10 +90,10 @@ class _Written:
     def shown(self, content: bytes) -> bytes:
         shown = []
         for line in content.splitlines(keepends=True):
-            time = DAY + timedelta(seconds=self._lines)
+            moment = DAY + timedelta(seconds=self._lines)
             self._lines += 1
-            if time >= self._since:
-                stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S')}.5Z ".encode() if self._timed else b""
+            if moment >= self._since:
+                stamp = f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.5Z ".encode() if self._timed else b""
                 shown.append(stamp + line)
         return b"".join(shown)
 
