@@ -97,13 +97,18 @@ class OperatorProcess:
     def leading(self) -> bool:
         return self.get("/readyz") == (200, "ok, leader")
 
+    @property
+    def url(self) -> str:
+        """LookupError where it has not told its port yet."""
+        addresses = [line["address"] for line in self.lines() if "address" in line]
+        if not addresses:
+            raise LookupError(self.log)
+        return f"http://127.0.0.1:{addresses[0].rpartition(':')[2]}"
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and text. OSError where it does not answer; LookupError where it has not told its port yet."""
-        port = next(line["address"] for line in self.lines() if "address" in line).rpartition(":")[2] if self.lines() else None
-        if port is None:
-            raise LookupError(self.log)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
                 return answer.status, answer.read().decode().strip()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode().strip()
