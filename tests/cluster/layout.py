@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,22 +78,36 @@ class Layout:
         """In the order of their start."""
         return Component.all(self.folder)
 
-    def end_all(self) -> None:
-        """Whatever of it runs, the last to start first; nothing but what its records name."""
-        for component in reversed(self.components()):
-            component.stop()
-            component.forget()
-
     def remove(self) -> None:
+        """End whatever of it runs, the last to start first, and nothing but what its records name; then its folder goes.
+
+        Its data go, too, so nobody needs time to save them.
+        """
+        self.end_all()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end_all(self) -> None:
+        for component in reversed(self.components()):
+            component.kill()
+            component.forget()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else starts, ends or sweeps it meanwhile."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with (self.folder.parent / f".{self.folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        path = self.folder.parent / f".{self.folder.name}.lock"
+        while True:
+            with path.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Whoever held it before may have removed it with the cluster: then it keeps nobody out any more.
+                if not _is_file(path, lock.fileno()):
+                    continue
+                try:
+                    yield
+                finally:
+                    if not self.folder.exists():
+                        path.unlink()
+                return
 
 
 def layout(name: str) -> Layout:
@@ -106,20 +121,18 @@ def all_layouts() -> list[Layout]:
 def sweep() -> None:
     """End and remove the clusters of test sessions that died without doing so themselves."""
     for found in all_layouts():
-        with found.locked():
-            if found.exists and found.owner is not None and not found.owner.alive:
-                found.end_all()
-                found.remove()
-    _forget_locks()
+        # Asked again under the lock, but nobody waits for the lock of a cluster that is just starting.
+        if _is_left(found):
+            with found.locked():
+                if _is_left(found):
+                    found.remove()
 
 
-def _forget_locks() -> None:
-    """Lock files of clusters that are gone; one that somebody holds stays."""
-    for path in (cache() / "clusters").glob(".*.lock"):
-        if not (path.parent / path.name.removeprefix(".").removesuffix(".lock")).exists():
-            with path.open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue
-                path.unlink()
+def _is_left(found: Layout) -> bool:
+    return found.exists and found.owner is not None and not found.owner.alive
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False

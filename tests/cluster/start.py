@@ -39,14 +39,12 @@ def up(layout: Layout, owner: Identity | None = None) -> None:
     with layout.locked():
         if is_up(layout):
             return
-        layout.end_all()
         layout.remove()
         try:
             _start(layout, owner)
         except BaseException:
             # The logs stay, for whoever asks why.
             layout.end_all()
-            (layout.folder / "cluster.json").unlink(missing_ok=True)
             raise
 
 
@@ -54,7 +52,6 @@ def down(layout: Layout) -> bool:
     """End every process of it and remove its folder; False where there was none."""
     with layout.locked():
         there = layout.folder.exists()
-        layout.end_all()
         layout.remove()
         return there
 
