@@ -8,7 +8,7 @@ Without any, a process in a pod uses the pod's own service account.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Target:
     """What to connect to."""
 
     files: tuple[Path, ...]
-    """The kubeconfigs that exist, the first wins; none: the pod's own service account."""
+    """The kubeconfigs that hold something, the first wins; none: the pod's own service account."""
     context: str | None
     server: str
     """For messages: https://host:port."""
@@ -52,10 +52,10 @@ def resolve(
         NoConnection: no cluster is configured, or a kubeconfig cannot be used.
     """
     candidates = _candidates(kubeconfig, env)
-    files = tuple(path for path in candidates if path.exists())
-    if kubeconfig is not None and not files:
+    if kubeconfig is not None and not candidates[0].exists():
         raise UsageProblem(f"there is no kubeconfig {kubeconfig}", hints=("look at --kubeconfig",))
-    merged = _merged(files)
+    contents = {path: content for path in candidates if path.exists() and (content := _read(path))}
+    files, merged = tuple(contents), _merged(contents.values())
     chosen = context or merged.current
     if chosen is None:
         if context is None and env.get("KUBERNETES_SERVICE_HOST") and (pod_files / "token").exists():
@@ -85,12 +85,11 @@ def _candidates(kubeconfig: str | None, env: Mapping[str, str]) -> list[Path]:
     return list(dict.fromkeys(named)) or [Path(env.get("HOME") or "~").expanduser() / ".kube" / "config"]
 
 
-def _merged(files: tuple[Path, ...]) -> _Merged:
+def _merged(contents: Iterable[Mapping[str, Any]]) -> _Merged:
     current: str | None = None
     contexts: dict[str, Mapping[str, Any]] = {}
     clusters: dict[str, Mapping[str, Any]] = {}
-    for path in files:
-        content = _read(path)
+    for content in contents:
         current = current or content.get("current-context") or None
         contexts = {**_named(content, "context"), **contexts}
         clusters = {**_named(content, "cluster"), **clusters}

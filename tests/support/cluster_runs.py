@@ -1,126 +1,216 @@
-"""Runs on a cluster: made, looked at, waited for."""
+"""Runs in the test cluster by hand: a status as an operator would write it, pods that a test starts and ends, and rlhfctl."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from cluster.api import MERGE_PATCH
+import yaml
+
+from cluster.api import MERGE_PATCH, Json
 from cluster.handle import Cluster
-from rlhf_api.words import API_VERSION, KIND
-from support.runs import spec_of
+from cluster.stages import PLAN, PLAYED
+from rlhf_api import RLHFRun
+from rlhf_api.words import API_VERSION, KIND, StageName
+from rlhf_operator.kubernetes.labels import STAGE_CONTAINER, attempt_labels
+from support import example_runs
+from support.rlhfctl import Done, environment, rlhfctl
 from support.waiting import wait_until
 
-Json = dict[str, Any]
+STORE = "s3://models/run"
+Make = Callable[[str, str], RLHFRun]
 
 
-def manifest(name: str, namespace: str, **changes: Any) -> Json:
-    """A run that starts in no time and waits for nothing: two iterations, no back-off; `changes` are fields of spec."""
-    changes.setdefault("retry", {"backoffSeconds": 0})
-    changes.setdefault("storage", {"url": f"s3://bucket/{namespace}/{name}"})
-    spec = spec_of(**changes).to_wire()
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+@dataclass(frozen=True)
+class ClusterRuns:
+    """The runs of one namespace. `run` is rlhfctl with that namespace in its kubeconfig's context."""
+
+    cluster: Cluster
+    namespace: str
+    folder: Path
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's, with the test's namespace in its context."""
+        file = self.folder / "kubeconfig"
+        if not file.exists():
+            content = yaml.safe_load(self.cluster.kubeconfig.read_text())
+            for context in content["contexts"]:
+                context["context"]["namespace"] = self.namespace
+            file.touch(mode=0o600)
+            file.write_text(yaml.safe_dump(content))
+        return file
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder)}
+
+    def rlhfctl(self, *arguments: str, stdin: str | None = None, env: Mapping[str, str] | None = None) -> Done:
+        return rlhfctl(*arguments, cwd=self.folder, env={**self.env, **(env or {})}, stdin=stdin)
+
+    def following(self, *arguments: str) -> Following:
+        """rlhfctl as a process of its own, which goes on."""
+        return Following(self.folder, self.env, arguments)
+
+    # --- runs ---
+
+    def manifest(self, name: str = "tiny", *, namespace: str | None = None, **changes: object) -> Path:
+        path = self.folder / f"{name}.yaml"
+        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": example_runs.spec(STORE, **changes)}
+        path.write_text(yaml.safe_dump(manifest, sort_keys=False))
+        return path
+
+    def create(self, make: Make | None = None, name: str = "tiny", **changes: object) -> Json:
+        """A run with the status that `make` gives it."""
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": example_runs.spec(STORE, **changes)}
+        if make is not None:
+            # What a paused run waits for stands in its spec.
+            body["spec"] = make(name, STORE).to_wire()["spec"]
+        run = self.cluster.api.post(self._path(), body)
+        return self.set_status(make(name, STORE).to_wire()["status"], name) if make is not None else run
+
+    def set_status(self, status: Mapping[str, Any], name: str = "tiny") -> Json:
+        return self.cluster.api.patch(f"{self._path(name)}/status", {"status": dict(status)}, MERGE_PATCH)
+
+    def get(self, name: str = "tiny") -> Json:
+        return self.cluster.api.get(self._path(name))
+
+    def find(self, name: str = "tiny") -> Json | None:
+        return self.cluster.api.find(self._path(name))
+
+    # --- pods ---
+
+    def pod(
+        self,
+        stage: str,
+        *,
+        run: str = "tiny",
+        iteration: int | None = None,
+        attempt: int = 1,
+        index: int | None = None,
+        log: str = "",
+        node: str | None = None,
+    ) -> str:
+        """A pod of a stage that waits to be started, with what it will have written; returns its name."""
+        owner = RLHFRun.model_validate({**self.get(run), "metadata": self._meta(run)})
+        shard = "" if index is None else f"-{index}"
+        name = f"{run}-i{iteration or 0}-{stage}-{attempt}{shard}-abcde"
+        annotations = {PLAN: PLAYED} | ({} if index is None else {"batch.kubernetes.io/job-completion-index": str(index)})
+        container = {
+            "name": STAGE_CONTAINER,
+            "image": "stage",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        self.cluster.write_log(self.namespace, name, log)
+        labels = attempt_labels(owner, iteration, StageName(stage), attempt, StageName(stage))
+        self.cluster.api.post(
+            f"/api/v1/namespaces/{self.namespace}/pods",
+            {
+                "metadata": {"name": name, "labels": labels, "annotations": annotations},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [container],
+                    **({"nodeName": node} if node else {}),
+                },
+            },
+        )
+        wait_until(lambda: self._pod(name)["spec"].get("nodeName"), f"a node for pod {name}")
+        return name
+
+    def start(self, pod: str) -> None:
+        self.set_pod(pod, "Running", {"running": {"startedAt": "2026-03-01T00:00:00Z"}})
+
+    def end(self, pod: str) -> None:
+        """Its log is whole, and its container has ended well."""
+        self.cluster.write_log(self.namespace, pod, "", ended=True)
+        self.set_pod(pod, "Succeeded", {"terminated": {"exitCode": 0, "reason": "Completed"}})
+
+    def remove(self, pod: str) -> None:
+        self.cluster.api.delete(f"/api/v1/namespaces/{self.namespace}/pods/{pod}", gracePeriodSeconds=0)
+
+    def event(self, kind: str, name: str, reason: str, message: str, *, second: int, uid: str = "", **more: object) -> None:
+        """An Event about an object of this namespace; `second` orders them."""
+        api_version = {"RLHFRun": API_VERSION, "Job": "batch/v1", "Pod": "v1"}[kind]
+        about = {"apiVersion": api_version, "kind": kind, "name": name, "namespace": self.namespace, "uid": uid}
+        body = {
+            "metadata": {"generateName": "test-"},
+            "involvedObject": about,
+            "reason": reason,
+            "message": message,
+            "type": "Normal",
+            "lastTimestamp": f"2099-01-01T00:00:{second:02d}Z",
+            **more,
+        }
+        self.cluster.api.post(f"/api/v1/namespaces/{self.namespace}/events", body)
+
+    def set_pod(self, pod: str, phase: str, state: Json) -> None:
+        statuses = [{"name": STAGE_CONTAINER, "image": "stage", "imageID": "", "ready": False, "restartCount": 0, "state": state}]
+        body = {"status": {"phase": phase, "containerStatuses": statuses}}
+        self.cluster.api.patch(f"/api/v1/namespaces/{self.namespace}/pods/{pod}/status", body)
+
+    def _pod(self, name: str) -> Json:
+        return self.cluster.api.get(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
+
+    def _meta(self, run: str) -> Json:
+        metadata = self.get(run)["metadata"]
+        return {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+
+    def _path(self, name: str = "") -> str:
+        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/rlhfruns" + (f"/{name}" if name else "")
 
 
-def planned(plan: str, attempts: int = 1_000_000, takes: str | None = None) -> Json:
-    """`pod` of a stage whose pods do this (tests/cluster/stages.py), up to this attempt."""
-    annotations = {"test.rlhf.dev/plan": plan, "test.rlhf.dev/attempts": str(attempts)}
-    return {"annotations": annotations | ({"test.rlhf.dev/takes": takes} if takes else {})}
+class Following:
+    """A rlhfctl that follows a run. A context manager: it is gone at the end, whatever the test did."""
 
+    def __init__(self, folder: Path, env: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+        self._out, self._err = folder / "following.out", folder / "following.err"
+        self._what = " ".join(arguments)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rlhfctl", *arguments],
+            cwd=folder,
+            env=environment(**env),
+            stdin=subprocess.DEVNULL,
+            stdout=self._out.open("w"),
+            stderr=self._err.open("w"),
+        )
 
-class ClusterRun:
-    """One run and its children, as the API server has them."""
-
-    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
-        self._api = cluster.api
-        self.namespace = namespace
-        self.name = name
-        self._path = f"/apis/rlhf.dev/v1alpha1/namespaces/{namespace}/rlhfruns"
-
-    def create(self, **changes: Any) -> ClusterRun:
-        self._api.post(self._path, manifest(self.name, self.namespace, **changes))
+    def __enter__(self) -> Following:
         return self
 
-    def patch(self, **spec: Any) -> None:
-        self._api.patch(f"{self._path}/{self.name}", {"spec": spec}, MERGE_PATCH)
-
-    def delete(self) -> None:
-        self._api.delete(f"{self._path}/{self.name}")
-
-    def find(self) -> Json | None:
-        return self._api.find(f"{self._path}/{self.name}")
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
 
     @property
-    def object(self) -> Json:
-        return self._api.get(f"{self._path}/{self.name}")
+    def out(self) -> str:
+        return self._out.read_text()
 
     @property
-    def uid(self) -> str:
-        return str(self.object["metadata"]["uid"])
+    def err(self) -> str:
+        return self._err.read_text()
 
-    @property
-    def status(self) -> Json:
-        return dict(self.object.get("status") or {})
+    def says(self, text: str) -> None:
+        """Wait until it does, on stdout or stderr; words may be on several lines."""
 
-    def until(self, what: str, condition: Callable[[Json], object], seconds: float = 90.0) -> Json:
-        """The status for which `condition` holds first."""
-        seen: Json = {}
+        def said() -> bool:
+            assert self._process.poll() is None or self._has(text), f"rlhfctl {self._what} ended: {self.out}{self.err}"
+            return self._has(text)
 
-        def met() -> bool:
-            seen.clear()
-            seen.update(self.status)
-            return bool(condition(seen))
+        wait_until(said, f"{text!r} from rlhfctl {self._what}", seconds=120, every=0.1)
 
-        try:
-            wait_until(met, f"{self.name}: {what}", seconds=seconds, every=0.1)
-        except AssertionError as error:
-            words = [event["message"] for event in self.events()]
-            raise AssertionError(f"{error}; it is {seen.get('phase')}: {seen.get('message')}; told: {words}") from None
-        return seen
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
 
-    def until_phase(self, phase: str, seconds: float = 90.0) -> Json:
-        return self.until(f"phase {phase}", lambda status: status.get("phase") == phase, seconds)
+    def ended(self) -> Done:
+        return Done(self._process.wait(timeout=120), self.out, self.err)
 
-    def jobs(self) -> list[Json]:
-        return self._labelled("/apis/batch/v1", "jobs")
-
-    def pods(self) -> list[Json]:
-        return self._labelled("/api/v1", "pods")
-
-    def children(self) -> list[Json]:
-        return [
-            obj
-            for root, plural in (
-                ("/apis/batch/v1", "jobs"),
-                ("/api/v1", "pods"),
-                ("/api/v1", "services"),
-                ("/api/v1", "configmaps"),
-                ("/apis/networking.k8s.io/v1", "networkpolicies"),
-            )
-            for obj in self._labelled(root, plural)
-        ]
-
-    def events(self) -> list[Json]:
-        """Of the run, in the order in which they were told."""
-        found = self._api.get(f"/api/v1/namespaces/{self.namespace}/events", fieldSelector=f"involvedObject.name={self.name}")[
-            "items"
-        ]
-        return sorted(found, key=lambda event: int(event["metadata"]["resourceVersion"]))
-
-    def attempts(self) -> list[tuple[int, str, int]]:
-        """(iteration, stage, attempt) of its Jobs, in the order in which they were made."""
-        jobs = sorted(self.jobs(), key=lambda job: (job["metadata"]["creationTimestamp"], job["metadata"]["name"]))
-        labels = [job["metadata"]["labels"] for job in jobs]
-        return [(int(of["rlhf.dev/iteration"]), of["rlhf.dev/stage"], int(of["rlhf.dev/attempt"])) for of in labels]
-
-    def condition(self, kind: str) -> Json:
-        return next(found for found in self.status["conditions"] if found["type"] == kind)
-
-    def stage(self, iteration: int | None, name: str) -> Json:
-        status = self.status
-        stages = status["stages"] if iteration is None else status["iterations"][iteration - 1]["stages"]
-        return next(stage for stage in stages if stage["name"] == name)
-
-    def _labelled(self, root: str, plural: str) -> list[Json]:
-        path = f"{root}/namespaces/{self.namespace}/{plural}"
-        return list(self._api.get(path, labelSelector=f"rlhf.dev/run={self.name}")["items"])
+    def _has(self, text: str) -> bool:
+        return text in " ".join(self.out.split()) or text in " ".join(self.err.split())
