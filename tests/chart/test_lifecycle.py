@@ -18,13 +18,12 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.cluster
 
 CRD = "crd/rlhfruns.rlhf.dev"
+#: Of a CRD that another release has left, or that `kubectl apply` has made, perhaps in another version.
+TAKE_OVER = ["--take-ownership", "--force-conflicts"]
 #: A release is one Secret of at most 1 MiB, and the CRD is in it twice.
 MOST_BYTES = 256 * 1024
 #: What comes and goes by itself, and what belongs to no namespace and to none of us.
-_RESTLESS = {
-    *("events", "events.events.k8s.io", "nodes", "namespaces", "csinodes.storage.k8s.io"),
-    *("apiservices.apiregistration.k8s.io", "componentstatuses"),
-}
+_RESTLESS = {"events", "nodes", "namespaces", "csinodes", "apiservices", "componentstatuses"}
 
 
 @pytest.fixture
@@ -53,20 +52,18 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_crd_and_the_runs(
     assert f"kubectl -n {home} rollout status deployment/first-rlhf-operator" in said
     there = snapshot(cluster, home, namespace) - before
     assert {name for place, name in there if place == namespace} == (
-        {"role.rbac.authorization.k8s.io/first-rlhf-operator", "rolebinding.rbac.authorization.k8s.io/first-rlhf-operator"}
-        if mode == "namespaced"
-        else set()
+        {"roles/first-rlhf-operator", "rolebindings/first-rlhf-operator"} if mode == "namespaced" else set()
     )
     assert {name for place, name in there if "clusterrole" in name} == (
-        {f"clusterrole.rbac.authorization.k8s.io/first-rlhf-operator{end}" for end in ("", "-viewer", "-editor")}
-        | {"clusterrolebinding.rbac.authorization.k8s.io/first-rlhf-operator"}
+        {f"clusterroles/first-rlhf-operator{end}" for end in ("", "-viewer", "-editor")}
+        | {"clusterrolebindings/first-rlhf-operator"}
         if mode == "cluster"
         else set()
     )
     assert cluster.kubectl("get", CRD, "-o", r"jsonpath={.metadata.annotations.helm\.sh/resource-policy}") == "keep"
     assert size_of_release(cluster, home) < MOST_BYTES
     installer("test", "first", "-n", home, "--timeout=1m")
-    assert "pod/first-rlhf-operator-test" not in {name for _, name in snapshot(cluster, home)}
+    assert "pods/first-rlhf-operator-test" not in {name for _, name in snapshot(cluster, home)}
 
     run = manifest({"metadata.name": "stays", "metadata.namespace": namespace})
     cluster.apply(run)
@@ -75,13 +72,11 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_crd_and_the_runs(
     assert '"3"' in cluster.kubectl(
         "-n", home, "get", "deployment/first-rlhf-operator", "-o", "jsonpath={..env[?(@.name=='RLHF_OPERATOR_WORKERS')]}"
     )
-    assert "configmap/first-rlhf-operator-dashboard" not in {name for _, name in snapshot(cluster, home)}
+    assert "configmaps/first-rlhf-operator-dashboard" not in {name for _, name in snapshot(cluster, home)}
     cluster.kubectl("get", CRD)
-    installer("rollback", "first", "1", "-n", home, "--wait", "--timeout=2m")
-    assert "configmap/first-rlhf-operator-dashboard" in {name for _, name in snapshot(cluster, home)}
 
     installer("uninstall", "first", "-n", home, "--wait", "--timeout=2m")
-    left = {("", "customresourcedefinition.apiextensions.k8s.io/rlhfruns.rlhf.dev"), (namespace, "rlhfrun.rlhf.dev/stays")}
+    left = {("", "customresourcedefinitions/rlhfruns.rlhf.dev"), (namespace, "rlhfruns/stays")}
     wait_until(lambda: snapshot(cluster, home, namespace) - before <= left, f"the rest of the release to go, all but {left}")
     cluster.kubectl("get", CRD)
     cluster.kubectl("-n", namespace, "get", "rlhfrun/stays")
@@ -101,11 +96,11 @@ def test_a_crd_of_another_release_is_taken_over_when_it_is_said_and_refused_when
     cluster: Cluster, crd: None, installer: Helm, home: str, namespace: str
 ) -> None:
     values: Values = {"watch": {"namespaces": [namespace]}}
-    installer("install", "old", str(CHART), "-n", home, "--take-ownership", values=values)
+    installer("install", "old", str(CHART), "-n", home, *TAKE_OVER, values=values)
     installer("uninstall", "old", "-n", home, "--wait")
     with pytest.raises(HelmError, match=r'"meta\.helm\.sh/release-name" must equal "new": current value is "old"'):
         installer("install", "new", str(CHART), "-n", home, values=values)
-    installer("install", "new", str(CHART), "-n", home, "--take-ownership", values=values)
+    installer("install", "new", str(CHART), "-n", home, *TAKE_OVER, values=values)
     assert cluster.kubectl("get", CRD, "-o", r"jsonpath={.metadata.annotations.meta\.helm\.sh/release-name}") == "new"
     installer("uninstall", "new", "-n", home, "--wait")
 
@@ -124,18 +119,23 @@ def adopting(cluster: Cluster) -> list[str]:
         cluster.kubectl("get", CRD)
     except KubectlError:
         return []
-    return ["--take-ownership", "--force-conflicts"]
+    return TAKE_OVER
 
 
 def snapshot(cluster: Cluster, *namespaces: str) -> set[tuple[str, str]]:
-    """(namespace or "", kind/name) of everything in these namespaces and of everything that is in none."""
+    """(namespace or "", resource/name) of everything in these namespaces and of everything that is in none."""
     found = set()
-    for namespaced, places in (("false", [""]), ("true", list(namespaces))):
-        listed = cluster.kubectl("api-resources", "--verbs=list", f"--namespaced={namespaced}", "-o", "name").split()
-        kinds = ",".join(sorted(set(listed) - _RESTLESS))
-        for place in places:
-            names = cluster.kubectl("get", kinds, "-o", "name", "--ignore-not-found", *(["-n", place] if place else []))
-            found |= {(place, name) for name in names.split()}
+    for root in [
+        "/api/v1",
+        *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in cluster.api.get("/apis")["groups"]),
+    ]:
+        for resource in cluster.api.get(root)["resources"]:
+            if "list" not in resource["verbs"] or resource["name"] in _RESTLESS:
+                continue
+            places = {name: f"/namespaces/{name}" for name in namespaces} if resource["namespaced"] else {"": ""}
+            for place, path in places.items():
+                listed = cluster.api.get(f"{root}{path}/{resource['name']}")["items"]
+                found |= {(place, f"{resource['name']}/{item['metadata']['name']}") for item in listed}
     return found
 
 
