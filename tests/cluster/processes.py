@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: etcd and the API server close their files within a second or two.
-_PATIENCE_SECONDS = 15.0
+#: An API server asked to stop waits for its clients, up to a minute.
+_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Component:
         beside.replace(self._record)
 
     def restart(self) -> None:
-        """The same command again; what ran is ended first."""
+        """The same command again; what ran is killed first."""
         record = self._recorded()
-        self.stop()
+        self.kill()
         self.start(record["command"], record["environment"])
 
     @property
