@@ -27,7 +27,7 @@ from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.decide import Decision, decide
 from rlhf_operator.core.observed import Environment, Hindrance, JobPhase, Observed, Pod, PodState, Refusal
 from rlhf_operator.reconcile import reconcile
-from support.runs import run_of, spec_of
+from support.runs import result_of, run_of, spec_of
 from support.simulation import DONE, End, Tape, World
 
 
@@ -274,6 +274,18 @@ def test_a_job_that_waits_for_pods_is_looked_at_again(
     assert story.decide().requeue_after == (None if seconds is None else timedelta(seconds=seconds))
 
 
+@pytest.mark.parametrize("phase", [JobPhase.COMPLETE, JobPhase.FAILED])
+def test_how_an_attempt_ended_is_concluded_from_a_live_observation_only(phase: JobPhase) -> None:
+    story = Story()
+    story.until_running(None, StageName.PREFLIGHT)
+    before = story.status
+    [simulated] = story.world.jobs.values()
+    simulated.job = replace(simulated.job, phase=phase, pods=())
+    decision = story.decide(live=False)
+    assert (decision.observe_live, decision.status) == (True, before)
+    assert story.decide().status != before
+
+
 def test_the_next_attempt_waits_until_no_pod_of_the_former_is_left() -> None:
     story = Story(iterations=1)
     story.until_running(1, StageName.TRAIN)
@@ -379,3 +391,39 @@ def test_an_iteration_takes_so_little_of_the_status_that_fifty_fit_into_an_objec
 
     # The API server takes objects of 1.5 MB; an iteration may hold 24 metrics, of which these runs report 2.
     assert size(6) - size(5) < 6_000
+
+
+def with_pods(story: Story, iteration: int | None, stage: StageName, *pods: Pod) -> Decision:
+    """The decision where this stage's Job is still active, is the only one, and has these pods."""
+    job = story.world.observe(live=True).observed.job(iteration, stage, 1)  # type: ignore[union-attr]
+    assert job is not None
+    return story.decide(jobs=(replace(job, phase=JobPhase.ACTIVE, pods=pods),))
+
+
+def sealed_by(story: Story, iteration: int | None, stage: StageName) -> Pod:
+    """A pod of this stage that ended well just now, with the artifact."""
+    config = next(entry.action.config for entry in story.world.jobs.values() if entry.job.key == (iteration, stage, 1))
+    now = story.world.clock.now()
+    return Pod(PodState.SUCCEEDED, exit_code=0, started_at=now, finished_at=now, result=result_of(config))
+
+
+def test_a_job_whose_pods_all_ended_well_is_not_waited_for_and_keeps_its_logs() -> None:
+    story = Story(iterations=1)
+    story.until_running(1, StageName.TRAIN)
+    decision = with_pods(story, 1, StageName.TRAIN, sealed_by(story, 1, StageName.TRAIN))
+    assert CreateJob in created(decision)
+    assert DeleteJob not in created(decision)
+
+
+def test_the_pods_of_a_stage_that_is_done_may_end_by_themselves_for_a_moment() -> None:
+    """A shard found all others committed and sealed the artifact; the last of them is about to end."""
+    story = Story(iterations=1, sample={"shards": 2, "parallelism": 2})
+    story.until_running(1, StageName.SAMPLE)
+    sealed = sealed_by(story, 1, StageName.SAMPLE)
+    at_work = Pod(PodState.RUNNING, index=1, started_at=sealed.started_at)
+    waits = with_pods(story, 1, StageName.SAMPLE, sealed, at_work)
+    assert created(waits) == []
+    assert waits.requeue_after is not None
+    assert sealed.finished_at is not None
+    earlier = replace(sealed, finished_at=sealed.finished_at - waits.requeue_after)
+    assert created(with_pods(story, 1, StageName.SAMPLE, earlier, at_work)) == [DeleteJob]

@@ -35,6 +35,8 @@ from .transitions import transitions
 _LOOK_AGAIN = timedelta(seconds=30)
 #: For what is refused for reasons outside the run.
 _TRY_AGAIN = timedelta(seconds=5)
+#: Pods of a stage that is done may end by themselves: a deleted Job takes its logs with it.
+_GRACE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class _Round:
             return None
         iteration, stage = current
         job = self.observed.job(iteration, stage.name, stage.attempt)
+        if job is not None and job.ended and not self.observed.live:
+            # An index may have heard of the Job's end and not yet of its pods, which say how it ended.
+            return Decision(self.before, observe_live=True)
         if job is not None:
             return self._take(self._absorb(iteration, stage, job))
         if stage.phase is not Phase.RUNNING:
@@ -175,17 +180,24 @@ class _Round:
         else:
             _, stage = current
         standing = self._at_work(config, stage)
-        if strays := _deletions(job for job in self.observed.jobs if job.key != (config.iteration, config.stage, stage.attempt)):
+        former = [job for job in self.observed.jobs if job.key != (config.iteration, config.stage, stage.attempt)]
+        if strays := _deletions(job for job in former if self._grace(job) <= timedelta(0)):
             return self._decision(standing, strays, _LOOK_AGAIN)
         if stage.phase is Phase.RUNNING:
             return self._decision(standing, (), self._until_next_look())
         if stage.retry_at is not None and stage.retry_at > self.now:
             return self._decision(standing, (), stage.retry_at - self.now)
-        if any(not job.ended or job.deleting for job in self.observed.jobs):
-            return self._decision(standing, (), _LOOK_AGAIN)
+        if held := [job for job in self.observed.jobs if not job.released or job.deleting]:
+            waits = [grace for job in held if (grace := self._grace(job)) > timedelta(0)]
+            return self._decision(standing, (), min(waits, default=_LOOK_AGAIN))
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)
         return self._decision(standing, actions, _TRY_AGAIN if self.observed.refusals else _LOOK_AGAIN)
+
+    def _grace(self, job: Job) -> timedelta:
+        """How long a Job that a stage left behind may still take to end by itself, after a pod of it ended well."""
+        well = [pod.finished_at for pod in job.pods if pod.state is PodState.SUCCEEDED and pod.finished_at is not None]
+        return max(well) + _GRACE - self.now if well and not job.deleting else timedelta(0)
 
     def _until_next_look(self) -> timedelta | None:
         """What keeps a pod from starting is told by events of its own, which nobody follows."""
@@ -267,4 +279,4 @@ def _waits(job: Job) -> bool:
 
 def _deletions(jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:
     """Of every Job that still holds anything."""
-    return tuple(DeleteJob(job.name, job.uid) for job in jobs if not job.ended and not job.deleting)
+    return tuple(DeleteJob(job.name, job.uid) for job in jobs if not job.released and not job.deleting)

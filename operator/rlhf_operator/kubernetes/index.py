@@ -202,8 +202,11 @@ def _trim_run(run: Json) -> Json:
     return {**run, "metadata": _metadata(run)}
 
 
+_OF_A_JOBS_SPEC = frozenset({"suspend", "completions", "parallelism", "completionMode", "backoffLimitPerIndex"})
+
+
 def _trim_job(job: Json) -> Json:
-    spec = {name: value for name, value in job.get("spec", {}).items() if name in ("suspend", "completions", "parallelism")}
+    spec = {name: value for name, value in job.get("spec", {}).items() if name in _OF_A_JOBS_SPEC}
     return {"metadata": _metadata(job), "spec": spec, "status": job.get("status", {})}
 
 

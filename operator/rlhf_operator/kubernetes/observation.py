@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,8 @@ def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
 
 
 def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
+    pods = list(pods)
+    seen = tuple(pod_of(pod) for pod in pods)
     metadata = job["metadata"]
     labels, annotations = metadata["labels"], metadata.get("annotations", {})
     return Job(
@@ -50,7 +52,7 @@ def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
         resolving=annotations.get(RESOLVING) == "true",
         deleting="deletionTimestamp" in metadata,
         admitted_at=_time(job.get("status", {}).get("startTime")),
-        pods=tuple(_with_vanished([pod_of(pod) for pod in pods], pods)),
+        pods=(*seen, *_replaced_shards(seen, pods), *_stopped_nodes(seen, job)),
         infrastructure_base=int(annotations.get(INFRASTRUCTURE_BASE, 0)),
         application_base=int(annotations.get(APPLICATION_BASE, 0)),
         hindrance=hindrance,
@@ -103,17 +105,34 @@ def _pod_state(pod: Json) -> PodState:
     return PodState.PENDING if phase == PodState.PENDING else PodState.RUNNING
 
 
-def _with_vanished(pods: list[Pod], raw: Iterable[Json]) -> Iterator[Pod]:
+def _replaced_shards(seen: Iterable[Pod], raw: Iterable[Json]) -> Iterator[Pod]:
     """A shard's pod that was preempted or drained is removed with its record; the Job controller counts it on the pod after it."""
-    yield from pods
     ignored: dict[int, int] = {}
     for pod in raw:
         count = int(pod["metadata"].get("annotations", {}).get(_IGNORED_FAILURES, 0))
         ignored[_index(pod)] = max(ignored.get(_index(pod), 0), count)
     for index, count in ignored.items():
-        seen = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) for pod in pods)
-        for _ in range(count - seen):
+        left = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) for pod in seen)
+        for _ in range(count - left):
             yield Pod(PodState.FAILED, index, disrupted=True)
+
+
+def _stopped_nodes(seen: Sequence[Pod], job: Json) -> Iterator[Pod]:
+    """When a gang fails, the Job controller deletes the pods of the nodes that still run: they leave neither word nor exit code.
+
+    They held their GPUs as long as the node that failed first did, or longer.
+    """
+    spec = job["spec"]
+    if phase_of(job) is not JobPhase.FAILED or spec.get("completionMode") != "Indexed" or "backoffLimitPerIndex" in spec:
+        return
+    for index in sorted(set(range(spec["completions"])) - {pod.index for pod in seen}):
+        for peer in seen[:1]:
+            yield Pod(PodState.FAILED, index, started_at=peer.started_at, finished_at=_failed_at(job), gpus=peer.gpus)
+
+
+def _failed_at(job: Json) -> datetime | None:
+    conditions = job.get("status", {}).get("conditions", ())
+    return next((_time(entry["lastTransitionTime"]) for entry in conditions if entry["type"] == JobPhase.FAILED.value), None)
 
 
 def _index(pod: Json) -> int:
