@@ -115,7 +115,9 @@ class Connection:
         try:
             yield from self._cluster.pod_log(namespace, pod.name, STAGE_CONTAINER, follow=follow, timestamps=True, since_time=since)
         except (api.Unavailable, api.NotFound, api.Invalid) as error:
-            raise LogUnreadable(str(error), gone=isinstance(error, api.NotFound)) from error
+            # A node may be gone too, with its pods to follow.
+            gone = isinstance(error, api.NotFound) and f'pods "{pod.name}"' in error.message
+            raise LogUnreadable(str(error), gone=gone) from error
         except api.ClusterError as error:
             raise self._error(error, "get", PODS, namespace, "log") from error
 

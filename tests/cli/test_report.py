@@ -130,7 +130,7 @@ def test_final_test_figures_have_their_intervals(page: str) -> None:
 def test_it_shows_where_the_time_went_and_what_was_dropped(page: str, report: Report) -> None:
     assert sum(time.seconds for time in report.times) == pytest.approx(622)
     assert "2 attempts" in page
-    assert "dropped: tie" in page
+    assert "prompts tied" in page
 
 
 def test_lineage_goes_back_to_the_first_model_and_the_data(report: Report, run: RLHFRun) -> None:

@@ -92,9 +92,7 @@ class _Gathered:
                 continue
             for name, decoding in (("sampled", test.sampled), ("greedy", test.greedy)):
                 if isinstance(decoding, Decoding):
-                    yield TestFigure(
-                        number, test.prompts, name, decoding.judge_mean, decoding.gain_vs_initial, decoding.exact_share
-                    )
+                    yield TestFigure(number, test.prompts, name, decoding.judge_mean, decoding.gain_vs_initial)
 
     def lineage(self, best: int | None) -> LineageNode | None:
         policy = None if best is None else self._policies.get(best)

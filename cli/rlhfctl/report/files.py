@@ -37,7 +37,6 @@ class Decoding(_File):
 
     judge_mean: MetricValue | None = None
     gain_vs_initial: MetricValue | None = None
-    exact_share: MetricValue | None = None
 
 
 class TestEntry(_File):

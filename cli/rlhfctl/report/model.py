@@ -53,7 +53,6 @@ class TestFigure:
     decoding: str
     judge_mean: MetricValue | None
     gain_vs_initial: MetricValue | None
-    exact_share: MetricValue | None
 
     __test__ = False
 

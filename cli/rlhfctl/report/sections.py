@@ -57,20 +57,17 @@ def tests_section(tests: Sequence[TestFigure]) -> str:
     if not tests:
         return ""
     prompts = max(test.prompts for test in tests)
-    exact = any(test.exact_share is not None for test in tests)
     rows = "".join(
         f"<tr><td>π{test.iterate}</td><td>{escape(test.decoding)}</td>"
         f'<td class="n">{_value(test.judge_mean)}</td><td class="n">{_value(test.gain_vs_initial, signed=True)}</td>'
-        + (f'<td class="n">{_value(test.exact_share)}</td>' if exact else "")
-        + "</tr>"
+        "</tr>"
         for test in tests
     )
     note = (
         f"{prompts:,} prompts that neither training, selection nor gates have seen. "
         "Gain: paired difference to π0, with its 95 % interval."
     )
-    titles = ("judge", "gain over π0", "exactly right") if exact else ("judge", "gain over π0")
-    columns = "".join(f'<th class="n">{title}</th>' for title in titles)
+    columns = "".join(f'<th class="n">{title}</th>' for title in ("judge", "gain over π0"))
     head = f"<tr><th>iterate</th><th>decoding</th>{columns}</tr>"
     return f'<h2>Final test</h2><p class="note">{note}</p><div class="scroll"><table>{head}{rows}</table></div>'
 
