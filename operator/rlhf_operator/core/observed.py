@@ -93,6 +93,12 @@ class Job:
         return self.phase in (JobPhase.COMPLETE, JobPhase.FAILED) and all(pod.state.ended for pod in self.pods)
 
     @property
+    def released(self) -> bool:
+        """It holds nothing any more: it has ended, or all its pods ended well and only the word Complete is missing."""
+        done = self.phase is JobPhase.ACTIVE and bool(self.pods) and all(pod.state is PodState.SUCCEEDED for pod in self.pods)
+        return self.ended or done
+
+    @property
     def key(self) -> tuple[int | None, StageName, int]:
         return self.iteration, self.stage, self.attempt
 
