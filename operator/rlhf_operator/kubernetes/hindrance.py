@@ -15,6 +15,7 @@ _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageNam
 _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 #: Events by which the Job controller tells that it cannot make a pod, and the kubelet that it cannot mount a volume.
 _TELLING = frozenset({"FailedCreate", "FailedMount", "FailedAttachVolume"})
+_CREATED = "SuccessfulCreate"
 Json = dict[str, Any]
 
 
@@ -73,10 +74,12 @@ def _suspended(job: Json) -> Hindrance:
 
 
 def _told(events: Iterable[Json]) -> Hindrance | None:
-    telling = [event for event in events if event.get("reason") in _TELLING]
-    if not telling:
+    """The newest word counts: a pod that could be made after all takes back what was said before."""
+    telling = [event for event in events if event.get("reason") in _TELLING | {_CREATED}]
+    newest = max(telling, key=lambda event: (_when(event), event["reason"] != _CREATED), default=None)
+    if newest is None or newest["reason"] == _CREATED:
         return None
-    message = max(telling, key=_when).get("message", "")
+    message = newest.get("message", "")
     reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.CONFIGURATION_ERROR
     return Hindrance(reason, message)
 

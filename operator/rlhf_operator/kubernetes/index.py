@@ -16,6 +16,9 @@ from .labels import RUN_LABEL
 
 Json = dict[str, Any]
 
+#: kubectl's copy of the whole manifest.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 class RunKey(NamedTuple):
     namespace: str
@@ -193,9 +196,10 @@ def _trimmed_metadata(obj: Json) -> Json:
 
 def _metadata(obj: Json) -> Json:
     metadata = {name: value for name, value in obj["metadata"].items() if name not in ("managedFields", "resourceVersion")}
-    annotations = dict(metadata.get("annotations") or {})
-    annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
-    return metadata | ({"annotations": annotations} if annotations else {})
+    if "annotations" in metadata:
+        own = {name: value for name, value in metadata["annotations"].items() if name != _LAST_APPLIED}
+        metadata["annotations"] = own
+    return metadata
 
 
 def _trim_run(run: Json) -> Json:
