@@ -42,6 +42,9 @@ def _lines() -> Iterator[str]:
     yield ""
     yield inspect.cleandoc(cli.help or "")
     yield ""
+    yield "Runs are those of a cluster, which is found as kubectl finds it: `--kubeconfig`, else the files of `$KUBECONFIG`, else"
+    yield "`~/.kube/config`, else the service account of the pod that rlhfctl runs in; `--context` and `-n` as with kubectl."
+    yield ""
     yield "`--local` or `--state DIR` selects runs on this machine. The state folder is `DIR`, else `$RLHF_STATE`, else `.rlhf`."
     yield ""
     yield "Colour only marks what a glyph and a word say too; `NO_COLOR` turns it off. Off a terminal everything is plain lines."

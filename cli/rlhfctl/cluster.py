@@ -29,7 +29,10 @@ FIELD_MANAGER = "rlhfctl"
 PATIENCE_SECONDS = 300.0
 #: An API server that starts may refuse what it allows a moment later.
 REFUSED_SECONDS = 15.0
-_WATCH_SECONDS = 240
+#: A connection that died without a word is noticed after this and a little.
+_WATCH_SECONDS = 60
+#: The same for a log that is followed.
+IDLE_SECONDS = 60.0
 _INSTALL = "helm upgrade --install rlhf-operator charts/rlhf-operator -n rlhf-system --create-namespace"
 
 
@@ -113,7 +116,9 @@ class Connection:
     def log(self, namespace: str, pod: PodView, *, follow: bool, since: str | None = None) -> Iterator[bytes]:
         """Lines with their time before them. Raises LogUnreadable where the node or its kubelet does not answer."""
         try:
-            yield from self._cluster.pod_log(namespace, pod.name, STAGE_CONTAINER, follow=follow, timestamps=True, since_time=since)
+            yield from self._cluster.pod_log(
+                namespace, pod.name, STAGE_CONTAINER, follow=follow, timestamps=True, since_time=since, idle_seconds=IDLE_SECONDS
+            )
         except (api.Unavailable, api.NotFound, api.Invalid) as error:
             # A node may be gone too, with its pods to follow.
             gone = isinstance(error, api.NotFound) and f'pods "{pod.name}"' in error.message

@@ -11,7 +11,7 @@ from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_operator.core.execution import compute_of, shards_of
 
-from .cluster import Change, Connection, LogUnreadable
+from .cluster import IDLE_SECONDS, Change, Connection, LogUnreadable
 from .errors import NoConnection
 from .objects import PodView
 from .source import LogNote, LogSelection, LogText, Sight
@@ -159,7 +159,7 @@ def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogT
     newest, tries = "", 0
     now: PodView | None = pod
     while now is not None:
-        over, error = now.ended, None
+        over, error, began = now.ended, None, time.monotonic()
         try:
             for line in connection.log(namespace, now, follow=True, since=_second(newest)):
                 stamp, text = _untimed(line)
@@ -169,7 +169,9 @@ def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogT
                 newest, tries = stamp or newest, 0
                 yield LogText(title, f"{before}{text}\n")
         except LogUnreadable as caught:
-            error = caught
+            # One that was only silent is asked again, for as long as the pod works.
+            error = caught if caught.gone or time.monotonic() - began < IDLE_SECONDS else None
+            over = over and error is not None
         if error is None and over:
             break
         if error is not None and (error.gone or tries >= _TRIES or (over and tries >= 3)):

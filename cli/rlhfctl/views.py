@@ -142,7 +142,8 @@ def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: b
         cells = [run.metadata.namespace] if namespaces else []
         cells += [run.metadata.name, phases.words(status.phase), f"{status.iteration}/{run.spec.iterations}"]
         cells += [status.stage.value if status.stage else "-", "-" if best is None else f"π{best}", figures.with_interval(win)]
-        cells.append(figures.compact((now - status.start_time).total_seconds()) if status.start_time else "-")
+        since = status.start_time or run.metadata.creation_timestamp
+        cells.append(figures.compact((now - since).total_seconds()) if since else "-")
         body.append([*cells, status.message] if wide else cells)
     lines = table.rows(header, body, width=0 if wide else out.width)
     return [out.paint(lines[0], "dim"), *lines[1:]]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from rlhf_api import RLHFRun
+from rlhf_api.storage import Storage
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
@@ -172,6 +173,14 @@ def test_events_are_of_the_run_and_its_jobs_and_pods_oldest_first(runs: ClusterR
         "! 2099-01-01T00:00:03Z FailedScheduling (7 times) pod/tiny-i1-sample-1-0-abcde",
         "    0/3 nodes are available",
     ]
+
+
+@pytest.mark.s3
+def test_report_is_made_of_the_run_in_the_cluster_and_the_store(runs: ClusterRuns, s3_storage: Storage) -> None:
+    runs.create(example_runs.finished, "quickstart", storage=s3_storage.to_wire())
+    done = runs.rlhfctl("report", "quickstart")
+    assert (done.code, done.out) == (0, "quickstart-report.html\n"), done.err
+    assert "π3" in (runs.folder / "quickstart-report.html").read_text()
 
 
 def test_completion_offers_the_runs_of_the_cluster(runs: ClusterRuns) -> None:

@@ -8,6 +8,7 @@ import yaml
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
+from support.rlhfctl import on_terminal
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -199,6 +200,17 @@ def test_delete_asks_and_without_anybody_to_ask_refuses(runs: ClusterRuns) -> No
     assert done.code == Exit.USAGE
     assert "rlhfctl delete tiny --yes" in done.err
     assert runs.find() is not None
+
+
+@pytest.mark.parametrize(("answer", "code", "there"), [("n", Exit.INTERRUPTED, True), ("y", Exit.OK, False)])
+def test_on_a_terminal_delete_asks_and_says_what_stays(runs: ClusterRuns, answer: str, code: Exit, there: bool) -> None:
+    runs.create(example_runs.at_work)
+    done, shown = on_terminal("delete", "tiny", keys=f"{answer}\n", env=runs.env)
+    assert f"its artifacts stay in {STORE}" in _words(shown)
+    assert "which is Running and would be stopped" in _words(shown)
+    assert "delete it? [y/N]" in shown
+    assert done == code, shown
+    assert (runs.find() is not None) is there
 
 
 def test_delete_removes_the_run_and_its_pods_and_says_what_stays(runs: ClusterRuns) -> None:

@@ -71,7 +71,7 @@ class ClusterRuns:
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": example_runs.spec(STORE, **changes)}
         if make is not None:
             # What a paused run waits for stands in its spec.
-            body["spec"] = make(name, STORE).to_wire()["spec"]
+            body["spec"] = make(name, STORE).to_wire()["spec"] | changes
         run = self.cluster.api.post(self._path(), body)
         return self.set_status(make(name, STORE).to_wire()["status"], name) if make is not None else run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -58,6 +59,28 @@ def process(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | N
         timeout=300,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(*arguments: str, keys: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """A process of its own on a terminal, where somebody types `keys`; its exit code and what the terminal shows."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "rlhfctl", *arguments],
+        env=environment(TERM="xterm", **env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as started:
+        os.close(theirs)
+        os.write(ours, keys.encode())
+        shown = b""
+        # On Linux a terminal whose last process has gone answers EIO.
+        with suppress(OSError):
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        return started.wait(timeout=300), shown.decode()
 
 
 def assert_golden(name: str, text: str) -> None:

@@ -222,14 +222,17 @@ class Cluster:
         since_time: str | None = None,
         tail_lines: int | None = None,
         timestamps: bool = False,
+        idle_seconds: float | None = None,
     ) -> Iterator[bytes]:
-        """Lines without their ends, as the container wrote them; with `follow` until it ends, or the connection does."""
+        """Lines without their ends, as the container wrote them; with `follow` until it ends, or the connection does, or nothing
+        has come for `idle_seconds`: then Unavailable, for a connection that is dead says nothing either.
+        """
         query = {"container": container, "follow": str(follow).lower(), "timestamps": str(timestamps).lower()}
         if since_time is not None:
             query["sinceTime"] = since_time
         if tail_lines is not None:
             query["tailLines"] = str(tail_lines)
-        return self._stream(PODS.path(namespace, pod, "log"), query, read_seconds=None if follow else _READ_SECONDS)
+        return self._stream(PODS.path(namespace, pod, "log"), query, read_seconds=idle_seconds if follow else _READ_SECONDS)
 
     # --- writes: once ---
 
