@@ -12,13 +12,13 @@ from pydantic import Field, StringConstraints
 
 from .base import Count, Model, Revision, Sha256, WholeNumber
 from .compute import DeepSpeed, Optimization
-from .data import DataSource, Prompts, PromptSource
+from .data import DataSource, Prompts
 from .evaluation import Against, EvaluationSampling, Selection
 from .labeler import Labeler
 from .metrics import Metric, MetricValue
 from .model import ChatTemplate, Dtype, ModelRef
 from .sampling import Engine, MixtureEntry
-from .storage import Retention, Storage
+from .storage import Storage
 from .training import Label, Loss, Overlong, WarmStart
 from .words import ArtifactKind, StageName
 
@@ -56,16 +56,13 @@ class PolicyInput(Model):
 class PromptSlice(Model):
     """The prompts of one iteration, after the hold-outs."""
 
-    source: PromptSource
-    """{iteration} is still in it: the hold-outs are spread over all T sources."""
     iterations: Count
-    """T."""
+    """T, over which the hold-outs are spread."""
     iteration: Count
-    per_iteration: Count
     prompts: Prompts
-    """For the hold-outs."""
+    """The whole section: hold-outs are taken from all sources. {iteration} is still in the uri of one that has it."""
     source_revisions: list[Revision] = []
-    """For the hold-outs: of the sources of iterations 1..T, where the uri has {iteration} and all were resolved."""
+    """Of the sources of iterations 1..T, where the uri has {iteration} and all were resolved."""
     max_prompt_length: Count
 
 
@@ -206,9 +203,12 @@ class FinalizeWork(Model):
     iterates: list[IterateRecord]
     best: WholeNumber
     selection: Selection
-    data: list[ArtifactRef]
-    """Samples, labels and reference log-probs of the run, for retention."""
-    retention: Retention
+    trained: list[ArtifactRef] = []
+    """Models whose trainings were this run's own: what is left of their checkpoints goes."""
+    removed: list[ArtifactRef] = []
+    """Artifacts that this run made and that spec.storage.retention gives up."""
+    without_masters: list[ArtifactRef] = []
+    """Policies that are kept without their fp32 master weights."""
 
 
 Work = Annotated[

@@ -48,12 +48,12 @@ class RetentionPolicy(StrEnum):
 
 
 class Retention(Model):
-    """What the finalize stage removes."""
+    """What the finalize stage removes, of what this run made; what it found in the store stays."""
 
     samples: RetentionPolicy = RetentionPolicy.RETAIN
-    """Samples, labels and reference log-probs of the run."""
+    """Samples, labels and reference log-probs. KeepBest keeps those that the best iterate was trained on; Delete removes all."""
     checkpoints: RetentionPolicy = RetentionPolicy.RETAIN
-    """Iterates. KeepBest removes all but the best; Delete also removes fp32 master weights and training checkpoints of the best."""
+    """Iterates. KeepBest removes all but the best; Delete removes its fp32 master weights too, for warmStart: Master."""
 
 
 class Storage(Model):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from rlhf_api.metrics import Metric
-from rlhf_api.stage import EvaluateWork, FinalizeWork, LabelWork, ReferenceWork, ResolveWork, RewardWork, SampleWork, TrainWork
+from rlhf_api.stage import (
+    ArtifactRef,
+    EvaluateWork,
+    FinalizeWork,
+    LabelWork,
+    PolicyInput,
+    ReferenceWork,
+    ResolveWork,
+    RewardWork,
+    SampleWork,
+    TrainWork,
+)
+from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Reason, StageName
-from rlhf_operator.core.history import History, StageRecord
+from rlhf_operator.core.history import History, StageRecord, history_of
 from rlhf_operator.core.plan import AwaitApproval, Finish, Planner, RunStage
-from support.runs import RUN, artifact_of, improving, spec_of, walk
+from support.runs import RUN, artifact_of, improving, result_of, spec_of, walk
 
 OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}
 SFT = {"data": [{"name": "demos", "uri": "hf://example/demos"}], "optimization": OPTIMIZATION}
@@ -71,6 +85,22 @@ def test_a_reward_model_without_a_base_starts_from_pi_0_and_scores_every_iterati
         if isinstance(config.work, LabelWork):
             assert config.work.reward_model is not None
             assert config.work.reward_model.artifact == artifact_of(reward)
+
+
+def test_a_reward_models_own_base_speaks_its_own_template() -> None:
+    """One of another family would be trained on the policy's turns, and end at ids that it does not have."""
+    policy = {"model": {"uri": "hf://example/base"}, "chatTemplate": {"name": "Llama3"}, "stopTokenIds": [128009]}
+
+    def base(**train: object) -> PolicyInput:
+        fields = REWARD["bradleyTerry"]["train"] | train  # type: ignore[index]
+        reward = {"type": "BradleyTerry", "bradleyTerry": {"train": fields}}
+        works = [config.work for config in walk(Planner(RUN, spec_of(policy=policy, reward=reward)))[0]]
+        return next(work.base for work in works if isinstance(work, RewardWork))
+
+    own, of_policy = base(base={"uri": "hf://example/other"}), base()
+    assert (own.chat_template, own.stop_token_ids) == (None, [])
+    assert of_policy.chat_template is not None
+    assert of_policy.stop_token_ids == [128009]
 
 
 def train_sets(replay: Mapping[str, object], iterations: int = 3) -> list[list[int]]:
@@ -149,6 +179,88 @@ def test_a_rollback_discards_the_iterate_keeps_its_data_and_goes_on_from_the_bes
     assert isinstance(end, Finish)
 
 
+RETAINED = {"samples": "Retain", "checkpoints": "Retain"}
+
+
+@dataclass(frozen=True)
+class Finalized:
+    work: FinalizeWork
+    stages: Mapping[str, str]
+    """sample1, train2, …: the stage that made an artifact, by fingerprint."""
+
+    def names(self, refs: Sequence[ArtifactRef]) -> list[str]:
+        return [self.stages[ref.fingerprint] for ref in refs]
+
+
+def finalized(retention: Mapping[str, str], adopted: Collection[tuple[int | None, StageName]] = (), **changes: Any) -> Finalized:
+    """What finalize of three iterations is told, where pi_2 is the best and these stages were found and not computed."""
+
+    def metrics(iteration: int | None, stage: StageName) -> Mapping[Metric, float]:
+        return {Metric.WIN_RATE_VS_INITIAL: [0.5, 0.6, 0.8, 0.7][iteration or 0]} if stage is StageName.EVALUATE else {}
+
+    storage = {"url": "s3://bucket/tiny", "retention": {**RETAINED, **retention}}
+    planner = Planner(RUN, spec_of(iterations=3, sft=SFT, reward=REWARD, storage=storage, **changes))
+    history, stages = History(), {}
+    while isinstance(step := planner.next_step(history), RunStage) and not isinstance(step.config.work, FinalizeWork):
+        stages[step.config.fingerprint] = f"{step.config.stage}{step.config.iteration or ''}"
+        result = result_of(step.config, metrics(step.config.iteration, step.config.stage))
+        found = (step.config.iteration, step.config.stage) in adopted
+        history = history.with_result(step.config, result.model_copy(update={"found": found}))
+    assert isinstance(step, RunStage)
+    assert isinstance(step.config.work, FinalizeWork)
+    return Finalized(step.config.work, stages)
+
+
+def data(*iterations: int) -> list[str]:
+    return [f"{stage}{number}" for number in iterations for stage in ("sample", "label", "reference")]
+
+
+#: Under a moving reference iteration 2 computes log-probs of D_1 too, and reads those.
+MOVING = ["reference1", *data(3)]
+
+
+@pytest.mark.parametrize(
+    ("retention", "changes", "removed", "without_masters"),
+    [
+        ({}, {}, [], []),
+        ({"samples": "Delete"}, {}, data(1, 2, 3), []),
+        ({"samples": "KeepBest"}, {}, data(1, 3), []),
+        ({"samples": "KeepBest"}, {"train": {"data": {"replay": "All"}}}, data(3), []),
+        ({"samples": "KeepBest"}, {"train": {"loss": {"type": "SimPO"}}}, ["sample1", "label1", "sample3", "label3"], []),
+        ({"samples": "KeepBest"}, {"reference": {"type": "Previous"}, "train": {"data": {"replay": "All"}}}, MOVING, []),
+        ({"checkpoints": "KeepBest"}, {}, ["sft", "train1", "train3"], []),
+        ({"checkpoints": "Delete"}, {}, ["sft", "train1", "train3"], ["train2"]),
+        ({"samples": "KeepBest"}, {"selection": {"metric": "winRateVsInitial", "mode": "Min"}}, data(1, 2, 3), []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_retention_gives_up_what_it_says(
+    retention: dict[str, str], changes: dict[str, Any], removed: list[str], without_masters: list[str]
+) -> None:
+    end = finalized(retention, **changes)
+    assert sorted(end.names(end.work.removed)) == sorted(removed)
+    assert end.names(end.work.without_masters) == without_masters
+    assert end.names(end.work.trained) == ["sft", "reward", "train1", "train2", "train3"]
+
+
+def test_what_the_run_only_found_is_never_removed() -> None:
+    """It is another run's, and that one may still read it."""
+    everything = {"samples": "Delete", "checkpoints": "Delete"}
+    found = [(None, StageName.SFT), *((t, stage) for t in (1, 2) for stage in StageName)]
+    end = finalized(everything, found)
+    assert end.names(end.work.removed) == [*data(3), "train3"]
+    assert end.work.without_masters == []
+    assert end.names(end.work.trained) == ["reward", "train3"]
+
+
+def test_a_status_tells_what_was_found() -> None:
+    """The history that finalize is planned from is read from the status."""
+    ref = {"url": "s3://bucket/tiny/samples/x", "digest": "a" * 64, "fingerprint": "b" * 64}
+    stages = [{"name": name, "phase": "Succeeded", "artifact": ref, "adopted": name == "sample"} for name in ("sample", "label")]
+    status = RLHFRunStatus.model_validate({"iterations": [{"number": 1, "stages": stages}]})
+    assert [record.adopted for record in history_of(status).records] == [True, False]
+
+
 def test_a_discarded_iterate_is_never_the_best() -> None:
     gates = [{"name": "length", "metric": "meanLengthRatioVsInitial", "max": 2.0, "action": "Rollback"}]
 
@@ -203,7 +315,6 @@ def test_prompt_sources_by_iteration_are_pinned_one_by_one() -> None:
     spec = spec_of(prompts={"source": {"uri": "hf://example/prompts-{iteration}"}})
     configs, _ = walk(Planner(RUN, spec, resolved))
     samples = [config.work for config in configs if isinstance(config.work, SampleWork)]
-    assert [work.prompts.source.revision for work in samples] == ["a1", "b2"]
     assert [work.prompts.source_revisions for work in samples] == [["a1", "b2"]] * 2
 
 

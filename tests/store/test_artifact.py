@@ -24,6 +24,7 @@ from rlhf_store import (
     find_artifact,
     manifest_key,
     open_artifact,
+    remove_files,
 )
 from support.artifacts import FINGERPRINT, KIND, keys, seal
 
@@ -61,7 +62,30 @@ def test_a_folder_comes_back_with_the_same_names_and_bytes(store: Store, tmp_pat
     folder = open_artifact(store, sealed.ref).fetch(tmp_path / "fetched")
 
     assert _tree(folder) == _tree(model)
-    assert sealed.manifest.size == 2 + 25_600
+    assert sum(entry.size for entry in sealed.manifest.files) == 2 + 25_600
+
+
+def test_what_is_removed_on_purpose_is_not_missed_and_the_rest_is_still_verified(store: Store, tmp_path: Path) -> None:
+    sealed = seal(store, {"a.txt": b"A", "master/b.txt": b"B", "c.txt": b"C"})
+    artifact = open_artifact(store, sealed.ref)
+    remove_files(artifact, ["master/b.txt", "never there"])
+    remove_files(artifact, ["c.txt"])
+
+    again = open_artifact(store, sealed.ref)
+    assert again.manifest == sealed.manifest
+    assert _tree(again.fetch(tmp_path / "fetched")) == {"a.txt": b"A"}
+    assert not [key for key in keys(store) if key.endswith(("b.txt", "c.txt"))]
+    (entry,) = [entry for entry in sealed.manifest.files if entry.path == "a.txt"]
+    store.put(f"{KIND}/{FINGERPRINT}/{entry.key}", b"X")
+    with pytest.raises(Corrupted, match=r"a\.txt"):
+        again.fetch(tmp_path / "again")
+
+
+def test_a_file_that_nobody_removed_on_purpose_is_missed(store: Store, tmp_path: Path) -> None:
+    sealed = seal(store, {"a.txt": b"A", "b.txt": b"B"})
+    store.delete([f"{KIND}/{FINGERPRINT}/{entry.key}" for entry in sealed.manifest.files if entry.path == "b.txt"])
+    with pytest.raises(NotFound, match=r"b\.txt"):
+        open_artifact(store, sealed.ref).fetch(tmp_path / "fetched")
 
 
 def test_one_file_is_fetched_alone_or_read(store: Store, tmp_path: Path) -> None:

@@ -49,8 +49,7 @@ def test_the_parts_of_many_nodes_are_one_checkpoint(checkpoints: Checkpoints, tm
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"rank-0": "state of 0", "rank-1": "state of 1"}
 
 
-def test_a_damaged_one_is_refused_and_the_former_can_be_taken(checkpoints: Checkpoints, store: Store, tmp_path: Path) -> None:
-    _save(checkpoints, tmp_path, "step-1-attempt-1", 1)
+def test_a_damaged_one_is_refused(checkpoints: Checkpoints, store: Store, tmp_path: Path) -> None:
     _save(checkpoints, tmp_path, "step-2-attempt-1", 2)
     damaged = checkpoints.newest_complete()
     assert damaged is not None
@@ -58,9 +57,6 @@ def test_a_damaged_one_is_refused_and_the_former_can_be_taken(checkpoints: Check
 
     with pytest.raises(Corrupted, match="step-2-attempt-1"):
         checkpoints.fetch(damaged, tmp_path / "fetched")
-    former = checkpoints.newest_complete(lambda record: record.step < damaged.step)
-    assert former is not None
-    assert former.step == 1
 
 
 def test_a_record_that_cannot_be_read_is_no_checkpoint(checkpoints: Checkpoints, store: Store, tmp_path: Path) -> None:
@@ -80,6 +76,22 @@ def test_keeping_the_newest_removes_the_others_whole(checkpoints: Checkpoints, s
     checkpoints.keep_newest(2)
 
     assert {key.split("/")[2].removesuffix(".json") for key in keys(store)} == {"step-3-attempt-1", "step-4-attempt-1"}
+
+
+def test_removing_all_leaves_nothing_of_any_attempt_and_touches_no_other_training(
+    checkpoints: Checkpoints, store: Store, tmp_path: Path
+) -> None:
+    _save(checkpoints, tmp_path, "step-1-attempt-1", 1)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "rank-0").write_text("cut off")
+    checkpoints.upload("step-2-attempt-2", tmp_path / "half")
+    other = Checkpoints(store, "b" * 64)
+    _save(other, tmp_path / "half", "step-3-attempt-1", 3)
+
+    checkpoints.remove_all()
+
+    assert {key.split("/")[1] for key in keys(store)} == {"b" * 64}
+    checkpoints.remove_all()
 
 
 def _save(checkpoints: Checkpoints, scratch: Path, name: str, step: int) -> None:

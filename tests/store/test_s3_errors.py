@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -226,3 +227,39 @@ def _file(folder: Path) -> Path:
     path = folder / "source"
     path.write_bytes(b"data")
     return path
+
+
+def test_certificates_of_ones_own_authority_are_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod has spec.storage.caBundle there; without it the message says what to set."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run([*command, *subject], check=True, capture_output=True)
+    (tmp_path / "server").mkdir()
+    server = S3Server(tmp_path / "server").start()
+    try:
+        server.create_bucket(BUCKET)
+        server.stop()
+        server.start("--cert", str(certificate), "--key", str(key))
+        storage = server.storage().model_copy(update={"endpoint_url": server.endpoint_url.replace("http:", "https:")})
+        with pytest.raises(WrongEndpoint, match=r"spec\.storage\.caBundle in a cluster, the environment variable AWS_CA_BUNDLE"):
+            open_store(storage).put("key", b"data")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        store = open_store(storage)
+        store.put("key", b"data")
+        assert store.get("key") == b"data"
+    finally:
+        server.stop()

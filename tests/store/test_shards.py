@@ -26,12 +26,12 @@ def test_whoever_sees_all_shards_seals_them_where_they_lie(store: Store, tmp_pat
     assert all(entry.key.startswith("shards-3/") for entry in found.manifest.files)
 
 
-def test_a_record_keeps_rows_counts_and_sums(store: Store) -> None:
-    commit_shard(store, KIND, FINGERPRINT, 1, 0, {"part-0": b"0"}, rows=7, counts={"dropped": 2}, sums={"length": 1.5})
+def test_a_record_keeps_rows_and_counts(store: Store) -> None:
+    commit_shard(store, KIND, FINGERPRINT, 1, 0, {"part-0": b"0"}, rows=7, counts={"dropped": 2})
 
     record = committed_shards(store, KIND, FINGERPRINT, 1)[0]
 
-    assert (record.rows, record.counts, record.sums) == (7, {"dropped": 2}, {"length": 1.5})
+    assert (record.rows, record.counts) == (7, {"dropped": 2})
 
 
 def test_of_two_workers_on_one_shard_the_first_wins(store: Store, tmp_path: Path) -> None:

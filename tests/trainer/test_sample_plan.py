@@ -31,9 +31,7 @@ def work_of(
 ) -> SampleWork:
     prompts = Prompts(source=PromptSource(uri=source), validation=HoldOut(size=0))
     return SampleWork(
-        prompts=PromptSlice(
-            source=prompts.source, iterations=1, iteration=1, per_iteration=100, prompts=prompts, max_prompt_length=limit
-        ),
+        prompts=PromptSlice(iterations=1, iteration=1, prompts=prompts, max_prompt_length=limit),
         samplers=[Sampler(entry=entry, iterate=number, policy=of) for number, (entry, of) in enumerate(entries)],
         completions_per_prompt=completions,
         max_new_tokens=8,

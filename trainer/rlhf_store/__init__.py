@@ -1,6 +1,16 @@
 """Artifacts and manifests over s3:// and file://. boto3 only, no torch."""
 
-from .artifact import Artifact, ArtifactWriter, Sealed, artifact_folder, artifact_url, find_artifact, manifest_key, open_artifact
+from .artifact import (
+    Artifact,
+    ArtifactWriter,
+    Sealed,
+    artifact_folder,
+    artifact_url,
+    find_artifact,
+    manifest_key,
+    open_artifact,
+    remove_files,
+)
 from .checkpoints import CheckpointRecord, Checkpoints
 from .errors import (
     AccessDenied,
@@ -16,8 +26,8 @@ from .errors import (
     WrongEndpoint,
     WrongRegion,
 )
-from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage, canonical_json
-from .pointers import Pointer, log_key, pointer_key, run_folder, upload_log, write_pointer
+from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
+from .pointers import Pointer, pointer_key, run_folder, write_pointer
 from .shards import ShardRecord, commit_shard, committed_shards
 from .store import ObjectInfo, Store, open_store
 
@@ -50,16 +60,14 @@ __all__ = [
     "WrongRegion",
     "artifact_folder",
     "artifact_url",
-    "canonical_json",
     "commit_shard",
     "committed_shards",
     "find_artifact",
-    "log_key",
     "manifest_key",
     "open_artifact",
     "open_store",
     "pointer_key",
+    "remove_files",
     "run_folder",
-    "upload_log",
     "write_pointer",
 ]

@@ -7,15 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from rlhf_api.base import Model
+from rlhf_api.canonical import canonical_json
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind, StageName
 
 from .errors import AlreadyExists, Corrupted, NotFound
-from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage, parse_manifest, sha256
+from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage, RelativePath, parse_manifest, sha256
 from .shards import ShardRecord
 from .store import Store
 from .transfer import Source, digest_of, fetch_files, files_under, upload_files, verify
+
+#: Beside a manifest: which of its files were removed on purpose.
+REMOVED = "removed.json"
+
+
+class RemovedFiles(Model):
+    """<kind>/<fingerprint>/removed.json."""
+
+    paths: list[RelativePath]
 
 
 @dataclass(frozen=True)
@@ -43,10 +56,10 @@ class Artifact:
     def fetch(self, folder: Path, names: Iterable[str] | None = None) -> Path:
         """Download all files, or those named, to `folder`, in parallel and verified; returns `folder`.
 
-        What is there already with the right digest is kept. Treat the files as read-only.
+        All are all that `remove_files` has left. What is there already with the right digest is kept. Treat the files as read-only.
         Raises Corrupted (file, expected, found), NotFound for a name that is not in the manifest.
         """
-        entries = self.manifest.files if names is None else [self._entry(name) for name in names]
+        entries = self._left() if names is None else [self._entry(name) for name in names]
         return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), entries, folder)
 
     def cached(self, scratch: Path) -> Path:
@@ -60,6 +73,10 @@ class Artifact:
         data = self.store.get(f"{folder}/{entry.key}")
         verify(digest_of(data), entry, self.store, folder)
         return data
+
+    def _left(self) -> list[FileEntry]:
+        gone = removed_files(self)
+        return [entry for entry in self.manifest.files if entry.path not in gone]
 
     def _entry(self, name: str) -> FileEntry:
         entry = self.manifest.file(name)
@@ -176,6 +193,31 @@ def open_artifact(store: Store, ref: ArtifactRef) -> Artifact:
             f"{artifact_url(store, ref.kind, ref.fingerprint)}/{MANIFEST}",
         )
     return Artifact(store, ref, found.manifest)
+
+
+def remove_files(artifact: Artifact, names: Iterable[str]) -> None:
+    """Take files out of a sealed artifact, where they are in it. Its manifest stays, and with it its digest and the other files'.
+
+    What goes is noted beside the manifest first, so that nobody takes an artifact for damaged.
+    """
+    entries = [entry for name in names if (entry := artifact.manifest.file(name)) is not None]
+    if not entries:
+        return
+    folder = artifact_folder(artifact.ref.kind, artifact.ref.fingerprint)
+    gone = removed_files(artifact) | {entry.path for entry in entries}
+    artifact.store.put(f"{folder}/{REMOVED}", canonical_json(RemovedFiles(paths=sorted(gone)).to_wire()))
+    artifact.store.delete([f"{folder}/{entry.key}" for entry in entries])
+
+
+def removed_files(artifact: Artifact) -> frozenset[str]:
+    """What `remove_files` took out of it. Raises Corrupted where the note cannot be read."""
+    key = f"{artifact_folder(artifact.ref.kind, artifact.ref.fingerprint)}/{REMOVED}"
+    try:
+        return frozenset(RemovedFiles.model_validate_json(artifact.store.get(key)).paths)
+    except NotFound:
+        return frozenset()
+    except ValidationError as error:
+        raise Corrupted("the note of removed files cannot be read", f"{artifact.store.url}/{key}") from error
 
 
 def artifact_folder(kind: ArtifactKind, fingerprint: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from rlhf_api.base import Model
+from rlhf_api.canonical import canonical_json
 from rlhf_api.words import ArtifactKind
 
 from .errors import NotFound
-from .manifest import FileEntry, canonical_json
+from .manifest import FileEntry
 from .store import Store
 from .transfer import fetch_files, files_under, upload_files
 
@@ -47,9 +48,9 @@ class Checkpoints:
         self.store.put(f"{self._folder}/{name}.json", canonical_json(record.to_wire()))
         return record
 
-    def newest_complete(self, accept: Callable[[CheckpointRecord], bool] = lambda _: True) -> CheckpointRecord | None:
-        """The acceptable one with most steps, of any attempt. A record that cannot be read is no checkpoint."""
-        return max(filter(accept, self._records()), key=lambda record: (record.step, record.name), default=None)
+    def newest_complete(self) -> CheckpointRecord | None:
+        """The one with most steps, of any attempt. A record that cannot be read is no checkpoint."""
+        return max(self._records(), key=lambda record: (record.step, record.name), default=None)
 
     def fetch(self, record: CheckpointRecord, folder: Path) -> Path:
         """Download and verify. Raises Corrupted."""
@@ -65,6 +66,12 @@ class Checkpoints:
         records = sorted(self._records(), key=lambda record: (record.step, record.name))
         for record in records[: max(0, len(records) - count)]:
             self.remove(record.name)
+
+    def remove_all(self) -> None:
+        """What any attempt has left, complete or not."""
+        for record in list(self._records()):
+            self.remove(record.name)
+        self.store.delete([entry.key for entry in self.store.list(f"{self._folder}/")])
 
     @property
     def _folder(self) -> str:

@@ -79,7 +79,10 @@ class WrongRegion(StoreError):
 
 class WrongEndpoint(StoreError):
     configuration = True
-    advice = "Check spec.storage.endpointURL, and spec.storage.caBundle where the server has a certificate of its own."
+    advice = (
+        "Check spec.storage.endpointURL. Where the server's certificate is from an authority of your own, name its certificates: "
+        "spec.storage.caBundle in a cluster, the environment variable AWS_CA_BUNDLE on this machine."
+    )
 
 
 class NotWritable(StoreError):

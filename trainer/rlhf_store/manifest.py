@@ -6,12 +6,12 @@ Equal work gives equal bytes: no time stamps, no names of attempts, canonical JS
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from rlhf_api.base import Model, Sha256
+from rlhf_api.canonical import canonical_json
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind, StageName
@@ -76,16 +76,6 @@ class Manifest(Model):
 
     def file(self, path: str) -> FileEntry | None:
         return next((entry for entry in self.files if entry.path == path), None)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(entry.size for entry in self.files)
-
-
-def canonical_json(value: object) -> bytes:
-    """Sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def sha256(data: bytes) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rlhf_api.base import Model
+from rlhf_api.canonical import canonical_json
 from rlhf_api.stage import RunRef, StageResult
 from rlhf_api.words import StageName
 
 from .artifact import artifact_url
-from .manifest import canonical_json
 from .store import Store
 
 
@@ -32,19 +30,8 @@ def write_pointer(store: Store, run: RunRef, iteration: int | None, stage: Stage
     store.put(pointer_key(run, iteration, stage), canonical_json(pointer.to_wire()))
 
 
-def upload_log(
-    store: Store, run: RunRef, iteration: int | None, stage: StageName, attempt: int, shard: int | None, log: Path
-) -> None:
-    store.upload(log, log_key(run, iteration, stage, attempt, shard))
-
-
 def pointer_key(run: RunRef, iteration: int | None, stage: StageName) -> str:
     return f"{_folder(run, iteration)}/{stage}.json"
-
-
-def log_key(run: RunRef, iteration: int | None, stage: StageName, attempt: int, shard: int | None = None) -> str:
-    of_shard = "" if shard is None else f"-{shard}"
-    return f"{_folder(run, iteration)}/logs/{stage}-{attempt}{of_shard}.log"
 
 
 def run_folder(run: RunRef) -> str:

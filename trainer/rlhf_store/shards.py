@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from rlhf_api.base import Model
+from rlhf_api.canonical import canonical_json
 from rlhf_api.words import ArtifactKind
 
 from .errors import AlreadyExists, Corrupted
-from .manifest import FileEntry, canonical_json
+from .manifest import FileEntry
 from .store import Store
 from .transfer import Source, upload_files
 
@@ -27,8 +28,6 @@ class ShardRecord(Model):
     rows: int = 0
     counts: dict[str, int] = {}
     """Of what was read, kept, dropped (by reason)."""
-    sums: dict[str, float] = {}
-    """Of quantities whose mean over all shards the artifact reports."""
 
 
 def commit_shard(
@@ -41,7 +40,6 @@ def commit_shard(
     *,
     rows: int = 0,
     counts: Mapping[str, int] | None = None,
-    sums: Mapping[str, float] | None = None,
 ) -> ShardRecord:
     """Upload `files`, by name, then the record. Where there is a record already, it wins and is returned.
 
@@ -50,7 +48,7 @@ def commit_shard(
     folder = _folder(kind, fingerprint)
     base = _name(shards, index)
     entries = [entry.model_copy(update={"key": f"{base}/{entry.key}"}) for entry in upload_files(store, f"{folder}/{base}", files)]
-    record = ShardRecord(index=index, files=entries, rows=rows, counts=dict(counts or {}), sums=dict(sums or {}))
+    record = ShardRecord(index=index, files=entries, rows=rows, counts=dict(counts or {}))
     try:
         store.put(f"{folder}/{base}.json", canonical_json(record.to_wire()), if_absent=True)
     except AlreadyExists:

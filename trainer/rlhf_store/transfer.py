@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from rlhf_api.canonical import canonical_json
+
 from .errors import Corrupted
 from .local import local_errors
-from .manifest import FileEntry, canonical_json, sha256
+from .manifest import FileEntry, sha256
 from .store import Store, check_key
 
 #: Files at a time; the parts of a large one are parallel by themselves.

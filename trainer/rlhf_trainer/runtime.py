@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.metrics import MetricValue
 from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput, StageConfig, StageResult
-from rlhf_api.words import STAGE_ARTIFACT
-from rlhf_store import Artifact, ExternalModel, Sealed, Store, StoreError, open_artifact
+from rlhf_api.words import STAGE_ARTIFACT, ArtifactKind
+from rlhf_store import Artifact, Checkpoints, ExternalModel, Sealed, Store, StoreError, find_artifact, open_artifact
 
 from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
 from .narrow import present
@@ -54,10 +54,11 @@ class StageContext:
 
     def found(self) -> StageResult | None:
         """The result of this very work, where its artifact is sealed already: nothing is computed twice."""
-        from rlhf_store import find_artifact
-
         sealed = find_artifact(self.store, STAGE_ARTIFACT[self.config.stage], self.config.fingerprint)
-        return None if sealed is None else result_of(self.config, sealed, found=True)
+        if sealed is None:
+            return None
+        remove_checkpoints(self.store, sealed.ref)
+        return result_of(self.config, sealed, found=True)
 
 
 def work_of(context: StageContext, kind: type[_W]) -> _W:
@@ -87,6 +88,12 @@ def _model_folder(sealed: Sealed) -> str | None:
     """Where under the artifact its config.json lies: files are stored under the digest of their upload."""
     entry = sealed.manifest.file("config.json")
     return None if entry is None else entry.key.rpartition("/")[0]
+
+
+def remove_checkpoints(store: Store, sealed: ArtifactRef) -> None:
+    """Of the training that made it, if one did: whatever attempt comes, of whatever run, finds the artifact and reads none."""
+    if sealed.kind in (ArtifactKind.POLICY, ArtifactKind.REWARD_MODEL):
+        Checkpoints(store, sealed.fingerprint).remove_all()
 
 
 def canonical_work(config: StageConfig) -> dict[str, Any]:
@@ -213,6 +220,3 @@ def _trimmed(result: StageResult) -> Iterator[StageResult]:
         # A character can take six bytes.
         problem = problem[: len(problem) * 3 // 4]
         yield result.model_copy(update={"problem": f"{problem} … (the log has the rest)"})
-
-
-__all__ = ["Metric", "StageContext", "canonical_work", "libraries", "log", "metric", "model_inputs", "result_of", "write_result"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
+from rlhf_api.canonical import canonical_json
 from rlhf_api.stage import FORMAT_VERSION, Work
 
 #: Who may read a source does not change what is in it.
@@ -22,11 +22,6 @@ def fingerprint(work: Work, seed: int) -> str:
     body["stage"] = work.stage.value
     identity = {"work": _identity(body), "seed": seed, "format": FORMAT_VERSION[work.stage]}
     return hashlib.sha256(canonical_json(identity)).hexdigest()
-
-
-def canonical_json(value: Any) -> bytes:
-    """Keys sorted, no white space, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _identity(value: Any) -> Any:

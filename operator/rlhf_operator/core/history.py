@@ -25,6 +25,8 @@ class StageRecord:
     stage: StageName
     artifact: ArtifactRef | None = None
     metrics: Mapping[Metric, MetricValue] = field(default_factory=dict)
+    adopted: bool = False
+    """The artifact existed: made by another run, or by an attempt that could not say so. Never this run's to remove."""
     costs: tuple[float, ...] = ()
     """In the order of COST_METRICS; empty where they are not known, as in preflight's walk."""
 
@@ -50,7 +52,7 @@ class History:
 
     def with_result(self, config: StageConfig, result: StageResult) -> History:
         """The history after `config` ended well with `result`; preflight's walk goes on with it."""
-        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics)
+        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics, result.found)
         return History((*self.records, record), self.finalizing)
 
     def iteration_metrics(self, iteration: int | None) -> dict[Metric, MetricValue]:
@@ -85,7 +87,7 @@ def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
     if stage.artifact is not None:
         kind = STAGE_ARTIFACT[stage.name]
         artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
-    return StageRecord(iteration, stage.name, artifact, stage.metrics, _costs(stage))
+    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, _costs(stage))
 
 
 def _costs(stage: StageStatus) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from rlhf_api.words import StageName
 
 from .chain import Chain, plain_optimization
 from .reference_cache import missing_sets, reference_cache, reference_key, replayed
-from .references import REFERENCE_MODEL, REWARD, prompt_source_path
+from .references import REFERENCE_MODEL, REWARD
 
 
 def sample_work(chain: Chain, iteration: int) -> SampleWork:
@@ -114,10 +114,8 @@ def _start(chain: Chain, iteration: int) -> int:
 def _prompt_slice(chain: Chain, iteration: int) -> PromptSlice:
     prompts = chain.spec.prompts
     return PromptSlice(
-        source=chain.resolver.pin(prompt_source_path(prompts.source, iteration), prompts.source),
         iterations=chain.prompt_iterations,
         iteration=iteration,
-        per_iteration=prompts.per_iteration,
         prompts=chain.resolver.prompts(prompts),
         source_revisions=chain.resolver.source_revisions(prompts.source, chain.prompt_iterations),
         max_prompt_length=chain.spec.train.max_prompt_length,

@@ -8,6 +8,7 @@ from rlhf_api.stage import (
     FinalizeWork,
     IterateRecord,
     ModelInput,
+    PolicyInput,
     PreflightWork,
     RewardWork,
     SftWork,
@@ -16,6 +17,7 @@ from rlhf_api.words import StageName
 
 from .chain import Chain, plain_optimization
 from .references import JUDGE, POLICY_MODEL, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
+from .retention import removals
 
 
 def preflight_work(chain: Chain) -> PreflightWork:
@@ -41,9 +43,14 @@ def reward_work(chain: Chain) -> RewardWork | None:
     train = chain.spec.reward.bradley_terry and chain.spec.reward.bradley_terry.train
     if not train:
         return None
-    base = chain.iterate_model(0) if train.base is None else ModelInput(source=chain.resolver.pin(REWARD_BASE, train.base))
+    if train.base is None:
+        base = chain.policy(0)
+    else:
+        # Of a family of its own: the policy's template and stop ids are not its.
+        model = ModelInput(source=chain.resolver.pin(REWARD_BASE, train.base))
+        base = PolicyInput(model=model, dtype=chain.spec.policy.dtype)
     return RewardWork(
-        base=chain.policy_input(base),
+        base=base,
         data=chain.resolver.pin_all(REWARD_DATA, train.data),
         optimization=plain_optimization(train.optimization),
         max_length=train.max_length,
@@ -83,6 +90,8 @@ def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
 
 def finalize_work(chain: Chain) -> FinalizeWork:
     known = chain.iterates.known
+    best = chain.iterates.best(len(known))
+    gone = removals(chain, best)
     records = [
         IterateRecord(
             iterate=iterate.number,
@@ -92,15 +101,11 @@ def finalize_work(chain: Chain) -> FinalizeWork:
         )
         for iterate in known
     ]
-    data = [
-        record.artifact
-        for record in chain.history.records
-        if record.stage in (StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE) and record.artifact is not None
-    ]
     return FinalizeWork(
         iterates=records,
-        best=chain.iterates.best(len(known)),
+        best=best,
         selection=chain.spec.selection,
-        data=data,
-        retention=chain.spec.storage.retention,
+        trained=list(gone.checkpoints),
+        removed=list(gone.artifacts),
+        without_masters=list(gone.masters),
     )

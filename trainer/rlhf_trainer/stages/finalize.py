@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, StageResult
-from rlhf_api.storage import RetentionPolicy
-from rlhf_store import open_artifact, run_folder
-from rlhf_store.artifact import artifact_folder, artifact_url, manifest_key
+from rlhf_store import Store, artifact_folder, artifact_url, find_artifact, manifest_key, open_artifact, remove_files, run_folder
 
 from ..narrow import present
-from ..runtime import StageContext, log, work_of
+from ..runtime import StageContext, log, remove_checkpoints, work_of
+from ..training.export import MASTER_FILE
 
 
 def run(context: StageContext) -> StageResult:
@@ -18,15 +17,17 @@ def run(context: StageContext) -> StageResult:
     work = work_of(context, FinalizeWork)
     best = next(record for record in work.iterates if record.iterate == work.best)
     _write_best(context, work, best)
-    removed = 0
-    if work.retention.samples is RetentionPolicy.DELETE:
-        removed += _remove(context, work.data)
-    if work.retention.checkpoints is not RetentionPolicy.RETAIN:
-        others = [r.policy.artifact for r in work.iterates if r.iterate != work.best and r.policy.artifact is not None]
-        removed += _remove(context, others)
-    if work.retention.checkpoints is RetentionPolicy.DELETE and best.policy.artifact is not None:
-        log.info("the best iterate is kept; retention.checkpoints: Delete removes all others and every training checkpoint")
-    return StageResult(stage=context.config.stage, attempt=context.config.execution.attempt, counts={"artifactsRemoved": removed})
+    for ref in work.trained:
+        # One that is not sealed any more may be in training again, for another run.
+        if find_artifact(context.store, ref.kind, ref.fingerprint) is not None:
+            remove_checkpoints(context.store, ref)
+    for ref in work.removed:
+        _remove(context.store, ref)
+    for ref in work.without_masters:
+        remove_files(open_artifact(context.store, ref), [MASTER_FILE])
+    log.info("%d artifacts removed", len(work.removed))
+    counts = {"artifactsRemoved": len(work.removed)}
+    return StageResult(stage=context.config.stage, attempt=context.config.execution.attempt, counts=counts)
 
 
 def _write_best(context: StageContext, work: FinalizeWork, best: IterateRecord) -> None:
@@ -58,9 +59,6 @@ def _where(context: StageContext, record: IterateRecord) -> str:
     return present(record.policy.source, "the iterate's source").uri
 
 
-def _remove(context: StageContext, refs: list[ArtifactRef]) -> int:
-    store = context.store
-    for ref in refs:
-        store.delete([manifest_key(ref.kind, ref.fingerprint)])
-        store.delete([info.key for info in store.list(f"{artifact_folder(ref.kind, ref.fingerprint)}/")])
-    return len(refs)
+def _remove(store: Store, ref: ArtifactRef) -> None:
+    store.delete([manifest_key(ref.kind, ref.fingerprint)])
+    store.delete([info.key for info in store.list(f"{artifact_folder(ref.kind, ref.fingerprint)}/")])

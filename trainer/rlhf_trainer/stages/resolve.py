@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
 
-from ..runtime import StageContext, log, result_of, work_of
+from ..runtime import StageContext, log, remove_checkpoints, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:
@@ -15,4 +15,6 @@ def run(context: StageContext) -> StageResult:
     log.info("%s/%s is %s", work.kind, context.config.fingerprint[:12], "sealed" if sealed else "not there")
     if sealed is None:
         return StageResult(stage=work.target, attempt=context.config.execution.attempt)
+    # The attempt that sealed it may have died of just that: nobody runs the stage again.
+    remove_checkpoints(context.store, sealed.ref)
     return result_of(context.config, sealed, found=True)

@@ -8,7 +8,7 @@ from rlhf_api.model import Dtype
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_api.training import WarmStart
 
-from ..errors import ApplicationProblem
+from ..errors import ApplicationProblem, ConfigurationProblem
 from ..narrow import present
 from ..runtime import StageContext, model_inputs, work_of
 from ..training.export import MASTER_FILE
@@ -28,7 +28,11 @@ def run(context: StageContext) -> StageResult:
     examples, counts = _examples(context, work)
     job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work.optimization, work.deepspeed)
     job = job.model_copy(
-        update={"loss": work.loss, "guard": _guard(context, work), "master_weights": _master_weights(Path(job.model_folder), work)}
+        update={
+            "loss": work.loss,
+            "guard": _guard(context, work),
+            "master_weights": _master_weights(context, Path(job.model_folder), work),
+        }
     )
     inputs = [
         *model_inputs(work.start),
@@ -73,6 +77,17 @@ def _guard(context: StageContext, work: TrainWork) -> Guard | None:
     return Guard(reference_folder=str(context.model_folder(work.reference.model)), tolerance=GUARD_TOLERANCE[work.start.dtype])
 
 
-def _master_weights(folder: Path, work: TrainWork) -> str | None:
+def _master_weights(context: StageContext, folder: Path, work: TrainWork) -> str | None:
+    """None: not wanted, or there never were any (fp32; a model from outside). Raises ConfigurationProblem for removed ones."""
+    if work.warm_start is not WarmStart.MASTER:
+        return None
     file = folder / MASTER_FILE
-    return str(file) if work.warm_start is WarmStart.MASTER and file.is_file() else None
+    if file.is_file():
+        return str(file)
+    ref = work.start.model.artifact
+    if ref is not None and context.artifact(ref).manifest.file(MASTER_FILE) is not None:
+        raise ConfigurationProblem(
+            f"The iterate that this training starts from ({ref.kind}/{ref.fingerprint[:12]}) has lost its fp32 master weights to "
+            "storage.retention (checkpoints: Delete). Set train.warmStart: Exported, or have it trained again: remove its folder."
+        )
+    return None

@@ -17,7 +17,7 @@ from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifac
 
 from ..errors import ApplicationProblem
 from ..models import Vocabulary, load_vocabulary
-from ..runtime import StageContext, canonical_work, libraries, log_counts, metric, result_of
+from ..runtime import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
 from .rows import Example
@@ -85,7 +85,7 @@ def train_and_seal(
         counts=counts,
         libraries=libraries("torch", "transformers", "deepspeed"),
     )
-    _remove_checkpoints(context)
+    remove_checkpoints(context.store, sealed.ref)
     return result_of(config, sealed)
 
 
@@ -129,12 +129,6 @@ def summarise(metrics_file: Path) -> dict[Metric, MetricValue]:
     return {
         name: metric(sum(line[key] for line in tail) / len(tail)) for name, key in TRAIN_METRICS.items() if tail and key in tail[0]
     }
-
-
-def _remove_checkpoints(context: StageContext) -> None:
-    """The sealed artifact is all that anyone reads from here on."""
-    store = context.store
-    store.delete([info.key for info in store.list(f"checkpoint/{context.config.fingerprint}/")])
 
 
 def _card(context: StageContext, lineage: Lineage) -> str:
