@@ -60,6 +60,13 @@ def test_max_steps_bounds_whatever_the_epochs() -> None:
     assert len(Schedule.plan(40, optimization(epochs=10, maxSteps=3), seed=0).steps) == 3
 
 
+@pytest.mark.parametrize("changes", [{}, {"maxSteps": 3}])
+def test_the_epoch_of_a_step_counts_what_was_read_and_not_what_was_planned(changes: dict[str, Any]) -> None:
+    schedule = Schedule.plan(40, optimization(epochs=1.1, **changes), seed=0)
+    expected = [0.2, 0.4, 0.6] if changes else [0.2, 0.4, 0.6, 0.8, 1.0, 1.1]
+    assert [schedule.epoch(step) for step in range(len(schedule.steps))] == pytest.approx(expected)
+
+
 def test_the_order_depends_on_the_seed_and_on_nothing_else() -> None:
     def steps(seed: int) -> Any:
         return Schedule.plan(40, optimization(epochs=2), seed).steps

@@ -13,13 +13,17 @@ from rlhf_api.model import Dtype, ModelRef
 from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, StageConfig, TrainWork
 from rlhf_api.storage import Storage
 from rlhf_api.training import Loss, WarmStart
+from rlhf_api.words import ArtifactKind, StageName
+from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
+from rlhf_trainer import heads
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.heads import use_language_head
 from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
+from rlhf_trainer.training.export import MASTER_FILE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.logps import score_examples
-from rlhf_trainer.training.objectives import PreferenceObjective
+from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
 from rlhf_trainer.training.rows import Example, Packing, build_batch
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 from support.runs import RUN, spec_of, walk
@@ -80,6 +84,25 @@ def test_defect_the_trainer_never_computes_reference_log_probs_in_its_loop(tmp_p
     moved = [Example(p.prompt, p.completions, None, reference=(p.reference[0] - 5.0, p.reference[1])) for p in pairs]
     second = PreferenceObjective(Loss(beta=0.1))(model, build_batch([moved]))
     assert second.metrics["rewards/chosen"] - first.metrics["rewards/chosen"] == pytest.approx(3 * 0.5, abs=1e-4)
+
+
+def test_the_accuracy_of_demonstrations_is_how_often_the_most_likely_token_is_the_right_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As TRL's mean_token_accuracy; a token that leads with less than half of the probability counts too."""
+    monkeypatch.setattr(heads, "CHUNK", 3)
+    model = load(save_tiny_llama(tmp_path / "model"))
+    ids = [5, 9]
+    with torch.no_grad():
+        while len(ids) < 12:
+            logits = model(torch.tensor([ids])).logits[0, -1]
+            # Every other token is the one that the model would say; none has half of the probability.
+            assert float(logits.softmax(-1).max()) < 0.5
+            ids.append(int(logits.argsort()[-1 - len(ids) % 2]))
+    use_language_head(model)
+    summed = SupervisedObjective()(model, build_batch([[Example(ids[:2], [ids[2:]])]]))
+    assert summed.metrics == {"mean_token_accuracy": 5.0}
+    summed.loss.backward()
 
 
 @pytest.mark.parametrize("dtype", list(Dtype))
@@ -179,16 +202,32 @@ def test_preferences_of_different_prompts_are_no_pair() -> None:
     assert reward._reason_to_drop({}, one, one[:1], 0.0) == "pairsOfDifferentPrompts"
 
 
-def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_them(tmp_path: Path) -> None:
-    def masters(warm_start: str) -> str | None:
-        work = SimpleNamespace(warm_start=WarmStart(warm_start))
-        return train._master_weights(tmp_path, work)  # type: ignore[arg-type]
+def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_them(
+    world: Path, storage: Storage, tmp_path: Path
+) -> None:
+    store = open_store(storage)
+    writer = ArtifactWriter(store, ArtifactKind.POLICY, "a" * 64)
+    writer.add_bytes(b"fp32", MASTER_FILE)
+    sealed = writer.seal(stage=StageName.TRAIN)
+    context = context_of(sft_config(world, storage), tmp_path)
+    outside = ModelInput(source=ModelRef(uri=f"file://{world}/model"))
 
-    assert masters("Master") is None
-    (tmp_path / "master").mkdir()
-    (tmp_path / "master" / "model.safetensors").touch()
-    assert masters("Master") == str(tmp_path / "master" / "model.safetensors")
-    assert masters("Exported") is None
+    def masters(warm_start: str, model: ModelInput, folder: Path) -> str | None:
+        work = SimpleNamespace(warm_start=WarmStart(warm_start), start=SimpleNamespace(model=model))
+        return train._master_weights(context, folder, work)  # type: ignore[arg-type]
+
+    own = ModelInput(artifact=sealed.ref)
+    assert masters("Master", outside, world / "model") is None
+    folder = open_artifact(store, sealed.ref).fetch(tmp_path / "fetched")
+    assert masters("Master", own, folder) == str(folder / MASTER_FILE)
+    assert masters("Exported", own, folder) is None
+
+    remove_files(open_artifact(store, sealed.ref), [MASTER_FILE])
+    without = open_artifact(store, sealed.ref).fetch(tmp_path / "again")
+    assert masters("Exported", own, without) is None
+    # Going on from the export would be other work under the same fingerprint.
+    with pytest.raises(ConfigurationProblem, match=r"checkpoints: Delete.*warmStart: Exported"):
+        masters("Master", own, without)
 
 
 def test_a_job_reads_back_as_it_was_written(tmp_path: Path, world: Path, storage: Storage) -> None:

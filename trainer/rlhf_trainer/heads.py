@@ -24,16 +24,21 @@ _CHANGED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 class LanguageHead(nn.Linear):
     """The output embedding of a language model; without targets what it always was."""
 
-    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor:
-        """states [P, d], targets [P] → log-probs [P] of the targets, in fp32; logits are recomputed in the backward pass."""
+    def forward(self, states: Tensor, targets: Tensor | None = None) -> Any:
+        """states [P, d], targets [P] → log-probs [P] of the targets, in fp32, and whether each is the most likely token [P].
+
+        Logits are recomputed in the backward pass.
+        """
         if targets is None:
             return super().forward(states)
         parts = zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
-        return torch.cat([checkpoint(self._logps, part, target, use_reentrant=False) for part, target in parts])
+        scored = [checkpoint(self._score, part, target, use_reentrant=False) for part, target in parts]
+        return torch.cat([logps for logps, _ in scored]), torch.cat([most_likely for _, most_likely in scored])
 
-    def _logps(self, states: Tensor, targets: Tensor) -> Tensor:
+    def _score(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = F.linear(states, self.weight, self.bias).float()
-        return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+        own = logits.gather(-1, targets[:, None])[:, 0]
+        return own - logits.logsumexp(-1), own.detach() >= logits.detach().amax(-1)
 
 
 class RewardHead(nn.Linear):

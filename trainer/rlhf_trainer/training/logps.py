@@ -32,9 +32,14 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 
 def token_logps(model: Any, batch: Batch) -> Tensor:
     """log pi [P] of every predicted token of `batch`; with a graph even where nothing is predicted, for an idle rank's backward."""
+    return token_predictions(model, batch)[0]
+
+
+def token_predictions(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The same, and whether each token is the one that the model holds most likely [P]."""
     states = hidden_states(model, batch)[batch.predictors]
-    logps: Tensor = model.get_output_embeddings()(states, batch.targets)
-    return logps
+    logps, most_likely = model.get_output_embeddings()(states, batch.targets)
+    return logps, most_likely
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ def run_loop(
 def _line(step: int, schedule: Schedule, norm: float, means: dict[str, float]) -> dict[str, float]:
     return {
         "step": step + 1,
-        "epoch": round((step + 1) / len(schedule.steps) * schedule.optimization.epochs, 4),
+        "epoch": round(schedule.epoch(step), 4),
         **means,
         "grad_norm": norm,
         "learning_rate": schedule.learning_rate(step),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlhf_api.training import Loss
 
-from .logps import completion_sums, counted_tokens, hidden_states, token_logps
+from .logps import completion_sums, counted_tokens, hidden_states, token_logps, token_predictions
 from .losses import PairLogps, bradley_terry, preference_loss
 from .rows import Batch, Example
 
@@ -47,9 +47,8 @@ class SupervisedObjective:
         return float(example.counted_tokens)
 
     def __call__(self, model: Any, batch: Batch) -> Summed:
-        logps = token_logps(model, batch)
-        # exp(logp) > 1/2 says that the token was the most likely one, but not the reverse; it is a floor on the accuracy.
-        return Summed(-logps.sum(), {"mean_token_accuracy": float((logps.detach() > -0.6931).sum())})
+        logps, most_likely = token_predictions(model, batch)
+        return Summed(-logps.sum(), {"mean_token_accuracy": float(most_likely.sum())})
 
 
 class BradleyTerryObjective:

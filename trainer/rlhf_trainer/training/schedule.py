@@ -15,6 +15,7 @@ class Schedule:
     """steps[k]: the indices of the examples of step k, over all ranks."""
 
     steps: Sequence[Sequence[int]]
+    examples: int
     optimization: Optimization
 
     @classmethod
@@ -33,11 +34,15 @@ class Schedule:
         steps = [stream[start : start + size] for start in range(0, total, size)]
         if optimization.max_steps is not None:
             del steps[optimization.max_steps :]
-        return cls(steps, optimization)
+        return cls(steps, examples, optimization)
 
     def share(self, step: int, rank: int, world: int) -> Sequence[int]:
         """The examples of `step` that `rank` of `world` reads. Global ranks: shares are disjoint over nodes too."""
         return self.steps[step][rank::world]
+
+    def epoch(self, step: int) -> float:
+        """Passes over all examples that are done after `step`."""
+        return (step * self.optimization.global_batch_size + len(self.steps[step])) / self.examples
 
     def learning_rate(self, step: int) -> float:
         """Linear warmup over warmupRatio of the steps, then the schedule down to 0, as transformers' schedules have it."""
