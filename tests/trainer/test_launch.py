@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from rlhf_api.compute import DeepSpeed, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
-from rlhf_trainer.errors import StageError
+from rlhf_trainer.errors import ApplicationProblem, StageError
 from rlhf_trainer.training import launch
 from rlhf_trainer.training.agent import Outcome
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
@@ -81,6 +83,36 @@ def test_a_torchrun_that_dies_itself_is_infrastructure(tmp_path: Path) -> None:
     assert (int(error.exit), "SIGKILL" in str(error)) == (137, True)
 
 
+def test_a_torchrun_that_fails_by_itself_is_no_infrastructure_and_the_log_has_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a process, and forked from a warm one: a hundred attempts would fail in the same way."""
+
+    def broken(*_: object) -> int:
+        raise ZeroDivisionError("of the agent itself")
+
+    monkeypatch.setattr(launch.agent, "main", broken)
+    monkeypatch.setattr(launch.processes, "warm", True)
+    with pytest.raises(ApplicationProblem, match=r"torchrun itself ended with exit code 1.*The log") as raised:
+        launch.launch_ranks(job_in(tmp_path), 1)
+    assert raised.value.reason == "TorchrunCrashed"
+    assert "ZeroDivisionError: of the agent itself" in capfd.readouterr().err
+    assert ended(tmp_path, {}, None, code=2).exit == 1
+
+
+def test_a_port_that_is_taken_is_the_networks_and_another_attempt_may_have_more_luck(tmp_path: Path) -> None:
+    """Only the port of a rendezvous over several nodes is a fixed one; on one node torchrun binds a free one itself."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        outcome = tmp_path / "outcome.json"
+        address = ["--master-addr", "127.0.0.1", "--master-port", str(taken.getsockname()[1])]
+        command = [sys.executable, "-m", "rlhf_trainer.training.agent", str(outcome), "--nproc-per-node", "1", *address]
+        done = subprocess.run([*command, "-m", "never.started"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "EADDRINUSE" in (Outcome.model_validate_json(outcome.read_text()).problem or "")
+
+
 def test_ranks_that_do_not_find_each_other_are_transient(tmp_path: Path) -> None:
     error = ended(tmp_path, {}, {}, problem="RendezvousTimeoutError: ")
     assert (int(error.exit), error.reason) == (75, "RendezvousFailed")
@@ -102,3 +134,16 @@ def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     orphan = subprocess.run([sys.executable, "-c", child, "1", str(tmp_path / "never")], check=False)
     assert orphan.returncode != 0
     assert not (tmp_path / "never").exists()
+
+
+def test_a_signal_that_another_thread_takes_is_heeded_while_the_stage_waits_for_its_ranks() -> None:
+    """As the kernel chooses for a stage that was stopped."""
+    ranks = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    before = signal.signal(signal.SIGUSR1, lambda *_: ranks.kill())
+    threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)).start()
+    try:
+        launch._await_end(ranks.pid)
+    finally:
+        ranks.kill()
+        signal.signal(signal.SIGUSR1, before)
+    assert ranks.wait() == -signal.SIGKILL

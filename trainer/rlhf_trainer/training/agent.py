@@ -27,6 +27,7 @@ class Outcome(Model):
 
 
 def main(argv: list[str]) -> int:
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
         exits = {int(rank): int(failure.exitcode) for rank, failure in error.failures.items()}
         outcome.write_text(json.dumps(Outcome(exits=exits).to_wire()))
         return 1
-    except RendezvousError as error:
+    # A port that is taken, a store that does not answer: of the network, so another attempt may have more luck.
+    except (RendezvousError, DistError) as error:
         outcome.write_text(json.dumps(Outcome(problem=f"{type(error).__name__}: {error}").to_wire()))
         return 1
     return 0

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,8 +59,13 @@ def _run_agent(arguments: list[str], threads: str) -> int:
             processes.die_with(stage)
             os.environ["OMP_NUM_THREADS"] = threads
             code = agent.main(arguments)
+        except SystemExit as refused:
+            code = refused.code if isinstance(refused.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
+    _await_end(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -72,7 +78,12 @@ def _error_of(job: TrainingJob, code: int) -> StageError:
         first = min(own, key=lambda error: order.index(StageExit(error.exit)))
         return BY_EXIT[first.exit](first.message, reason=first.reason)
     if not job.outcome_file.exists():
-        return RankKilled(f"torchrun ended with {_told(code)} and without a word: killed from outside, or out of memory.")
+        if code < 0:
+            return RankKilled(f"torchrun ended with {_told(code)} and without a word: killed from outside, or out of memory.")
+        return ApplicationProblem(
+            f"torchrun itself ended with {_told(code)}, not one of its ranks. The log of this attempt has its trace.",
+            reason="TorchrunCrashed",
+        )
     outcome = Outcome.model_validate_json(job.outcome_file.read_text())
     if outcome.problem is not None:
         return Transient(f"The ranks of this training did not find each other: {outcome.problem}", reason="RendezvousFailed")
