@@ -8,6 +8,7 @@ checkpoint together, and it reads how each ended. If the stage process or torchr
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from . import agent
 from .agent import Outcome
 from .job import TrainingJob
 from .worker import PEER_LOST, ROOM, ROOM_FILE, RankError
+
+_SHORT_MILLISECONDS = 200
 
 
 def launch_ranks(job: TrainingJob, ranks: int) -> None:
@@ -48,9 +51,9 @@ def _run_agent(arguments: list[str], threads: str) -> int:
     if not processes.warm:
         command = [sys.executable, "-m", "rlhf_trainer.training.agent", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        return subprocess.Popen(
-            command, env=environment, start_new_session=True, preexec_fn=lambda: processes.die_with(stage)
-        ).wait()
+        process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=lambda: processes.die_with(stage))
+        _await_end(process.pid)
+        return process.wait()
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -67,6 +70,18 @@ def _run_agent(arguments: list[str], threads: str) -> int:
             os._exit(code)
     _await_end(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _await_end(child: int) -> None:
+    """In short waits: the kernel may give a signal to another thread of ours, and its handler runs only between two of them."""
+    descriptor = os.pidfd_open(child)
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        while not ended.poll(_SHORT_MILLISECONDS):
+            pass
+    finally:
+        os.close(descriptor)
 
 
 def _error_of(job: TrainingJob, code: int) -> StageError:
