@@ -19,7 +19,7 @@ class Source(Model):
     uri: SourceUri
     """hf://owner/name, s3://bucket/key, file:///path; a file or a folder. Prompts may use {iteration}."""
     split: SplitName = "train"
-    """Split of a hub data set."""
+    """Split of a hub data set; of a folder, the files of that name or name-…; a single file needs none."""
     revision: Revision | None = None
     """Branch, tag or commit of a hub data set; resolved to a commit by preflight and recorded."""
     credentials: SourceCredentials | None = None

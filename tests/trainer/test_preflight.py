@@ -73,6 +73,60 @@ def test_every_problem_is_told_in_one_message(world: Path, storage: Storage, tmp
         assert told.count(said) == 1
 
 
+def test_one_bad_part_hides_no_other(world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two labelers, two data sets of a kind, hold-outs of their own, a module that raises, and a bug of ours."""
+    (tmp_path / "breaking.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("rlhf_trainer.preflight_checks.lengths", bug)
+
+    def lost(*names: str) -> list[dict[str, Any]]:
+        return [{"name": name, **uri(tmp_path / f"{name}.parquet")} for name in names]
+
+    training = {"data": lost("pairs-1", "pairs-2"), "base": uri(tmp_path / "base")}
+    told = problems(
+        world,
+        storage,
+        tmp_path,
+        sft={"data": lost("sft-1", "sft-2")},
+        reward={"type": "BradleyTerry", "bradleyTerry": {"train": training}},
+        prompts={
+            "source": uri(tmp_path / "prompts.parquet"),
+            "validation": {"source": uri(tmp_path / "validation.parquet")},
+            "test": {"source": {**uri(world / "prompts.parquet"), "column": "question"}},
+        },
+        evaluate={"judge": {"type": "Rule", "rule": {"entryPoint": "breaking:judge"}}},
+    )
+    missing = ("sft-1", "sft-2", "pairs-1", "pairs-2", "prompts", "validation")
+    said = [f"{name}.parquet does not exist" for name in missing] + [
+        "base is no model",
+        "no column 'question'",
+        "breaking:judge cannot be loaded: its module raises ZeroDivisionError when it is imported",
+        "ZeroDivisionError: of ours. The log has the trace",
+    ]
+    assert "preflight found 10 problems" in told
+    assert [told.count(text) for text in said] == [1] * 10
+
+
+def test_a_reward_models_base_is_looked_at(world: Path, storage: Storage, tmp_path: Path, model: Path) -> None:
+    def of(base: Path) -> dict[str, Any]:
+        data = [{"name": "preferences", **uri(world / "preferences.parquet")}]
+        return {"type": "BradleyTerry", "bradleyTerry": {"train": {"base": uri(base), "data": data}}}
+
+    assert "reward.bradleyTerry.train.base" in run(world, storage, tmp_path, reward=of(model)).resolved
+    (model / "chat_template.jinja").unlink()
+    policy = {"model": uri(world / "model"), "dtype": "float32", "chatTemplate": {"name": "ChatML"}}
+    told = problems(world, storage, tmp_path, reward=of(model), policy=policy)
+    assert "has no chat template" in told
+    assert "another model must bring its own" in told
+    for weights in model.glob("*.safetensors"):
+        weights.unlink()
+    assert "has no safetensors weights" in problems(world, storage, tmp_path, reward=of(model))
+
+
 def test_a_store_that_is_away_says_nothing_about_the_manifest(
     world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from rlhf_api.data import PromptSource
 from rlhf_api.model import ModelRef
 from rlhf_api.storage import Storage
+from rlhf_store import open_store
 from rlhf_trainer.errors import ConfigurationProblem
 from rlhf_trainer.sources import model_folder, read_rows, resolve_revision
 
@@ -23,8 +25,8 @@ def read(path: Path, split: str = "train") -> list[object]:
 
 
 def test_parquet_and_json_lines_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
-    pq.write_table(pa.table({"n": [3, 4]}), tmp_path / "b.parquet")
+    (tmp_path / "train-a.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
+    pq.write_table(pa.table({"n": [3, 4]}), tmp_path / "train-b.parquet")
     (tmp_path / ".cache").write_text("not data")
     (tmp_path / "README.md").write_text("not data either")
     assert read(tmp_path) == [1, 2, 3, 4]
@@ -46,6 +48,20 @@ def test_a_split_is_the_files_of_its_name(tmp_path: Path) -> None:
         pq.write_table(pa.table({"n": [number]}), tmp_path / f"{name}.parquet")
     assert read(tmp_path) == [1, 2]
     assert read(tmp_path, "test") == [3]
+
+
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    """All files together would train on the test data."""
+    for name in ("train-0", "train-1", "test"):
+        pq.write_table(pa.table({"n": [1]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ConfigurationProblem, match=r"has no split validation: .* there are test, train-0, train-1\.$"):
+        read(tmp_path, "validation")
+
+
+def test_a_folder_with_one_data_file_needs_no_split(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("not data")
+    (tmp_path / "prompts.jsonl").write_text('{"n": 1}\n')
+    assert read(tmp_path) == [1]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +94,37 @@ def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
         read(tmp_path / "gone")
     with pytest.raises(ConfigurationProblem, match="is no model"):
         model_folder(ModelRef(uri=f"file://{tmp_path}/gone"), tmp_path, STORAGE)
+
+
+@pytest.mark.parametrize("scheme", ["file", pytest.param("s3", marks=pytest.mark.s3)])
+def test_files_that_changed_since_they_were_resolved_are_refused(
+    scheme: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A run's shards and iterations would learn from different data under one fingerprint."""
+    storage: Storage = request.getfixturevalue("s3_storage") if scheme == "s3" else Storage(url=f"file://{tmp_path}/outside")
+    store = open_store(storage)
+
+    def write(number: int) -> None:
+        store.put("data/train.jsonl", json.dumps({"n": number}).encode() + b"\n")
+        store.put("model/config.json", json.dumps({"n": number}).encode())
+
+    write(1)
+    data, model = PromptSource(uri=f"{storage.url}/data"), ModelRef(uri=f"{storage.url}/model")
+    pinned_data, pinned_model = (
+        target.model_copy(update={"revision": resolve_revision(target, tmp_path / "preflight", storage)})
+        for target in (data, model)
+    )
+    for stage in ("one", "one", "two"):
+        assert read_rows(pinned_data, tmp_path / stage, storage) == [{"n": 1}]
+        assert (model_folder(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
+    write(2)
+    assert read_rows(data, tmp_path / "three", storage) == [{"n": 2}]
+    for read_again, uri in (
+        (lambda: read_rows(pinned_data, tmp_path / "four", storage), data.uri),
+        (lambda: model_folder(pinned_model, tmp_path / "four", storage), model.uri),
+    ):
+        with pytest.raises(ConfigurationProblem, match=f"{uri} has other files than when this run began"):
+            read_again()
 
 
 def test_the_revision_of_files_is_their_content(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def load_vocabulary(
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise ConfigurationProblem(
-            f"The model at {folder} has no chat template (it is a base model). "
-            "Set policy.chatTemplate: name, inline or configMapKeyRef."
+            f"The model at {folder} has no chat template (it is a base model). Set policy.chatTemplate (name or inline) where "
+            "it is the policy; another model must bring its own."
         )
     stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
     return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))

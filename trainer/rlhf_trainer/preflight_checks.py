@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_api.labeler import LabelerType
+from rlhf_api.data import DataSource
+from rlhf_api.labeler import Labeler
 from rlhf_api.model import ModelRef
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.storage import Storage
@@ -43,7 +44,18 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     folder = sources.model_folder(spec.policy.model, scratch, storage)
     _require_architecture(folder, spec.policy.model, "ForCausalLM")
     chat.encode_prompt(_vocabulary(spec, scratch, storage).tokenizer, [{"role": "user", "content": "Hello"}])
-    _require_positions(folder, spec)
+
+
+def positions(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    """The sampler refuses a context that the model has no positions for."""
+    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    limit = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
+    if isinstance(limit, int) and longest > limit:
+        raise ConfigurationProblem(
+            f"{spec.policy.model.uri} has {limit} positions, and train.maxPromptLength {spec.train.max_prompt_length} + "
+            f"sample.maxNewTokens {spec.sample.max_new_tokens} are more. Lower one of them."
+        )
 
 
 def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
@@ -66,23 +78,30 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
         )
 
 
-def labelers(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
-    """Rules can be imported; reward models have a trained head, a template, and a pad token of their own."""
-    for labeler, path in ((spec.reward, "reward"), (spec.evaluate.judge, "evaluate.judge")):
-        if labeler.rule is not None:
-            RuleLabeler.load(labeler.rule.entry_point)
-        model = labeler_model(labeler, path)
-        if model is None or labeler.type is not LabelerType.BRADLEY_TERRY:
-            continue
-        folder = sources.model_folder(model[1], scratch, storage)
-        _require_architecture(folder, model[1], "ForSequenceClassification")
-        _require_head(folder, model[1])
-        tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model[1].trust_remote_code).tokenizer
-        if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
-            warnings.append(
-                f"{model[1].uri} pads with its EOS token. We never pad, so its scores are right here; "
-                "other tools may read the wrong token."
-            )
+def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+    """A rule can be imported; a reward model has a trained head, a template, and a pad token of its own."""
+    if spec.rule is not None:
+        RuleLabeler.load(spec.rule.entry_point)
+    model = spec.bradley_terry.model if spec.bradley_terry is not None else None
+    if model is None:
+        return
+    folder = sources.model_folder(model, scratch, storage)
+    _require_architecture(folder, model, "ForSequenceClassification")
+    _require_head(folder, model)
+    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code).tokenizer
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+        warnings.append(
+            f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
+            "token."
+        )
+
+
+def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> None:
+    """A reward model's own base: its trunk is kept, so it may have any head; its template is the reward model's."""
+    folder = sources.model_folder(base, scratch, storage)
+    _require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
+    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code).tokenizer
+    chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
 
 
 def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str, int], warnings: list[str]) -> None:
@@ -132,22 +151,20 @@ def _prompt_lengths(
         )
 
 
-def data(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
-    """Demonstrations and preferences are there and have their columns."""
-    if spec.sft is not None:
-        for source in spec.sft.data:
-            row = sources.read_rows(source, scratch, storage)[0]
-            column = source.column or "messages"
-            if column not in row:
-                raise ConfigurationProblem(
-                    f"{source.uri} has no column {column!r} (it has {', '.join(sorted(row))}). Set sft.data.column."
-                )
-            prompt_sets.as_messages(row[column], f"{source.uri}: row 1, column {column}")
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-    for source in training.data if training else []:
-        row = sources.read_rows(source, scratch, storage)[0]
-        if not {"chosen", "rejected"} <= set(row):
-            raise ConfigurationProblem(f"{source.uri} needs columns chosen and rejected (it has {', '.join(sorted(row))}).")
+def demonstrations(source: DataSource, scratch: Path, storage: Storage) -> None:
+    """They are there and have their column."""
+    row = sources.read_rows(source, scratch, storage)[0]
+    column = source.column or "messages"
+    if column not in row:
+        raise ConfigurationProblem(f"{source.uri} has no column {column!r} (it has {', '.join(sorted(row))}). Set sft.data.column.")
+    prompt_sets.as_messages(row[column], f"{source.uri}: row 1, column {column}")
+
+
+def preferences(source: DataSource, scratch: Path, storage: Storage) -> None:
+    """They are there and have their columns."""
+    row = sources.read_rows(source, scratch, storage)[0]
+    if not {"chosen", "rejected"} <= set(row):
+        raise ConfigurationProblem(f"{source.uri} needs columns chosen and rejected (it has {', '.join(sorted(row))}).")
 
 
 def lengths(spec: RLHFRunSpec) -> list[str]:
@@ -217,26 +234,15 @@ def _name(uri: str) -> str:
     return uri.removeprefix("hf://").rstrip("/")
 
 
-def _require_positions(folder: Path, spec: RLHFRunSpec) -> None:
-    """The sampler refuses a context that the model has no positions for."""
-    limit = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
-    longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
-    if isinstance(limit, int) and longest > limit:
-        raise ConfigurationProblem(
-            f"{spec.policy.model.uri} has {limit} positions, and train.maxPromptLength {spec.train.max_prompt_length} + "
-            f"sample.maxNewTokens {spec.sample.max_new_tokens} are more. Lower one of them."
-        )
-
-
-def _require_architecture(folder: Path, model: ModelRef, suffix: str) -> None:
+def _require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigurationProblem(f"{model.uri}: config.json cannot be read: {error}") from error
     architectures = config.get("architectures") or []
-    if not any(name.endswith(suffix) for name in architectures):
+    if not any(name.endswith(suffixes) for name in architectures):
         raise ConfigurationProblem(
-            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{suffix} is "
+            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{' or …'.join(suffixes)} is "
             "needed here, for the missing head would be random."
         )
     if not any(os.scandir(folder)) or not list(folder.glob("*.safetensors")):

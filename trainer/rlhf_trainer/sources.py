@@ -16,42 +16,33 @@ from rlhf_api.mounts import hub_token_variable
 from rlhf_api.storage import Storage
 from rlhf_store import Store, open_store
 
-from .errors import ConfigurationProblem, Transient
+from . import hub
+from .errors import ConfigurationProblem
 
 #: What of a model's repository is read; pickled weights never are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.md")
 CODE_FILES = ("*.py",)
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
+STEMS_TOLD = 8
 
 
 def model_folder(model: ModelRef, scratch: Path, storage: Storage) -> Path:
-    """A local folder with the model's files. Raises ConfigurationProblem when it does not exist or cannot be read."""
-    scheme, _, rest = model.uri.partition("://")
-    if scheme == "file":
-        folder = file_path(model.uri)
-        if not (folder / "config.json").is_file():
-            raise ConfigurationProblem(
-                f"{model.uri} is no model: there is no readable {folder}/config.json. Mount the volume, or correct the path."
-            )
-        return folder
-    if scheme == "hf":
+    """A local folder with the model's files. Raises ConfigurationProblem when it does not exist, cannot be read or has changed."""
+    if model.uri.startswith("hf:"):
         patterns = list(MODEL_FILES + (CODE_FILES if model.trust_remote_code else ()))
-        return Path(_from_hub(rest, "model", model, patterns))
-    target = scratch / hashlib.sha256(model.uri.encode()).hexdigest()[:16]
-    return _from_bucket(model.uri, target, storage)
+        return hub.snapshot_of(_repository(model), patterns)
+    return _unchanged(model, _local_copy(model, scratch, storage), scratch)
 
 
 def read_rows(source: Source, scratch: Path, storage: Storage) -> list[dict[str, Any]]:
-    """All rows of a data set, in its order. Raises ConfigurationProblem when it is missing, empty or not Parquet or JSON lines."""
-    scheme, _, rest = source.uri.partition("://")
-    if scheme == "hf":
-        folder = Path(_from_hub(rest, "dataset", source, None))
-        rows = _rows_of_hub_snapshot(folder, source)
-    elif scheme == "file":
-        rows = list(_rows_of_path(file_path(source.uri), source))
+    """All rows of a data set, in its order.
+
+    Raises ConfigurationProblem when it is missing, empty, has changed since it was resolved, or is not Parquet or JSON lines.
+    """
+    if source.uri.startswith("hf:"):
+        rows = _rows_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source)
     else:
-        target = scratch / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
-        rows = list(_rows_of_path(_from_bucket(source.uri, target, storage), source))
+        rows = list(_rows_of_path(_unchanged(source, _local_copy(source, scratch, storage), scratch), source))
     if not rows:
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) has no rows.")
     return rows
@@ -59,30 +50,67 @@ def read_rows(source: Source, scratch: Path, storage: Storage) -> list[dict[str,
 
 def resolve_revision(target: ModelRef | Source, scratch: Path, storage: Storage) -> str:
     """The commit of a hub repository; for files, the first 40 hex digits of the SHA-256 over their names and contents."""
-    scheme, _, rest = target.uri.partition("://")
-    if scheme == "hf":
-        return _hub_commit(rest, "model" if isinstance(target, ModelRef) else "dataset", target)
-    if isinstance(target, ModelRef):
-        root = model_folder(target, scratch, storage)
-    elif scheme == "file":
-        root = file_path(target.uri)
-    else:
-        root = _from_bucket(target.uri, scratch / hashlib.sha256(target.uri.encode()).hexdigest()[:16], storage)
+    if target.uri.startswith("hf:"):
+        return hub.commit_of(_repository(target))
+    return _content_revision(_local_copy(target, scratch, storage), target.uri)
+
+
+def _local_copy(target: ModelRef | Source, scratch: Path, storage: Storage) -> Path:
+    """The folder or file that a file:// uri names, or a download of what lies in a bucket."""
+    if target.uri.startswith("s3:"):
+        return _from_bucket(target.uri, scratch / _short_hash(target.uri), storage)
+    path = file_path(target.uri)
+    if isinstance(target, ModelRef) and not (path / "config.json").is_file():
+        raise ConfigurationProblem(
+            f"{target.uri} is no model: there is no readable {path}/config.json. Mount the volume, or correct the path."
+        )
+    return path
+
+
+def _content_revision(root: Path, uri: str) -> str:
     digest = hashlib.sha256()
-    for path in _files(root, target.uri):
+    for path in _files(root, uri):
         digest.update(f"{path.relative_to(root) if root.is_dir() else path.name}\0".encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:40]
 
 
+def _unchanged(target: ModelRef | Source, root: Path, scratch: Path) -> Path:
+    """`root`, with the files that preflight saw: nobody keeps a folder or a bucket from being written to while a run goes on."""
+    if target.revision is None:
+        return root
+    # A stage asks for the same model several times, and models are large.
+    seen = scratch / f"{_short_hash(f'{target.uri}@{target.revision}')}.unchanged"
+    if not seen.exists():
+        found = _content_revision(root, target.uri)
+        if found != target.revision:
+            raise ConfigurationProblem(
+                f"{target.uri} has other files than when this run began: they were resolved to {target.revision}, and are {found} "
+                "now. Put the former ones back; or delete the run and begin it again, with what it finds in the store."
+            )
+        scratch.mkdir(parents=True, exist_ok=True)
+        seen.touch()
+    return root
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _rows_of_path(path: Path, source: Source) -> Iterator[dict[str, Any]]:
     files = [p for p in _files(path, source.uri) if p.suffix in DATA_SUFFIXES]
-    by_split = [p for p in files if p.stem == source.split or p.stem.startswith(f"{source.split}-")]
-    files = by_split or files
     if not files:
         raise ConfigurationProblem(f"{source.uri} holds no {', '.join(DATA_SUFFIXES)} file.")
-    for file in files:
+    by_split = [p for p in files if p.stem == source.split or p.stem.startswith(f"{source.split}-")]
+    if not by_split and len(files) > 1:
+        stems = sorted({p.stem for p in files})
+        raise ConfigurationProblem(
+            f"{source.uri} has no split {source.split}: no file of it is called {source.split} or {source.split}-…. "
+            f"Set split; there are {', '.join(stems[:STEMS_TOLD])}{', …' if len(stems) > STEMS_TOLD else ''}."
+        )
+    # One file alone needs no name.
+    for file in by_split or files:
         yield from _rows_of_file(file, source.uri)
 
 
@@ -140,20 +168,9 @@ def _from_bucket(uri: str, target: Path, storage: Storage) -> Path:
     return target
 
 
-def _from_hub(name: str, kind: str, target: ModelRef | Source, patterns: list[str] | None) -> str:
-    from huggingface_hub import snapshot_download
-
-    with _hub_errors(name, target.revision):
-        return str(
-            snapshot_download(name, repo_type=kind, revision=target.revision, allow_patterns=patterns, token=hub_token(target))
-        )
-
-
-def _hub_commit(name: str, kind: str, target: ModelRef | Source) -> str:
-    from huggingface_hub import HfApi
-
-    with _hub_errors(name, target.revision):
-        return str(HfApi(token=hub_token(target)).repo_info(name, repo_type=kind, revision=target.revision).sha)
+def _repository(target: ModelRef | Source) -> hub.Repository:
+    kind = "model" if isinstance(target, ModelRef) else "dataset"
+    return hub.Repository(target.uri.removeprefix("hf://"), kind, target.revision, hub_token(target))
 
 
 def hub_token(target: ModelRef | Source) -> str | None:
@@ -168,36 +185,8 @@ def hub_token(target: ModelRef | Source) -> str | None:
 def _rows_of_hub_snapshot(folder: Path, source: Source) -> list[dict[str, Any]]:
     from datasets import load_dataset
 
-    return [dict(row) for row in load_dataset(str(folder), split=source.split)]
-
-
-class _hub_errors:  # noqa: N801 (a context manager)
-    """The hub's errors in our words."""
-
-    def __init__(self, name: str, revision: str | None) -> None:
-        self._what = f"hf://{name}" + (f" at {revision}" if revision else "")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None:
-            return
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
-        if isinstance(error, GatedRepoError):
-            raise ConfigurationProblem(
-                f"{self._what} is gated. Accept its terms and set credentials.secretRef with an HF_TOKEN."
-            ) from error
-        if isinstance(error, RevisionNotFoundError):
-            raise ConfigurationProblem(f"{self._what}: there is no such revision.") from error
-        if isinstance(error, RepositoryNotFoundError):
-            raise ConfigurationProblem(f"{self._what} does not exist, or the token may not see it.") from error
-        if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError | ConnectionError | TimeoutError):
-            raise Transient(f"The hub cannot be reached for {self._what}: {error}", reason="HubUnavailable") from error
+    try:
+        return [dict(row) for row in load_dataset(str(folder), split=source.split)]
+    except ValueError as error:
+        # Of an unknown split among others, which it lists.
+        raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {str(error).splitlines()[0]}") from error

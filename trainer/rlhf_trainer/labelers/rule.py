@@ -33,6 +33,11 @@ class RuleLabeler:
             raise ConfigurationProblem(
                 f"The rule {entry_point} cannot be loaded: {error}. Name module:function of a package that is in the image."
             ) from error
+        except (Exception, SystemExit) as error:
+            raise ConfigurationProblem(
+                f"The rule {entry_point} cannot be loaded: its module raises {type(error).__name__} when it is imported: {error}. "
+                "Correct the module."
+            ) from error
         if not callable(function):
             raise ConfigurationProblem(f"The rule {entry_point} is no function.")
         return cls(entry_point, function)

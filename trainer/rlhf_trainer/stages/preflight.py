@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
+from rlhf_api.data import PromptSource
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
@@ -14,9 +17,10 @@ from rlhf_operator.core.references import external_references
 from rlhf_store import StoreError, find_artifact
 
 from .. import preflight_checks as checks
+from .. import prompts as prompt_sets
 from .. import sources
 from ..errors import ConfigurationProblem, StageError, Transient
-from ..runtime import StageContext, from_store_error, log, result_of, work_of
+from ..runtime import StageContext, from_exception, from_store_error, log, result_of, work_of
 
 
 @dataclass
@@ -44,8 +48,10 @@ def run(context: StageContext) -> StageResult:
             found.problems.append(str(error))
         except Transient:
             raise
-        except StageError as error:
-            found.problems.append(str(error))
+        except Exception as error:
+            if not isinstance(error, StageError):
+                traceback.print_exc()
+            found.problems.append(str(from_exception(error)))
     problems = list(dict.fromkeys(found.problems))
     for warning in found.warnings:
         log.warning("%s", warning)
@@ -65,8 +71,8 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterator[Callable[[], None]]:
-    """In the order in which a person would look."""
+def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterator[Callable[[], object]]:
+    """In the order in which a person would look, and one for each thing that may be wrong by itself."""
     scratch, storage = context.scratch / "inputs", context.config.storage
     yield context.store.check_writable
     yield lambda: found.warnings.extend(checks.machine(context.scratch, context.config.execution.processes_per_node))
@@ -77,10 +83,22 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
 
         yield resolve
     yield lambda: checks.policy(spec, scratch, storage)
+    yield lambda: checks.positions(spec, scratch, storage)
     yield lambda: checks.reference(spec, scratch, storage)
-    yield lambda: checks.labelers(spec, scratch, storage, found.warnings)
+    for labeler in (spec.reward, spec.evaluate.judge):
+        yield partial(checks.labeler, labeler, scratch, storage, found.warnings)
+    for reference in external_references(spec):
+        if isinstance(reference.target, PromptSource):
+            yield partial(prompt_sets.read_prompts, reference.target, scratch, storage)
     yield lambda: checks.prompts(spec, scratch, storage, found.counts, found.warnings)
-    yield lambda: checks.data(spec, scratch, storage)
+    for source in spec.sft.data if spec.sft is not None else []:
+        yield partial(checks.demonstrations, source, scratch, storage)
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    if training:
+        if training.base is not None:
+            yield partial(checks.reward_base, training.base, scratch, storage)
+        for source in training.data:
+            yield partial(checks.preferences, source, scratch, storage)
     yield lambda: found.warnings.extend(checks.lengths(spec))
     yield lambda: checks.lineage(spec, scratch, storage, found.warnings)
 
