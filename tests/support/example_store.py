@@ -15,9 +15,9 @@ from rlhf_store import ArtifactWriter, ExternalModel, Store, artifact_url, open_
 from support import example_runs
 
 COUNTS = {
-    StageName.SAMPLE: {"prompts": 64, "completions": 512},
-    StageName.LABEL: {"prompts": 64, "kept": 58, "dropped: tie": 6},
-    StageName.TRAIN: {"pairs": 58, "truncated": 1},
+    StageName.SAMPLE: {"prompts": 64, "promptsTooLong": 0, "completions": 512, "lengthStopped": 9},
+    StageName.LABEL: {"prompts": 64, "promptsIncomplete": 0, "promptsPaired": 58, "promptsTied": 6, "pairs": 58},
+    StageName.TRAIN: {"pairsRead": 58, "pairsTruncated": 1, "pairsTrained": 58, "parameters": 9_000, "parametersChanged": 8_700},
 }
 
 
@@ -108,7 +108,7 @@ def evaluation(iterate: int) -> dict[str, object]:
     examples[0]["response"] = "<script>alert(1)</script>"
     gain = None if iterate == 0 else {"value": 0.05 * iterate, "lower": 0.05 * iterate - 0.02, "upper": 0.05 * iterate + 0.02}
     mean = {"value": 0.72 + 0.05 * iterate, "lower": 0.71 + 0.05 * iterate, "upper": 0.73 + 0.05 * iterate}
-    decoding = {"judgeMean": mean, "gainVsInitial": gain, "exactShare": {"value": 0.28 + 0.1 * iterate}}
+    decoding = {"judgeMean": mean, "gainVsInitial": gain}
     return {
         "iterate": iterate,
         "examples": examples,

@@ -171,6 +171,5 @@ def _test_figures(answers: Sequence[Answer], initial: Sequence[Answer] | None) -
         figures[decoding] = {
             "judgeMean": stats.mean_with_interval(list(own.values())).to_wire(),
             "gainVsInitial": gain,
-            "exactShare": None,
         }
     return figures
