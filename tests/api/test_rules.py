@@ -191,7 +191,6 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.reward": RULE, "spec.evaluate.allowTrainingReward": True},
     {"spec.evaluate.judge": BRADLEY_TERRY, "spec.evaluate.allowTrainingReward": True},
     {"spec.train.compute": {"deepspeed": {"offload": "All", "zeroStage": 3}}},
-    {"spec.train.compute": {"deepspeed": {"offload": "All", "config": {"name": "c", "key": "k"}}}},
     {"spec.selection": {"metric": "klToInitial", "mode": "Min"}, "spec.evaluate.against": ["Previous"]},
     {"spec.gates": [gate(metric="trainLoss", max=3), gate(name="h", metric="gpuSeconds", max=1e6)]},
     {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 3}]},
@@ -231,6 +230,16 @@ def test_what_fits_together_is_accepted(changes: dict[str, Any]) -> None:
 
 def test_a_local_run_may_keep_its_store_in_a_folder() -> None:
     assert paths({"spec.storage.url": "file:///tmp/store"}, local=True) == []
+
+
+def test_a_local_run_has_no_config_map_with_certificates_and_is_told_of_the_variable() -> None:
+    store = {"url": "s3://bucket/small", "caBundle": {"name": "certificates", "key": "ca.pem"}}
+    assert paths({"spec.storage": store}) == []
+    (problem,) = problems({"spec.storage": store}, local=True)
+    assert problem.path == "spec.storage.caBundle"
+    assert "AWS_CA_BUNDLE" in problem.right
+    (alone,) = paths({"spec.storage": {**store, "url": "file:///tmp/store"}}, local=True)
+    assert alone == "spec.storage.caBundle"
 
 
 def test_a_folder_has_no_endpoint_and_no_region() -> None:

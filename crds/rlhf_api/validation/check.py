@@ -47,6 +47,8 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
 )
 #: Beside them where a cluster runs it.
 CLUSTER_RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (sources.store_is_shared,)
+#: Beside them where this machine runs it.
+LOCAL_RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (sources.certificates_are_files,)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def validate(raw: Any, *, local: bool = False) -> Validation:
     structure = check_structure(normal, frozenset(problem.loc for problem in problems))
     problems += structure.problems
     if structure.run is not None:
-        rules = RULES if local else (*RULES, *CLUSTER_RULES)
+        rules = (*RULES, *(LOCAL_RULES if local else CLUSTER_RULES))
         wire = structure.run.to_wire()
         for rule in rules:
             found = (problem for problem in rule(structure.run.spec) if not consequential(problem, structure.tainted))

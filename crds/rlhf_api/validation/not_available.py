@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..compute import Compute
 from ..labeler import Labeler, LabelerType
 from ..manifest import Loc
 from ..run import RLHFRunSpec
@@ -48,6 +49,27 @@ def _trains_judge(spec: RLHFRunSpec) -> bool:
     return judge is not None and judge.train is not None
 
 
+def _template_of_config_map(spec: RLHFRunSpec) -> bool:
+    template = spec.policy.chat_template
+    return template is not None and template.config_map_key_ref is not None
+
+
+def _deepspeed_config(loc: Loc, of: Callable[[RLHFRunSpec], Compute | None]) -> NotAvailable:
+    """What is in the ConfigMap would have to be in the identity of what is trained with it."""
+
+    def applies(spec: RLHFRunSpec) -> bool:
+        compute = of(spec)
+        return compute is not None and compute.deepspeed.config is not None
+
+    place = (*loc, "compute", "deepspeed", "config")
+    return NotAvailable(place, applies, "a DeepSpeed configuration of one's own", "remove it; write zeroStage and offload")
+
+
+def _reward_compute(spec: RLHFRunSpec) -> Compute | None:
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    return training.compute if training else None
+
+
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
     *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
@@ -55,6 +77,15 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable((*SPEC, "evaluate", "lmEval", "tasks"), _has_tasks, "lm-evaluation-harness", "leave it empty"),
     NotAvailable((*SPEC, "train", "data", "offline"), _has_offline_data, "training on offline preferences", "leave it empty"),
+    NotAvailable(
+        (*SPEC, "policy", "chatTemplate", "configMapKeyRef"),
+        _template_of_config_map,
+        "a chat template in a ConfigMap",
+        "write name, or the template itself under inline",
+    ),
+    _deepspeed_config((*SPEC, "sft"), lambda spec: None if spec.sft is None else spec.sft.compute),
+    _deepspeed_config((*_REWARD, "bradleyTerry", "train"), _reward_compute),
+    _deepspeed_config((*SPEC, "train"), lambda spec: spec.train.compute),
 )
 
 

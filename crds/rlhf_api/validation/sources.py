@@ -24,6 +24,18 @@ def store_is_shared(spec: RLHFRunSpec) -> Problems:
         yield Problem((*_STORAGE, "url"), "a folder, which pods on other nodes do not see", "write s3://bucket/prefix")
 
 
+def certificates_are_files(spec: RLHFRunSpec) -> Problems:
+    """A rule of local runs: only a cluster has ConfigMaps. Where the store is a folder, `store_settings_fit` says what is wrong."""
+    storage = spec.storage
+    if storage.ca_bundle is not None and not storage.url.startswith("file:"):
+        yield Problem(
+            (*_STORAGE, "caBundle"),
+            "a ConfigMap, which a local run has none of",
+            "remove it, and set the environment variable AWS_CA_BUNDLE to the file with the certificates",
+            depends=((*_STORAGE, "url"),),
+        )
+
+
 def store_settings_fit(spec: RLHFRunSpec) -> Problems:
     storage = spec.storage
     if not storage.url.startswith("file:"):

@@ -57,11 +57,11 @@ def budget_holds_a_row(spec: RLHFRunSpec) -> Problems:
 
 
 def offload_fits_zero(spec: RLHFRunSpec) -> Problems:
-    """What is not sharded cannot be offloaded; a configuration of one's own says all of it itself."""
+    """What is not sharded cannot be offloaded."""
     needed = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 3}
     for loc, deepspeed in all_of(spec, DeepSpeed):
         least = needed[deepspeed.offload]
-        if deepspeed.config is None and deepspeed.zero_stage < least:
+        if deepspeed.zero_stage < least:
             yield Problem(
                 (*loc, "offload"),
                 f"needs zeroStage {least} or more, and zeroStage is {deepspeed.zero_stage}",
