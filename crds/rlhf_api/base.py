@@ -55,6 +55,9 @@ class unique_by:  # noqa: N801 - reads as the constraint that it is, in an Annot
         return items
 
 
+#: For `model_config` of an object that one writer writes as a whole: the API server keeps no record of who wrote which field of it.
+ATOMIC: ConfigDict = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
+
 #: The name of an entry in a list (a gate, a mixture entry, a data source): an RFC 1123 label, at most 63 characters.
 EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 #: The name of a Kubernetes object that we only refer to: an RFC 1123 subdomain.
@@ -64,10 +67,12 @@ ObjectName = Annotated[
 #: A key of a ConfigMap.
 DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
+SOURCE_URI = r"^(hf|s3|file)://.+$"
+STORE_URL = r"^(s3|file)://.*[^/]$"
 #: hf://, s3:// or file://.
-SourceUri = Annotated[str, StringConstraints(pattern=r"^(hf|s3|file)://.+$", min_length=6, max_length=1024)]
+SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_URI, min_length=6, max_length=1024)]
 #: s3:// or file://, without a slash at the end.
-StoreUrl = Annotated[str, StringConstraints(pattern=r"^(s3|file)://.*[^/]$", min_length=6, max_length=1024)]
+StoreUrl = Annotated[str, StringConstraints(pattern=STORE_URL, min_length=6, max_length=1024)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 Revision = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]

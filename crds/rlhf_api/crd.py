@@ -7,6 +7,7 @@ python -m rlhf_api.crd --check    fails when that file is not what would be writ
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from . import compute, data, evaluation, labeler, model, run, sampling, status, storage, training
 from .base import Model
-from .cel import root_rules, rules_of
+from .cel import root_rules, rules_of, text_rule
 from .compute import Pod
 from .schema import Node, run_schema
 from .status import RLHFRunStatus
@@ -88,7 +89,8 @@ def structural_schema() -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            # With the name, so that the rule about it can say where it stands.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": _structural(fields["spec"]),
             "status": _structural(fields["status"]),
         },
@@ -108,6 +110,8 @@ _OURS = ("x-model", "propertyNames")
 #: Objects without defaults below them: podDefaults must be able to tell what a stage says, and status is what was written.
 _WITHOUT_DEFAULTS = (Pod, RLHFRunStatus)
 _FIRST = ("description", "type")
+#: Characters of an object that is written on one line.
+_ONE_LINE = 400
 
 
 def _structural(node: Node, name: str = "", *, defaults: bool = True, descriptions: bool = True) -> dict[str, Any]:
@@ -129,13 +133,21 @@ def _structural(node: Node, name: str = "", *, defaults: bool = True, descriptio
         if key in node:
             written[key] = _structural(node[key], defaults=defaults, descriptions=descriptions)
     rules = rules_of(kind) if kind is not None else []
+    said = text_rule(node.get("pattern", ""))
+    if said is not None:
+        del written["pattern"]
+        rules = [said]
     if rules:
         written["x-kubernetes-validations"] = _written(rules)
     return written
 
 
 def _written(rules: list[CelRule]) -> list[dict[str, str]]:
-    return [{"rule": rule.rule, "message": rule.message} for rule in rules]
+    written = []
+    for rule in rules:
+        place = {} if rule.field is None else {"fieldPath": f".{rule.field}"}
+        written.append({"rule": rule.rule, "message": rule.message, **place})
+    return written
 
 
 def _models() -> Mapping[str, type[Model]]:
@@ -148,10 +160,16 @@ _MODELS = _models()
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every object out: a CRD with anchors is hard to read in a diff."""
+    """Writes every object out, for a CRD with anchors is hard to read; a short one on one line, or most would be indentation."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's name
         return True
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        if len(json.dumps(mapping)) <= _ONE_LINE:
+            node.flow_style = True
+        return node
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -107,7 +107,8 @@ def _resolved(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str,
         number, text = members
         if (number["type"], text["type"]) != ("integer", "string"):
             raise TypeError(f"Kubernetes has no union of {number['type']} and {text['type']}")
-        return {"x-kubernetes-int-or-string": True, "pattern": text["pattern"], "maxLength": text["maxLength"], **beside}
+        bounds = {"minimum": number["minimum"], "pattern": text["pattern"], "maxLength": text["maxLength"]}
+        return {"x-kubernetes-int-or-string": True, **bounds, **beside}
     return beside
 
 

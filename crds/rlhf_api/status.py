@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from .base import EntryName, Model, Sha256, WholeNumber, unique_by
+from .base import ATOMIC, EntryName, Model, Sha256, WholeNumber, unique_by
 from .evaluation import GateAction
 from .metrics import Metric, MetricValue
 from .words import ConditionType, Phase, Reason, StageName
@@ -61,6 +61,8 @@ class CheckpointStatus(Model):
 
 class StageStatus(Model):
     """One stage of the run or of an iteration. `attempt` is the number of the newest attempt, from 1."""
+
+    model_config = ATOMIC
 
     name: StageName
     """The stage."""
@@ -117,6 +119,8 @@ class GateStatus(Model):
 
 
 class IterationStatus(Model):
+    model_config = ATOMIC
+
     number: Annotated[int, Field(ge=1, le=50)]
     """t, from 1."""
     stages: Annotated[list[StageStatus], Field(max_length=8), unique_by("name")] = []

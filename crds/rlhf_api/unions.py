@@ -32,6 +32,8 @@ class CelRule:
 
     rule: str
     message: str
+    field: str | None = None
+    """Path below the object of the field that the message is about; absent: the object itself."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Tagged:
         for value, member in self.members.items():
             name = wire_name(model, member)
             message = f"{name} is required with {tag} {value}, and belongs to no other"
-            yield CelRule(f"({_tag(model, self.tag)} == '{value}') == has(self.{name})", message)
+            yield CelRule(f"({_tag(model, self.tag)} == '{value}') == has(self.{name})", message, name)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class OnlyWith:
         name, tag = wire_name(model, self.field), wire_name(model, self.tag)
         values = ", ".join(f"'{value}'" for value in self.values)
         yield CelRule(
-            f"!has(self.{name}) || {_tag(model, self.tag)} in [{values}]", f"{name} belongs to {tag} {_listed(self.values, 'or')}"
+            f"!has(self.{name}) || {_tag(model, self.tag)} in [{values}]",
+            f"{name} belongs to {tag} {_listed(self.values, 'or')}; remove it, or change {tag}",
+            name,
         )
 
 

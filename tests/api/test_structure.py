@@ -19,6 +19,8 @@ from support.manifests import GONE, manifest, paths, problems
     [
         ("spec.iterations", 99, "spec.iterations: 99: too large; write a whole number from 1 to 50"),
         ("spec.iterations", 0, "spec.iterations: 0: too small; write a whole number from 1 to 50"),
+        ("spec.seed", 2**31, "spec.seed: 2147483648: too large; write at most 2147483647"),
+        ("spec.train.loss.beta", 2e12, "too large; write at most 1e+12"),
         ("spec.iterations", 2.5, "spec.iterations: 2.5: is a number; write a whole number from 1 to 50"),
         ("spec.iterations", "3", 'spec.iterations: "3": is text; write a whole number from 1 to 50'),
         ("spec.suspend", "yes", 'spec.suspend: "yes": is text; write true or false'),

@@ -39,6 +39,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     evaluation.approvals_name_gates,
     pods.environment_is_free,
     pods.labels_are_free,
+    pods.volume_names_are_free,
     pods.mounts_have_volumes,
     pods.mount_paths_differ,
     pods.requests_within_limits,

@@ -25,7 +25,8 @@ SELECTABLE = (
     Metric.CLIPPED_SHARE,
     Metric.DISTINCT_2,
 )
-_NEEDS = {
+#: The opponent in evaluate.against that a metric is measured against.
+NEEDS = {
     Metric.WIN_RATE_VS_INITIAL: Against.INITIAL,
     Metric.LENGTH_ADJUSTED_WIN_RATE_VS_INITIAL: Against.INITIAL,
     Metric.WIN_RATE_VS_PREVIOUS: Against.PREVIOUS,
@@ -49,7 +50,7 @@ def metrics_are_measured(spec: RLHFRunSpec) -> Problems:
     named = [(_SELECTION, spec.selection.metric)]
     named += [((*SPEC, "gates", index, "metric"), gate.metric) for index, gate in enumerate(spec.gates)]
     for loc, metric in named:
-        opponent = _NEEDS.get(metric)
+        opponent = NEEDS.get(metric)
         if opponent is not None and opponent not in spec.evaluate.against:
             yield Problem(
                 loc,

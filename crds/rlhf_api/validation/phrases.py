@@ -28,6 +28,10 @@ PATTERNS = {
 }
 
 
+#: Upper bounds that stand for "no bound of the matter".
+NO_BOUNDS = (2**31 - 1, 1e12, math.inf)
+
+
 def expected(node: Node) -> str:
     """What the node takes: `a whole number from 1 to 50`, `one of Max, Min`."""
     if "enum" in node:
@@ -81,8 +85,7 @@ def _count(node: Node, lower: str, upper: str, unit: str) -> str:
 def _range(node: Node) -> str:
     low, high = node.get("minimum", -math.inf), node.get("maximum", math.inf)
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
-    # The largest 32-bit integer and 1e12 stand for "no bound of the matter".
-    open_above = high in (2**31 - 1, 1e12, math.inf)
+    open_above = high in NO_BOUNDS
     if low == -math.inf and open_above:
         return ""
     if open_above:

@@ -17,6 +17,8 @@ RESERVED_KEY_PREFIXES = ("rlhf.dev/", "app.kubernetes.io/", "batch.kubernetes.io
 RESERVED_KEYS = ("job-name", "controller-uid")
 #: Where the operator mounts its own volumes.
 RESERVED_MOUNTS = ("/etc/rlhf", "/dev/shm")  # noqa: S108
+#: Names of its volumes.
+RESERVED_VOLUME_PREFIX = "rlhf-"
 GPU = "nvidia.com/gpu"
 _DEFAULTS: Loc = (*SPEC, "podDefaults")
 _KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
@@ -63,6 +65,15 @@ def mounts_have_volumes(spec: RLHFRunSpec) -> Problems:
                 yield Problem((*place, "mountPath"), "the operator mounts its own volume here", "mount it elsewhere")
             if ".." in (mount.sub_path or "").split("/") or (mount.sub_path or "").startswith("/"):
                 yield Problem((*place, "subPath"), "leads out of the volume", "write a path inside the volume, without ..")
+
+
+def volume_names_are_free(spec: RLHFRunSpec) -> Problems:
+    for loc, pod in pods(spec):
+        for index, volume in enumerate(pod.volumes or ()):
+            if volume.name.startswith(RESERVED_VOLUME_PREFIX):
+                yield Problem(
+                    (*loc, "volumes", index, "name"), "the operator's own volumes have such names", "give it another name"
+                )
 
 
 def mount_paths_differ(spec: RLHFRunSpec) -> Problems:

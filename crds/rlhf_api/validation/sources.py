@@ -64,7 +64,7 @@ def _uri(loc: Loc, uri: str) -> Problems:
             f"{rest.split('/')[0]!r} is no name of a bucket",
             "3 to 63 small letters, digits, - and ., a letter or digit at both ends",
         )
-    if scheme == "hf" and not 0 < rest.count("/") < 2:
+    if scheme == "hf" and (rest.count("/") != 1 or not all(rest.split("/"))):
         yield Problem(loc, "no repository of the hub", "write hf://owner/name")
 
 

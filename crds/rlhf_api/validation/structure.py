@@ -17,7 +17,7 @@ from ..manifest import Loc
 from ..run import RLHFRun
 from ..schema import Node, child, node_at, run_schema
 from .misplaced import unknown_field
-from .phrases import expected
+from .phrases import NO_BOUNDS, expected
 from .problem import ABSENT, Problem, value_at
 from .repair import Repairs
 from .suggest import did_you_mean
@@ -132,6 +132,8 @@ def _right(kind: str, value: Any, node: Node) -> str:
         return f'put it in quotes: "{json.dumps(value)}"'
     if node.get("x-kubernetes-int-or-string") and isinstance(value, float):
         return f'put it in quotes: "{value}"'
+    if kind == "less_than_equal" and node["maximum"] in NO_BOUNDS:
+        return f"write at most {node['maximum']:.12g}"
     return f"write {expected(node)}"
 
 
