@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.handle import Cluster as TestCluster
+from cluster.handle import Cluster as Handle
 from rlhf_api.run import RLHFRun
 from rlhf_operator.kubernetes.backend import KubernetesBackend
 from rlhf_operator.kubernetes.client import Cluster, Json
@@ -32,7 +32,7 @@ def played(**changes: Any) -> RLHFRun:
 class KubernetesWorld:
     """One run, created in `namespace`; nothing acts on it but the test."""
 
-    def __init__(self, cluster: TestCluster, namespace: str, run: RLHFRun, installation: Installation | None = None) -> None:
+    def __init__(self, cluster: Handle, namespace: str, run: RLHFRun, installation: Installation | None = None) -> None:
         self.namespace = namespace
         self.cluster = Cluster.connect(cluster.kubeconfig, namespace=namespace)
         self.key = RunKey(namespace, run.metadata.name)
