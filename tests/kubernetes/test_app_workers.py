@@ -17,8 +17,11 @@ from rlhf_operator.kubernetes.health import Heartbeats
 from rlhf_operator.kubernetes.index import RunKey
 from rlhf_operator.kubernetes.metrics import Metrics
 from rlhf_operator.kubernetes.requests import verb_and_resource
+from rlhf_operator.kubernetes.rounds import Rounds
 from rlhf_operator.kubernetes.workers import Workers
 from rlhf_operator.kubernetes.workqueue import Backoff, WorkQueue
+from support.runs import run_of, spec_of
+from support.simulation import World
 from support.waiting import wait_until
 
 A, B = RunKey("alignment", "a"), RunKey("alignment", "b")
@@ -136,6 +139,18 @@ def test_without_the_lease_nothing_is_worked_at_and_with_it_nothing_was_lost(ben
         bench.leading.set()
         wait_until(lambda: sorted(rounds) == [A, A, B], "both to be worked at")
     assert bench.value("rlhf_reconcile_errors_total") == 0
+
+
+def test_a_run_that_ends_is_looked_at_again_at_once_and_then_when_its_ttl_is_over() -> None:
+    world = World(run_of(spec_of(iterations=1, ttlSecondsAfterFinished=60)))
+    rounds = Rounds(lambda _: world, world.clock, Metrics(), Gaps(time.monotonic, lambda _: None))
+    while world.run.status is None or not world.run.status.phase.finished:
+        wait = rounds(A)
+        world.step()
+    assert wait == timedelta(0)
+    wait = rounds(A)
+    assert wait is not None
+    assert timedelta(0) < wait <= timedelta(seconds=60)
 
 
 def job(uid: str, condition: str | None = None, **metadata: str) -> dict[str, object]:
