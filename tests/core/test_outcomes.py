@@ -106,9 +106,27 @@ def test_a_resolve_that_says_there_is_nothing_found_nothing() -> None:
     assert outcome_of(job(replace(nothing, result=GOOD), phase=JobPhase.COMPLETE, resolving=True), resolve) == Succeeded(GOOD)
 
 
+def test_of_workers_that_seal_at_once_the_one_that_made_the_artifact_counts() -> None:
+    """Else retention would take it for another run's."""
+    second = GOOD.model_copy(update={"found": True})
+    pods = [Pod(PodState.SUCCEEDED, index, 0, result=result) for index, result in enumerate((second, GOOD))]
+    assert outcome_of(job(*pods, phase=JobPhase.COMPLETE), TRAIN) == Succeeded(GOOD)
+    assert outcome_of(job(pods[0], phase=JobPhase.COMPLETE), TRAIN) == Succeeded(second)
+
+
 def test_a_failure_is_conclusive_only_if_every_process_said_why() -> None:
-    said, silent = failed(1, result=BAD), failed(1, index=1)
-    for pods, conclusive in (((said,), True), ((silent,), False), ((said, silent), False)):
+    said, silent, second = failed(1, result=BAD), failed(1, index=1), failed(1, index=1, result=BAD)
+    replaced = failed(137, at=-1)
+    for pods, conclusive in (
+        ((said,), True),
+        ((silent,), False),
+        ((said, silent), False),
+        ((said, second), True),
+        # The pod of index 0 is gone: it may have sealed.
+        ((second,), False),
+        # So may one that was replaced: that its follower failed says nothing of it.
+        ((replaced, said), False),
+    ):
         outcome = outcome_of(job(*pods), TRAIN)
         assert isinstance(outcome, Failed)
         assert outcome.conclusive is conclusive

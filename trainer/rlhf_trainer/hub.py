@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ class Repository:
     name: str
     kind: str
     revision: str | None
-    token: str | None
+    token: str | None = field(repr=False)
 
     def __str__(self) -> str:
         return f"hf://{self.name}" + (f" at {self.revision}" if self.revision else "")

@@ -56,9 +56,14 @@ Outcome = Succeeded | NotFound | Lost | Failed
 
 def outcome_of(job: Job, config: StageConfig) -> Outcome | None:
     """None while it is not over. `config` is the attempt's; its fingerprint is what a result must be about."""
-    for result in _results(job):
-        if _is_success(result, config) and (result.artifact is not None or job.phase is JobPhase.COMPLETE):
-            return Succeeded(result)
+    successes = [
+        result
+        for result in _results(job)
+        if _is_success(result, config) and (result.artifact is not None or job.phase is JobPhase.COMPLETE)
+    ]
+    if successes:
+        # Of workers that seal at the same time one made the artifact, and the others found it: what this run made, it may remove.
+        return Succeeded(next((result for result in successes if not result.found), successes[0]))
     if not job.ended:
         return None
     if job.phase is JobPhase.FAILED:
