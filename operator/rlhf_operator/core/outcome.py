@@ -128,8 +128,14 @@ def _failure(job: Job) -> Failed:
         message = "Its Job failed and left no pod that says why."
         return Failed(FailureClass.INFRASTRUCTURE, None, message, conclusive=False)
     root = _root_cause(failed)
-    conclusive = all(pod.result is not None for pod in last)
-    return Failed(classify(root), _reason(root), _message(root), conclusive)
+    return Failed(classify(root), _reason(root), _message(root), _all_spoke(job.pods))
+
+
+def _all_spoke(pods: Iterable[Pod]) -> bool:
+    """Also those that were replaced, and no index is without a pod: a pod that is gone may have sealed and not said so."""
+    seen = list(pods)
+    indexes = {pod.index for pod in seen}
+    return indexes == set(range(len(indexes))) and all(pod.result is not None for pod in seen)
 
 
 def _root_cause(failed: list[Pod]) -> Pod:
