@@ -9,7 +9,6 @@ from rlhf_api.storage import ConfigMapKey
 
 from .errors import ConfigurationProblem
 
-
 FOLDER = Path(CONFIG_FOLDER)
 
 
