@@ -9,7 +9,9 @@ LocalError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -27,15 +29,16 @@ class RunNotFound(LocalError):  # noqa: N818 - reads as what it is
 
 
 class RunLocked(LocalError):  # noqa: N818
-    """`pid`, `host` and `since` of the process that drives the run."""
+    """`pid`, `host` and `since` of the process that drives the run; pid 0 where it has not written its name yet."""
 
     def __init__(self, name: str, pid: int, host: str, since: datetime) -> None:
         self.name = name
         self.pid = pid
         self.host = host
         self.since = since
+        who = f"process {pid} on {host} since {since:%Y-%m-%d %H:%M:%S %Z}" if pid else "another process, since a moment ago"
         super().__init__(
-            f"Run {name!r} is driven by process {pid} on {host} since {since:%Y-%m-%d %H:%M:%S %Z}. "
+            f"Run {name!r} is driven by {who}. "
             "Watch it with `rlhfctl status --local`, or stop that process (Ctrl-C there, or SIGTERM) and try again."
         )
 
@@ -56,3 +59,18 @@ class StateUnusable(LocalError):  # noqa: N818
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
         super().__init__(f"{path}: {problem}.")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around writing to the state folder. Raises StateUnusable, which says what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = (
+            "free some space and run the same command again: it goes on from there"
+            if full
+            else "make it writable, or choose another folder with --state"
+        )
+        raise StateUnusable(path, f"cannot be written ({error.strerror or error}); {remedy}") from error

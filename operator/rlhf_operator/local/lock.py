@@ -1,4 +1,8 @@
-"""One process drives a run: an advisory lock that the kernel drops with its holder, whatever way that dies."""
+"""One process drives a run: an advisory lock that the kernel drops with its holder, whatever way that dies.
+
+Who drives a run holds the lock alone; who only looks takes it shared, for a moment, and hinders neither others that look nor a run
+that starts.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,23 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .errors import RunLocked
+from .errors import RunLocked, writing
+
+#: What lasts for moments only: somebody's look, and a holder that has not written its name yet.
+_TRIES, _MOMENT = 50, 0.01
 
 
 @dataclass(frozen=True)
 class Holder:
     pid: int
+    """0: it took the lock a moment ago and has not written its name yet."""
     host: str
     since: datetime
 
@@ -25,17 +34,20 @@ class Holder:
 @contextmanager
 def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
     """Hold the lock of run `name`; raises RunLocked, which names the holder. The file stays: removing it would let two in."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found = _read(descriptor)
-            raise RunLocked(name, found.pid, found.host, found.since) from None
+        if (other := _take(descriptor)) is not None:
+            raise RunLocked(name, other.pid, other.host, other.since)
         record = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(record).encode(), 0)
-        yield
+        with writing(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(record).encode(), 0)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
@@ -43,7 +55,8 @@ def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Wait for a lock that is held for moments only."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -54,23 +67,53 @@ def exclusive(path: Path) -> Iterator[None]:
 def holder(path: Path) -> Holder | None:
     """Who holds the lock now."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(descriptor)
-    else:
-        return None
+        for _ in range(_TRIES):
+            if _try(descriptor, fcntl.LOCK_SH):
+                return None
+            if (found := _read(descriptor)) is not None:
+                return found
+            time.sleep(_MOMENT)
+        return _UNNAMED
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> Holder:
+def _take(descriptor: int) -> Holder | None:
+    """None: it is ours. Else who has it."""
+    for _ in range(_TRIES):
+        if _try(descriptor, fcntl.LOCK_EX):
+            return None
+        if _try(descriptor, fcntl.LOCK_SH):
+            # Nobody holds it: somebody looked just then.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        elif (found := _read(descriptor)) is not None:
+            return found
+        time.sleep(_MOMENT)
+    return _UNNAMED
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+_UNNAMED = Holder(0, "unknown", datetime.fromtimestamp(0).astimezone())
+
+
+def _read(descriptor: int) -> Holder | None:
+    """The holder's name; None where what stands there is not the present holder's: that of a former one, which was killed."""
     try:
         record = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(record["pid"]), str(record["host"]), datetime.fromisoformat(record["since"]))
+        found = Holder(int(record["pid"]), str(record["host"]), datetime.fromisoformat(record["since"]))
     except (ValueError, KeyError, TypeError):
-        # The holder took the lock a moment ago and has not written its name yet.
-        return Holder(0, "unknown", datetime.fromtimestamp(0).astimezone())
+        return None
+    if found.host == socket.gethostname() and (found.pid == os.getpid() or not Path(f"/proc/{found.pid}").exists()):
+        return None
+    return found
