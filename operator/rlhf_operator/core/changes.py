@@ -20,6 +20,18 @@ def immutable_changes(old: RLHFRunSpec, new: RLHFRunSpec) -> list[str]:
     return sorted(f"spec.{path}" for path in refused)
 
 
+#: What is said of a run while it exists: by `approve`, `suspend` and `cancel`, and seldom by its manifest.
+_SAID_LATER = frozenset({"approvals", "suspend", "cancel"})
+
+
+def with_said_later(new: RLHFRunSpec, old: RLHFRunSpec, *, ended: bool) -> RLHFRunSpec:
+    """`new` with what was said later in `old` and `new` does not say. Of a run that has ended only the approvals count: the next
+    one goes by the same gates.
+    """
+    fields = (frozenset({"approvals"}) if ended else _SAID_LATER) - new.model_fields_set
+    return new.model_copy(update={field: getattr(old, field) for field in fields}) if fields else new
+
+
 def _changed(old: Any, new: Any, path: str) -> set[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         prefix = f"{path}." if path else ""

@@ -6,7 +6,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from rlhf_api.file_urls import file_url
 from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
-from rlhf_operator.core.changes import immutable_changes
+from rlhf_operator.core.changes import immutable_changes, with_said_later
+from rlhf_operator.core.cursor import current_stage
 
-from .errors import RunConflict, RunNotFound, StateUnusable
+from .errors import RunConflict, RunNotFound, StateUnusable, writing
 from .events import Progress
 from .files import write_atomically
 from .lock import Holder, exclusive, holder
@@ -73,10 +74,8 @@ class LocalState:
     def lock_file(self, name: str) -> Path:
         """Makes the run's folder."""
         folder = self.run_folder(name)
-        try:
+        with writing(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StateUnusable(folder, f"cannot be made ({error.strerror}); choose another folder with --state") from error
         return folder / "lock"
 
     def log_files(
@@ -97,64 +96,63 @@ class LocalState:
 
     def progress(self, name: str) -> Progress | None:
         """Of the attempt at work."""
-        status = self.load(name).status
-        if status is None or status.stage is None:
+        return self.progress_of(self.load(name))
+
+    def progress_of(self, run: RLHFRun) -> Progress | None:
+        """As `progress`, for a run that was read already."""
+        current = None if run.status is None else current_stage(run.status)
+        if current is None:
             return None
-        iteration = status.iteration or None
-        stages = status.stages
-        for entry in status.iterations:
-            if entry.number == iteration and any(stage.name is status.stage for stage in entry.stages):
-                stages = entry.stages
-        newest = next((stage for stage in stages if stage.name is status.stage), None)
-        if newest is None:
-            return None
-        return read_progress(self.attempt_folder(name, iteration, newest.name, newest.attempt))
+        iteration, stage = current
+        return read_progress(self.attempt_folder(run.metadata.name, iteration, stage.name, stage.attempt))
 
     def accept(self, run: RLHFRun, now: datetime) -> RLHFRun:
         """Make the manifest the run's, as `kubectl apply` does; returns it with the status that it has.
 
         An unfinished run takes what may change and refuses the rest with RunConflict. A run that succeeded, applied unchanged,
         stays as it is. Any other finished run begins anew under a new uid; the stages that it finished are found in the store.
+        What `edit` has written stays where the manifest does not say it, up to the moment in which the manifest is taken.
         """
         name = run.metadata.name
-        known = self.load(name) if name in self.names() else None
-        if known is None or known.metadata.uid is None:
-            return self._begin(run, now)
-        unchanged = known.spec == run.spec
-        phase = Phase.PENDING if known.status is None else known.status.phase
-        if phase.finished and not (unchanged and phase is Phase.SUCCEEDED):
-            self._forget(name)
-            return self._begin(run, now)
-        if unchanged:
-            return known
-        if fields := immutable_changes(known.spec, run.spec):
-            raise RunConflict(name, fields)
-        metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
-        changed = known.model_copy(update={"metadata": metadata, "spec": run.spec})
-        self._save_manifest(changed)
-        return changed
+        self.lock_file(name)
+        with self._editing(name):
+            known = self.load(name) if name in self.names() else None
+            if known is None or known.metadata.uid is None:
+                return self._begin(run, now)
+            phase = Phase.PENDING if known.status is None else known.status.phase
+            run = run.model_copy(update={"spec": with_said_later(run.spec, known.spec, ended=phase.finished)})
+            unchanged = known.spec == run.spec
+            if phase.finished and not (unchanged and phase is Phase.SUCCEEDED):
+                self._forget(name)
+                return self._begin(run, now)
+            return self._change(known, run.spec)
 
     def edit(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
         """Change what may change of a run's spec, as `kubectl edit` does, also while a process drives it: that one writes run.yaml
         only in `accept`, and reads it in each round. Raises RunNotFound, RunConflict.
         """
-        with exclusive(self.run_folder(name) / "edit-lock") if name in self.names() else nullcontext():
+        with self._editing(name) if name in self.names() else nullcontext():
             known = self.load(name)
-            spec = change(known.spec)
-            if spec == known.spec:
-                return known
-            if fields := immutable_changes(known.spec, spec):
-                raise RunConflict(name, fields)
-            metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
-            changed = known.model_copy(update={"metadata": metadata, "spec": spec})
-            self._save_manifest(changed)
-            return changed
+            return self._change(known, change(known.spec))
 
     def save_status(self, name: str, status: RLHFRunStatus) -> None:
-        try:
-            write_atomically(self.run_folder(name) / "status.json", (json.dumps(status.to_wire(), indent=2) + "\n").encode())
-        except OSError as error:
-            raise StateUnusable(self.run_folder(name) / "status.json", f"cannot be written ({error.strerror})") from error
+        path = self.run_folder(name) / "status.json"
+        with writing(path):
+            write_atomically(path, (json.dumps(status.to_wire(), indent=2) + "\n").encode())
+
+    def _editing(self, name: str) -> AbstractContextManager[None]:
+        """Whoever reads run.yaml to write it again holds this."""
+        return exclusive(self.run_folder(name) / "edit-lock")
+
+    def _change(self, known: RLHFRun, spec: RLHFRunSpec) -> RLHFRun:
+        if spec == known.spec:
+            return known
+        if fields := immutable_changes(known.spec, spec):
+            raise RunConflict(known.metadata.name, fields)
+        metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
+        changed = known.model_copy(update={"metadata": metadata, "spec": spec})
+        self._save_manifest(changed)
+        return changed
 
     def _begin(self, run: RLHFRun, now: datetime) -> RLHFRun:
         created = now.astimezone(UTC).replace(microsecond=0)
@@ -167,14 +165,14 @@ class LocalState:
         fields = run.to_wire()
         fields.pop("status", None)
         path = self.run_folder(run.metadata.name) / "run.yaml"
-        try:
+        with writing(path):
             (path.parent / "logs").mkdir(parents=True, exist_ok=True)
             write_atomically(path, yaml.safe_dump(fields, sort_keys=False).encode())
-        except OSError as error:
-            raise StateUnusable(path, f"cannot be written ({error.strerror}); choose another folder with --state") from error
 
     def _forget(self, name: str) -> None:
-        (self.run_folder(name) / "status.json").unlink(missing_ok=True)
+        status = self.run_folder(name) / "status.json"
+        with writing(status):
+            status.unlink(missing_ok=True)
         for part in ("attempts", "logs"):
             shutil.rmtree(self.run_folder(name) / part, ignore_errors=True)
 

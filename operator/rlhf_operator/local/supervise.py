@@ -23,7 +23,6 @@ from .events import LocalEvent, LocalEventKind, Progress
 from .launcher import GuardedLauncher, Launcher
 from .lock import locked
 from .machine import Machine, this_machine
-from .progress import read_progress
 from .state import LocalState
 from .warm import WarmLauncher
 
@@ -97,7 +96,7 @@ def _supervise(
         reconciled = reconcile(backend, clock)
         if reconciled is None or _settled(backend):
             return backend.run
-        progress = _progress(backend, state)
+        progress = state.progress_of(backend.run)
         if progress is not None and progress != shown:
             shown = progress
             listener(_progress_event(backend.run.status, progress, clock.now()))
@@ -117,14 +116,6 @@ def _pause(backend: LocalBackend, reconciled: Reconciled, clock: Clock) -> float
     if (due := backend.kill_overdue()) is not None:
         waits.append((due - clock.now()).total_seconds())
     return max(0.0, min(waits))
-
-
-def _progress(backend: LocalBackend, state: LocalState) -> Progress | None:
-    current = None if backend.run.status is None else current_stage(backend.run.status)
-    if current is None:
-        return None
-    iteration, stage = current
-    return read_progress(state.attempt_folder(backend.run.metadata.name, iteration, stage.name, stage.attempt))
 
 
 def _progress_event(status: RLHFRunStatus | None, progress: Progress, now: datetime) -> LocalEvent:

@@ -1,0 +1,61 @@
+"""The manifest of a run in the state folder, while several commands write it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_api.run import RLHFRun, RLHFRunSpec
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase
+from rlhf_operator.local.lock import exclusive
+from support.local_runs import Background, LocalWorld
+from support.runs import spec_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> LocalWorld:
+    return LocalWorld(tmp_path)
+
+
+def as_written(world: LocalWorld, **changes: Any) -> RLHFRun:
+    """A manifest in which what is not said is absent."""
+    spec = spec_of(**{"iterations": 1, "storage": {"url": world.state.store_url}, **changes})
+    return world.manifest().model_copy(update={"spec": spec})
+
+
+def suspended(spec: RLHFRunSpec) -> RLHFRunSpec:
+    return spec.model_copy(update={"suspend": True})
+
+
+def test_a_manifest_is_not_taken_while_somebody_edits(world: LocalWorld) -> None:
+    world.state.accept(world.manifest(), NOW)
+    with exclusive(world.state.run_folder("tiny") / "edit-lock"):
+        taking = Background(lambda: world.state.accept(world.manifest(iterations=2), NOW))
+        assert not taking.ended_within(0.2)
+    assert taking.result().spec.iterations == 2
+
+
+@pytest.mark.parametrize("changes", [{}, {"iterations": 2}])
+def test_what_was_edited_stays_where_the_manifest_does_not_say_it(world: LocalWorld, changes: dict[str, Any]) -> None:
+    world.state.accept(as_written(world), NOW)
+    world.state.edit("tiny", suspended)
+    assert world.state.accept(as_written(world, **changes), NOW).spec.suspend
+    assert world.state.load("tiny").spec.suspend
+    assert not world.state.accept(as_written(world, suspend=False, **changes), NOW).spec.suspend
+
+
+def test_a_run_that_begins_anew_keeps_its_approvals_only(world: LocalWorld) -> None:
+    gates = [{"name": "look", "metric": "winRateVsInitial", "max": 0.55, "action": "Pause"}]
+    approvals = [{"gate": "look", "iteration": 1}]
+    first: RLHFRun = world.state.accept(as_written(world, gates=gates, approvals=approvals, cancel=True), NOW)
+    world.state.save_status("tiny", RLHFRunStatus(phase=Phase.CANCELLED))
+    again = world.state.accept(as_written(world, gates=gates), NOW)
+    assert again.metadata.uid != first.metadata.uid
+    assert not again.spec.cancel
+    assert [(approval.gate, approval.iteration) for approval in again.spec.approvals] == [("look", 1)]
