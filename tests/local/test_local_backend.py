@@ -5,30 +5,34 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from rlhf_api.words import StageName
 from rlhf_operator.core.observed import Job
+from rlhf_operator.local import LocalState
 from rlhf_operator.local.backend import LocalBackend
 from rlhf_operator.local.launcher import GuardedLauncher
 from rlhf_operator.local.machine import Machine
 from rlhf_operator.local.supervise import SystemClock
-from support.backend_contract import BackendContract, Harness, contract_run
-from support.local_runs import LocalWorld, fake_command
+from support.backend_contract import BackendContract, Harness, contract_run, launched
+from support.local_runs import LocalWorld, alive, fake_command, wait_until
 
 
 class LocalHarness(Harness):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, before: Callable[[LocalState], object] = lambda _: None) -> None:
+        """`before` is done between the manifest's acceptance and the backend's first look."""
         self.world = LocalWorld(folder)
         self.clock = SystemClock()
         self.launcher = GuardedLauncher()
         self.wake = threading.Event()
         run = contract_run(self.world.state.store_url)
-        self.world.state.lock_file(run.metadata.name)
+        accepted = self.world.state.accept(run, self.clock.now())
+        before(self.world.state)
         self.local = LocalBackend(
-            self.world.state.accept(run, self.clock.now()),
+            accepted,
             self.world.state,
             command=fake_command,
             launcher=self.launcher,
@@ -58,9 +62,32 @@ class LocalHarness(Harness):
         self.launcher.close()
 
 
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[LocalHarness]:
+    harness = LocalHarness(tmp_path)
+    yield harness
+    harness.close()
+
+
 class TestLocalBackend(BackendContract):
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> Iterator[LocalHarness]:
-        harness = LocalHarness(tmp_path)
-        yield harness
+    """With the fixture above."""
+
+
+def test_what_is_closed_starts_nothing_more(harness: LocalHarness) -> None:
+    for index in (0, 1):
+        harness.plan(f"sample-1-{index}", "hang")
+    assert harness.apply(*launched(harness.seen().run, StageName.SAMPLE))
+    wait_until(lambda: len(harness.world.notes("hanging")) == 2, "both shards")
+    harness.local.close()
+    assert harness.world.starts() == ["sample-1", "sample-1"]
+    assert not any(alive(int(pid)) for pid in harness.world.notes("hanging"))
+
+
+def test_a_change_between_the_manifest_and_the_first_round_is_seen(tmp_path: Path) -> None:
+    harness = LocalHarness(
+        tmp_path, before=lambda state: state.edit("tiny", lambda spec: spec.model_copy(update={"suspend": True}))
+    )
+    try:
+        assert harness.seen().run.spec.suspend
+    finally:
         harness.close()

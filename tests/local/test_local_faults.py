@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rlhf_api.status import StageStatus
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.local import LocalEventKind, RunConflict, RunLocked, StateUnusable
 from support import local_supervisor
-from support.local_runs import LocalWorld, alive, wait_until
+from support.local_runs import LocalWorld, ShiftedClock, alive, wait_until
 
 SEALED = ["evaluate-0", "sample-1", "label-1", "reference-1", "train-1", "evaluate-1"]
 
@@ -195,6 +196,53 @@ def test_a_manifest_may_change_only_what_may_change(world: LocalWorld) -> None:
     assert run.status.phase is Phase.SUCCEEDED
     assert world.starts().count("train-2") == 1
     assert world.starts().count("train-1") == 1
+
+
+def test_shards_that_wait_for_their_turn_are_not_held_against_the_run(world: LocalWorld) -> None:
+    world.cores = 1
+    world.plan("sample-1-0", "progress 1 2")
+    clock = ShiftedClock()
+    background = world.in_background(world.manifest(sample={"shards": 2, "parallelism": 2}, pendingDeadlineSeconds=60), clock=clock)
+    world.hanging()
+    clock.ahead = timedelta(hours=1)
+    looks = clock.looks
+    wait_until(lambda: clock.looks > looks + 20, "some rounds an hour later")
+    (world.folder / "fake" / "go-on").touch()
+    assert_finished_once(world, background.result())
+
+
+def test_time_in_which_nobody_drove_the_run_is_no_work(world: LocalWorld) -> None:
+    world.plan("train-1", "hang")
+    process = supervisor(world, activeDeadlineSeconds=3600)
+    world.hanging()
+    process.kill()
+    process.wait()
+    run = world.run(world.manifest(activeDeadlineSeconds=3600), clock=ShiftedClock(timedelta(days=3)))
+    assert_finished_once(world, run)
+
+
+#: The command on a file system that is too small, and once more when it has grown; the code is that of the first.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=$2k none "$1" && disk=$1 && shift 2 || exit 98
+"$@"
+first=$?
+mount -o remount,size=4m "$disk" && "$@" && exit $first
+exit 99
+"""
+
+
+@pytest.mark.parametrize("kibibytes", [12, 28, 44, 64, 96])
+def test_a_full_disk_is_said_so_wherever_it_is_met_and_with_more_room_the_run_goes_on(world: LocalWorld, kibibytes: int) -> None:
+    state = world.folder / "state"
+    state.mkdir()
+    small = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", str(state), str(kibibytes)]
+    command = [sys.executable, local_supervisor.__file__, str(world.folder)]
+    done = subprocess.run([*small, *command], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "free some space and run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert world.notes("sealed") == SEALED
 
 
 def test_progress_reaches_the_listener(world: LocalWorld) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Topology
 from rlhf_operator.core.observed import PodState
+from rlhf_operator.local import StateUnusable
 from rlhf_operator.local.records import AttemptRecord, PodRecord, read_records
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,22 +22,50 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     ("iteration", "topology", "limit"), [(None, Topology.SINGLE, None), (1, Topology.GANG, None), (1, Topology.SHARDED, 2)]
 )
 def test_a_record_is_read_as_it_was_saved(tmp_path: Path, iteration: int | None, topology: Topology, limit: int | None) -> None:
-    record = AttemptRecord(
-        name="tiny-i1-train-1",
-        uid="1",
-        run_uid="2",
-        iteration=iteration,
-        stage=StageName.TRAIN,
-        attempt=1,
-        resolving=False,
-        created_at=NOW,
-        topology=topology,
-        completions=1,
-        backoff_limit_per_index=limit,
-        infrastructure_base=0,
-        application_base=0,
-        pods=(PodRecord(uid="3", index=0, state=PodState.RUNNING, created_at=NOW),),
-    )
+    pod = PodRecord(uid="3", index=0, state=PodState.RUNNING, created_at=NOW)
+    record = record_of(pod, iteration=iteration, topology=topology, backoff_limit_per_index=limit)
     (tmp_path / "train-1-1").mkdir()
     record.save(tmp_path / "train-1-1")
     assert read_records(tmp_path) == {tmp_path / "train-1-1": record}
+
+
+def test_a_shard_that_waits_for_its_turn_is_no_pod_that_cannot_start() -> None:
+    states = (PodState.SUCCEEDED, PodState.RUNNING, PodState.PENDING)
+    pods = [PodRecord(uid=str(index), index=index, state=state, created_at=NOW) for index, state in enumerate(states)]
+    record = record_of(*pods, iteration=1, topology=Topology.SHARDED)
+    assert [pod.index for pod in record.observed(deleting=False).pods] == [0, 1]
+
+
+def test_a_full_disk_says_what_to_do_and_leaves_the_record_as_it_was(tmp_path: Path) -> None:
+    record = record_of(topology=Topology.SINGLE)
+    record.save(tmp_path)
+    before = (tmp_path / "attempt.json").read_bytes()
+    # A file system that is full for whoever writes more than this.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        with pytest.raises(StateUnusable, match=r"attempt\.json.*free some space"):
+            record.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["attempt.json"]
+    assert (tmp_path / "attempt.json").read_bytes() == before
+
+
+def record_of(*pods: PodRecord, **fields: Any) -> AttemptRecord:
+    return AttemptRecord(
+        **{
+            "name": "tiny-i1-train-1",
+            "uid": "1",
+            "run_uid": "2",
+            "stage": StageName.TRAIN,
+            "attempt": 1,
+            "resolving": False,
+            "created_at": NOW,
+            "completions": 1,
+            "infrastructure_base": 0,
+            "application_base": 0,
+            "pods": pods,
+            **fields,
+        }
+    )

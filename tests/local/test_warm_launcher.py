@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import textwrap
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from rlhf_operator.local.launcher import MARKER, GuardedLauncher
 from rlhf_operator.local.warm import WarmLauncher
+from support.local_runs import alive
 from support.waiting import wait_until
 
 STAGE = [sys.executable, "-m", "rlhf_trainer", "sample"]
@@ -67,6 +71,85 @@ def test_a_stage_that_was_told_to_stop_before_it_started_is_stopped(launcher: Wa
     process = launcher.launch(STAGE, environment(tmp_path, SERVER, ""), tmp_path / "log")
     process.terminate()
     assert process.wait() == 143
+
+
+#: Every stage ends with 7, at once.
+ALWAYS_SEVEN = """
+    import json, os, socket, sys
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        connection.makefile("r").readline()
+        for answer in ({"pid": os.getpid()}, {"exit": 7}):
+            connection.sendall(json.dumps(answer).encode() + b"\\n")
+"""
+
+
+def test_a_stage_with_surroundings_of_its_own_is_a_plain_process(launcher: WarmLauncher, tmp_path: Path) -> None:
+    first = environment(tmp_path, ALWAYS_SEVEN, "raise SystemExit(64)")
+    second = first | {MARKER: str(uuid.uuid4()), "JOB_COMPLETION_INDEX": "1", "OMP_NUM_THREADS": "2"}
+    other = first | {"VLLM_CPU_KVCACHE_SPACE": "2"}
+    codes = [launcher.launch(STAGE, given, tmp_path / "log").wait() for given in (first, second, other, first)]
+    assert codes == [7, 7, 64, 7]
+
+
+def with_the_real_server(tmp_path: Path, stage: str) -> dict[str, str]:
+    """The trainer's own fork server, without its imports; only the stage and torch are what the case says."""
+    [real] = find_spec("rlhf_trainer").submodule_search_locations  # type: ignore[union-attr, misc]
+    server = f"""
+        from pathlib import Path
+        source = Path({real!r}, "forkserver.py").read_text()
+        exec(source.replace('if __name__ == "__main__":', 'PRELOAD = ()\\nif __name__ == "__main__":'))
+    """
+    given = environment(tmp_path, server, stage)
+    package = Path(given["PYTHONPATH"]) / "rlhf_trainer"
+    (package / "__init__.py").write_text(f"__path__.append({real!r})")
+    (package.parent / "torch.py").write_text("def set_num_threads(count): ...")
+    return given
+
+
+def test_a_stage_that_cannot_be_forked_says_why_in_its_own_log(launcher: WarmLauncher, tmp_path: Path) -> None:
+    given = with_the_real_server(tmp_path, "def main(argv): return 0")
+    assert launcher.launch(STAGE, given, tmp_path / "good").wait() == 0
+    assert launcher.launch(STAGE, given | {"OMP_NUM_THREADS": "many"}, tmp_path / "log").wait() == 1
+    assert "ValueError" in (tmp_path / "log").read_text()
+    assert launcher.launch(STAGE, given, tmp_path / "good").wait() == 0
+
+
+SUPERVISOR = """
+    import json, sys
+    from pathlib import Path
+    from rlhf_operator.local.launcher import GuardedLauncher
+    from rlhf_operator.local.warm import WarmLauncher
+    folder = Path(sys.argv[1])
+    launcher = WarmLauncher(GuardedLauncher(), folder / "forkserver.log")
+    stage = [sys.executable, "-m", "rlhf_trainer", "sample"]
+    launcher.launch(stage, json.loads(sys.argv[2]), folder / "log").wait()
+"""
+
+STAGE_WITH_CHILD = """
+    def main(argv):
+        import os, subprocess, sys, time
+        from pathlib import Path
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        beside = Path(os.environ["PIDS"] + ".new")
+        beside.write_text(f"{os.getpid()} {child.pid}")
+        beside.rename(os.environ["PIDS"])
+        time.sleep(600)
+"""
+
+
+def test_nothing_that_a_forked_stage_started_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    given = with_the_real_server(tmp_path, STAGE_WITH_CHILD) | {"PIDS": str(pids)}
+    supervisor = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISOR), str(tmp_path), json.dumps(given)])
+    wait_until(pids.exists, "the stage and its child", seconds=60)
+    supervisor.kill()
+    supervisor.wait()
+    for pid in pids.read_text().split():
+        wait_until(lambda pid=pid: not alive(int(pid)), f"process {pid} to die")  # type: ignore[misc]
 
 
 def test_a_lost_fork_server_counts_as_a_killed_stage(launcher: WarmLauncher, tmp_path: Path) -> None:

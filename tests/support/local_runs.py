@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+class ShiftedClock:
+    """The machine's, put on at will; `looks` counts the questions."""
+
+    def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        self.ahead = ahead
+        self.looks = 0
+
+    def now(self) -> datetime:
+        self.looks += 1
+        return datetime.now(UTC) + self.ahead
 
 
 @dataclass
@@ -82,8 +95,8 @@ class LocalWorld:
             **options,
         )
 
-    def in_background(self, run: RLHFRun | None = None) -> Background:
-        return Background(lambda: self.run(run))
+    def in_background(self, run: RLHFRun | None = None, **options: Any) -> Background:
+        return Background(lambda: self.run(run, **options))
 
     def notes(self, name: str) -> list[str]:
         path = self.folder / "fake" / name
@@ -110,6 +123,10 @@ class Background:
         self._outcome: RLHFRun | BaseException | None = None
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
+
+    def ended_within(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def result(self) -> RLHFRun:
         self._thread.join(PATIENCE)

@@ -20,8 +20,9 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from rlhf_api.words import StageName
 
@@ -43,6 +44,9 @@ PRELOAD = (
     "rlhf_trainer.training.rank",
     *(f"rlhf_trainer.stages.{stage}" for stage in StageName),
 )
+
+#: Of the server's own environment: the mark by which everything goes when the supervisor is gone.
+_KEPT = ("RLHF_SUPERVISOR",)
 
 
 def serve(path: Path) -> None:
@@ -93,35 +97,51 @@ def _report_exit(selector: selectors.BaseSelector, key: selectors.SelectorKey) -
     connection.close()
 
 
-def _become_stage(request: dict[str, Any], server: int) -> None:
-    """In the child: its own session, log, environment; never returns."""
+def _become_stage(request: dict[str, Any], server: int) -> NoReturn:
+    """In the child. Whatever goes wrong, this process ends here; the stage's log says what it was."""
     code = 1
     try:
-        os.setsid()
-        processes.die_with(server)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        null = os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, null), (1, log), (2, log)):
-            os.dup2(source, target)
-        _show_mark(request["env"])
-        os.environ.clear()
-        os.environ.update(request["env"])
-        prepare_cpu_environment()
-        processes.warm = True
-        import torch
-
-        # OMP_NUM_THREADS was read when torch was loaded, in the server.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
-        from .__main__ import main
-
-        sys.argv = ["rlhf_trainer", *request["argv"]]
-        code = main(request["argv"])
+        _leave_the_server(server, request["log"], request["env"])
+        code = _run(request["argv"])
+    except SystemExit as refused:
+        code = refused.code if isinstance(refused.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _leave_the_server(server: int, log: str, environment: dict[str, str]) -> None:
+    """Its own session, log, environment."""
+    os.setsid()
+    processes.die_with(server)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, null), (1, output), (2, output)):
+        os.dup2(source, target)
+    _show_mark(environment)
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    os.environ.clear()
+    os.environ.update(kept | environment)
+    prepare_cpu_environment()
+    processes.warm = True
+
+
+def _run(argv: list[str]) -> int:
+    import torch
+
+    # OMP_NUM_THREADS was read when torch was loaded, in the server.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    from .__main__ import main
+
+    sys.argv = ["rlhf_trainer", *argv]
+    return main(argv)
 
 
 def _show_mark(environment: dict[str, str]) -> None:

@@ -21,8 +21,9 @@ from rlhf_operator.core.observed import JobPhase, PodState
 from rlhf_operator.core.outcome import is_ignored
 from rlhf_operator.ports import Clock
 
-from .environment import free_port, stage_environment
-from .launcher import Launcher, Process
+from .environment import ReservedPort, stage_environment
+from .errors import writing
+from .launcher import SUPERVISOR, Launcher, Process
 from .machine import Machine
 from .progress import progress_file
 from .records import AttemptRecord, PodRecord
@@ -32,6 +33,9 @@ CONFIG_FILE = "stage.yaml"
 _SIGKILLED = 137
 #: From SIGTERM to SIGKILL, where the manifest's pod does not say.
 _GRACE = timedelta(seconds=60)
+
+#: Variables of a stage that nothing else inherits.
+_OF_A_STAGE = ("PET_", "RLHF_RESULT", "RLHF_SCRATCH", SUPERVISOR)
 
 StageCommand = Callable[[StageConfig, Path], Sequence[str]]
 
@@ -80,11 +84,12 @@ class LiveAttempt:
         self._kill_at: datetime | None = None
         # Decided once: what runs already must not change how the rest runs.
         self._together = at_a_time(action, runtime.machine)
-        self._port = free_port()
+        self._rendezvous = ReservedPort() if action.shape.topology is Topology.GANG else None
 
     @property
-    def over(self) -> bool:
-        return not self._running and (self.deleting or self.record.phase in (JobPhase.COMPLETE, JobPhase.FAILED))
+    def busy(self) -> bool:
+        """Some process of it lives."""
+        return bool(self._running)
 
     @property
     def kill_at(self) -> datetime | None:
@@ -111,17 +116,21 @@ class LiveAttempt:
         if self._kill_at is not None and now >= self._kill_at:
             self.kill()
 
+    def forget(self, ended: Exit) -> _Running:
+        """The process is gone, and its scratch folder with it; nothing follows."""
+        shutil.rmtree(self._scratch(ended.pod), ignore_errors=True)
+        return self._running.pop(ended.pod)
+
     def on_exit(self, ended: Exit) -> None:
-        running = self._running.pop(ended.pod)
+        running = self.forget(ended)
         pod = next(pod for pod in self.record.pods if pod.uid == ended.pod)
-        shutil.rmtree(self._scratch(pod), ignore_errors=True)
         done = pod.model_copy(
             update={
                 "state": PodState.SUCCEEDED if ended.code == StageExit.DONE else PodState.FAILED,
                 "exit_code": ended.code,
                 "reason": self._reason(ended.code, running),
                 "finished_at": self._runtime.clock.now(),
-                "result": _read_result(self._result(pod)),
+                "result": _read_result(self._result(pod.uid)),
             }
         )
         self.record = self.record.with_pod(done)
@@ -148,6 +157,8 @@ class LiveAttempt:
     def _settle(self) -> None:
         """The Job's own condition, when no process is left; then it is on disk before anybody learns of it."""
         if not self._running:
+            if self._rendezvous is not None:
+                self._rendezvous.close()
             phase = self.record.phase
             if self.deleting:
                 self.record = self.record.model_copy(update={"deleted": True})
@@ -182,18 +193,19 @@ class LiveAttempt:
 
     def _launch(self, pod: PodRecord) -> None:
         shard = pod.index if self._action.shape.topology is not Topology.SINGLE else None
-        scratch, progress = self._scratch(pod), progress_file(self._folder, pod.index)
-        scratch.mkdir(parents=True, exist_ok=True)
-        progress.unlink(missing_ok=True)
+        scratch, progress = self._scratch(pod.uid), progress_file(self._folder, pod.index)
+        with writing(scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
+            progress.unlink(missing_ok=True)
         environment = stage_environment(
             self._runtime.base_environment,
             self._action,
             index=pod.index,
             pod=pod.uid,
             threads=threads(self._action, self._runtime.machine, self._together),
-            port=self._port,
+            port=self._rendezvous.port if self._rendezvous is not None else None,
         )
-        environment |= {"RLHF_RESULT": str(self._result(pod)), "RLHF_SCRATCH": str(scratch), "RLHF_PROGRESS": str(progress)}
+        environment |= {"RLHF_RESULT": str(self._result(pod.uid)), "RLHF_SCRATCH": str(scratch), "RLHF_PROGRESS": str(progress)}
         oom_kills = self._runtime.machine.oom_kills()
         running = pod.model_copy(update={"state": PodState.RUNNING, "started_at": self._runtime.clock.now()})
         self.record = self.record.with_pod(running)
@@ -205,7 +217,8 @@ class LiveAttempt:
         except OSError as error:
             problem = f"{command[0]} could not be started ({error}). Is it installed, and is there memory and disk?"
             said = StageResult(stage=self._action.config.stage, attempt=self._action.attempt, problem=problem)
-            self._result(pod).write_text(said.model_dump_json(by_alias=True, exclude_none=True))
+            with writing(self._result(pod.uid)):
+                self._result(pod.uid).write_text(said.model_dump_json(by_alias=True, exclude_none=True))
             process = _NeverStarted()
         self._running[pod.uid] = _Running(process, oom_kills)
         threading.Thread(target=self._wait, args=(pod.uid, process), name=f"wait-{process.pid}", daemon=True).start()
@@ -233,11 +246,11 @@ class LiveAttempt:
         self.record.save(self._folder)
         self._runtime.wake.set()
 
-    def _scratch(self, pod: PodRecord) -> Path:
-        return self._folder / f"scratch-{pod.uid}"
+    def _scratch(self, pod: str) -> Path:
+        return self._folder / f"scratch-{pod}"
 
-    def _result(self, pod: PodRecord) -> Path:
-        return self._folder / f"result-{pod.uid}.json"
+    def _result(self, pod: str) -> Path:
+        return self._folder / f"result-{pod}.json"
 
 
 class _NeverStarted:
@@ -260,4 +273,4 @@ def _read_result(path: Path) -> StageResult | None:
 
 def own_environment() -> dict[str, str]:
     """What stages inherit: ours, without what belongs to a stage of which we might be a child ourselves."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PET_", "RLHF_RESULT", "RLHF_SCRATCH"))}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_STAGE)}

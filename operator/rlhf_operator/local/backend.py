@@ -8,7 +8,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_api.run import RLHFRun
@@ -18,7 +18,7 @@ from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, Po
 from rlhf_operator.ports import Clock, Seen
 
 from .attempt import CONFIG_FILE, Exit, LiveAttempt, Runtime, StageCommand, own_environment
-from .errors import LocalError, StateUnusable
+from .errors import LocalError, writing
 from .events import LocalEvent, LocalEventKind
 from .files import write_atomically
 from .guard import kill_marked
@@ -51,7 +51,8 @@ class LocalBackend:
         self._listener = listener
         self._clock = clock
         self._version = 0
-        self._manifest_time = self._manifest_mtime()
+        # Not that of now: between `accept` and here somebody may have changed the manifest.
+        self._manifest_stamp = (0, 0)
         self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
         self._runtime = Runtime(command, launcher, machine, clock, self._exits, wake, own_environment())
         self._attempts: dict[str, LiveAttempt] = {}
@@ -105,7 +106,7 @@ class LocalBackend:
     @property
     def busy(self) -> bool:
         """Some process of the run lives."""
-        return any(not attempt.over for attempt in self._attempts.values())
+        return any(attempt.busy for attempt in self._attempts.values())
 
     def kill_overdue(self) -> datetime | None:
         """SIGKILL what had its grace; when the next is due."""
@@ -116,11 +117,12 @@ class LocalBackend:
         return min(due, default=None)
 
     def close(self) -> None:
-        """Kill whatever still runs, and wait until it is gone."""
+        """Kill whatever still runs, and wait until it is gone. What it came to is for the next supervisor to find out."""
         for attempt in self._attempts.values():
             attempt.kill()
         while self.busy:
-            self._on_exit(self._exits.get())
+            ended = self._exits.get()
+            self._attempts[ended.attempt].forget(ended)
 
     # --- attempts ---
 
@@ -141,26 +143,32 @@ class LocalBackend:
             if record.run_uid != self._run.metadata.uid:
                 continue
             if record.phase not in (JobPhase.COMPLETE, JobPhase.FAILED) and not record.deleted:
+                last_sign = self._last_sign(folder, record)
                 for pod in record.live:
                     kill_marked(f"{MARKER}={pod.uid}")
-                    lost = pod.model_copy(update={"state": PodState.FAILED, "finished_at": self._clock.now()})
-                    record = record.with_pod(lost)
+                    ended = max(last_sign, pod.started_at or last_sign)
+                    record = record.with_pod(pod.model_copy(update={"state": PodState.FAILED, "finished_at": ended}))
                 started = tuple(pod for pod in record.pods if pod.state is not PodState.PENDING)
                 record = record.model_copy(update={"phase": JobPhase.FAILED, "pods": started})
                 record.save(folder)
             records[record.name] = record
         return records
 
+    def _last_sign(self, folder: Path, record: AttemptRecord) -> datetime:
+        """When the attempt last wrote something. The time since then is not known to be its work: nobody may have been there."""
+        name = self._run.metadata.name
+        logs = self._state.log_files(name, iteration=record.iteration or 0, stage=record.stage, attempt=record.attempt)
+        written = max(path.stat().st_mtime for path in [*folder.iterdir(), *logs])
+        return min(self._clock.now(), datetime.fromtimestamp(written, UTC))
+
     def _write_config(self, action: CreateConfigMap) -> None:
         target = getattr(action.config.work, "target", action.config.stage)
         config = action.config
         folder = self._state.attempt_folder(config.run.name, config.iteration, target, config.execution.attempt)
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # JSON is YAML, and is read ten times faster.
             write_atomically(folder / CONFIG_FILE, json.dumps(config.to_wire(), indent=2).encode())
-        except OSError as error:
-            raise StateUnusable(folder, f"cannot be written ({error.strerror})") from error
 
     def _create(self, run: RLHFRun, action: CreateJob) -> bool:
         known = self._records.get(action.name)
@@ -227,10 +235,10 @@ class LocalBackend:
     # --- the manifest, which others may change while we hold the lock: approvals, suspend, cancel, iterations ---
 
     def _reread_manifest(self) -> None:
-        time = self._manifest_mtime()
-        if time == self._manifest_time:
+        stamp = self._stamp()
+        if stamp == self._manifest_stamp:
             return
-        self._manifest_time = time
+        self._manifest_stamp = stamp
         try:
             changed = self._state.load(self._run.metadata.name)
         except LocalError:
@@ -239,11 +247,13 @@ class LocalBackend:
             self._run = self._run.model_copy(update={"spec": changed.spec, "metadata": changed.metadata})
             self._version += 1
 
-    def _manifest_mtime(self) -> int:
+    def _stamp(self) -> tuple[int, int]:
+        """Time and inode of run.yaml, which is replaced as a whole: the time alone may be equal for two changes of one moment."""
         try:
-            return (self._state.run_folder(self._run.metadata.name) / "run.yaml").stat().st_mtime_ns
+            found = (self._state.run_folder(self._run.metadata.name) / "run.yaml").stat()
         except OSError:
-            return 0
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
 
 
 def _told(action: EmitEvent, now: datetime) -> LocalEvent:

@@ -2,12 +2,13 @@
 
 Run as a script, by path, without site packages: it starts in milliseconds and imports nothing of ours.
 
-    python -I -S guard.py LIFELINE MARKER -- COMMAND...
+    python -I -S guard.py LIFELINE MARKER SUPERVISOR -- COMMAND...
 
 LIFELINE is a file descriptor, the reading end of a pipe whose other end only the supervisor holds: end of file means that the
 supervisor is gone. MARKER is an environment entry (NAME=value) that the stage and all its descendants carry, also those that made
-sessions of their own, as torchrun's workers do. SIGTERM is passed on to the stage alone, as a container runtime does. The exit code
-is the stage's; 128 + n where signal n ended it.
+sessions of their own, as torchrun's workers do: they go with the stage. SUPERVISOR is one that the guard gives to its stage and
+does not carry itself: its carriers go with the supervisor, also what a stage of the fork server started, whose MARKER is another.
+SIGTERM is passed on to the stage alone, as a container runtime does. The exit code is the stage's; 128 + n where signal n ended it.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _HANDLED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP)
 
 
 def main(arguments: list[str]) -> int:
-    lifeline, marker, command = int(arguments[0]), arguments[1], arguments[3:]
+    lifeline, marker, supervisor, command = int(arguments[0]), arguments[1], arguments[2], arguments[4:]
     # Signals become bytes on a pipe, so that one select sees them together with the end of the supervisor.
     waking, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     for handled in _HANDLED:
         signal.signal(handled, lambda *_: None)
-    stage = _start(command, lifeline)
+    stage = _start(command, lifeline, supervisor)
     while True:
         readable, _, _ = select.select([lifeline, waking], [], [])
         if lifeline in readable:
             _kill(stage)
-            kill_marked(marker)
+            kill_marked(supervisor)
             return 128 + signal.SIGKILL
         for number in os.read(waking, 256):
             if number == signal.SIGTERM:
@@ -62,7 +63,7 @@ def kill_marked(marker: str) -> int:
         select.select([], [], [], 0.002)
 
 
-def _start(command: list[str], lifeline: int) -> int:
+def _start(command: list[str], lifeline: int, supervisor: str) -> int:
     guard = os.getpid()
     child = os.fork()
     if child:
@@ -76,7 +77,8 @@ def _start(command: list[str], lifeline: int) -> int:
     for handled in _HANDLED:
         signal.signal(handled, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - the supervisor made the command
+        name, _, value = supervisor.partition("=")
+        os.execvpe(command[0], command, {**os.environ, name: value})  # noqa: S606 - the supervisor made the command
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
         os._exit(_COULD_NOT_START)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from . import guard
 
 #: The environment variable that marks all processes of one pod.
 MARKER = "RLHF_POD_UID"
+#: The one that marks all that a launcher started, but for the guards, which kill by it when their supervisor is gone.
+SUPERVISOR = "RLHF_SUPERVISOR"
 
 
 class Process(Protocol):
@@ -38,7 +41,7 @@ class Process(Protocol):
 
 class Launcher(Protocol):
     def launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-        """Start it with exactly this environment, which holds MARKER; what it prints is appended to `log`. Raises OSError."""
+        """Start it with this environment, which holds MARKER, and SUPERVISOR; it prints to the end of `log`. Raises OSError."""
         ...
 
 
@@ -47,12 +50,13 @@ class GuardedLauncher:
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
+        self._mark = f"{SUPERVISOR}={uuid.uuid4()}"
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
         marker = f"{MARKER}={environment[MARKER]}"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(self._reading), marker, "--", *command],
+                [sys.executable, "-I", "-S", guard.__file__, str(self._reading), marker, self._mark, "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

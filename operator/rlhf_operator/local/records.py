@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlhf_api.stage import StageResult
 from rlhf_api.words import StageName
-from rlhf_operator.core.actions import Shape, Topology
+from rlhf_operator.core.actions import Topology
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 
+from .errors import writing
 from .files import write_atomically
 
 _FILE = "attempt.json"
@@ -69,10 +70,6 @@ class AttemptRecord(BaseModel):
     pods: tuple[PodRecord, ...] = ()
 
     @property
-    def shape(self) -> Shape:
-        return Shape(self.topology, self.completions, self.completions, self.backoff_limit_per_index)
-
-    @property
     def live(self) -> tuple[PodRecord, ...]:
         """Pods whose process may run."""
         return tuple(pod for pod in self.pods if pod.state in (PodState.RUNNING, PodState.TERMINATING))
@@ -84,6 +81,7 @@ class AttemptRecord(BaseModel):
         return self.model_copy(update={"pods": pods if known else (*pods, changed)})
 
     def observed(self, *, deleting: bool) -> Job:
+        """A shard that waits for its turn is not observed: in a cluster too, its pod is made only when it may start."""
         return Job(
             name=self.name,
             uid=self.uid,
@@ -95,13 +93,15 @@ class AttemptRecord(BaseModel):
             admitted_at=self.created_at,
             resolving=self.resolving,
             deleting=deleting,
-            pods=tuple(pod.observed() for pod in self.pods),
+            pods=tuple(pod.observed() for pod in self.pods if pod.state is not PodState.PENDING),
             infrastructure_base=self.infrastructure_base,
             application_base=self.application_base,
         )
 
     def save(self, folder: Path) -> None:
-        write_atomically(folder / _FILE, self.model_dump_json(by_alias=True, exclude_none=True).encode())
+        """Raises StateUnusable."""
+        with writing(folder / _FILE):
+            write_atomically(folder / _FILE, self.model_dump_json(by_alias=True, exclude_none=True).encode())
 
 
 def read_records(folder: Path) -> dict[Path, AttemptRecord]:

@@ -22,19 +22,23 @@ from pathlib import Path
 from rlhf_api.words import StageExit
 
 from . import guard
+from .environment import surroundings
+from .errors import writing
 from .launcher import MARKER, Launcher, Process
 
 
 class WarmLauncher:
-    """`plain` starts the server with the first stage of the trainer, and everything that is no such stage."""
+    """`plain` starts the server, with the first stage of the trainer, and what is no such stage or has other surroundings."""
 
     def __init__(self, plain: Launcher, log: Path) -> None:
         self._plain = plain
         self._log = log
         # Only we may connect: who can, can have programs run. And a socket's path has 107 bytes at most.
-        self._folder = Path(tempfile.mkdtemp(prefix="rlhf-"))
+        with writing(Path(tempfile.gettempdir())):
+            self._folder = Path(tempfile.mkdtemp(prefix="rlhf-"))
         self._socket = self._folder / "stages"
         self._server: Process | None = None
+        self._surroundings: dict[str, str] = {}
         self._lost = threading.Event()
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
@@ -42,6 +46,9 @@ class WarmLauncher:
             return self._plain.launch(command, environment, log)
         if self._server is None:
             self._start(environment)
+        if surroundings(environment) != self._surroundings:
+            # What libraries read when they are imported would be that of another stage.
+            return self._plain.launch(command, environment, log)
         return _Forked(
             self._socket, self._lost, lambda: self._plain.launch(command, environment, log), command[3:], environment, log
         )
@@ -56,6 +63,7 @@ class WarmLauncher:
         # A mark of its own, as long as a pod's uid: a stage writes its own over it, so that /proc shows whose process it is.
         server = self._plain.launch(command, {**environment, MARKER: str(uuid.uuid4())}, self._log)
         self._server = server
+        self._surroundings = surroundings(environment)
 
         def watch() -> None:
             server.wait()
