@@ -72,6 +72,9 @@ def main() -> int:
                 time.sleep(600)
         case ["environment"]:
             (FOLDER / f"environment-{INDEX}").write_text(json.dumps(dict(os.environ)))
+            # The node that seals first ends the attempt, and with it the others.
+            for node in range(int(os.environ.get("PET_NNODES", "0"))):
+                wait_for(FOLDER / f"environment-{node}")
         case ["progress", done, total]:
             beside = Path(os.environ["RLHF_PROGRESS"] + ".new")
             beside.write_text(json.dumps({"done": int(done), "total": int(total), "unit": "steps", "detail": "loss 0.5"}))
