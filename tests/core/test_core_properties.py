@@ -96,6 +96,15 @@ def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int
     assert essence(drive(world, numbers, begin, toggle)) == UNDISTURBED
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TAPE, BEGIN, st.integers(0, 2))
+def test_a_run_with_small_budgets_ends_and_computes_nothing_twice(numbers: list[int], begin: int, application: int) -> None:
+    retry = {"application": application, "infrastructure": 3, "backoffSeconds": 10}
+    run = drive(World(run_of(spec_of(**SPEC | {"retry": retry}))), numbers, begin)
+    assert run.status is not None
+    assert run.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TAPE, st.integers(0, 13))
 def test_a_configuration_error_fails_the_run_and_nothing_runs_after_it(numbers: list[int], at: int) -> None:
