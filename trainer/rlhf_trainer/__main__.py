@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         _stop_on_sigterm(stage, result_path)
         config = _read_config(arguments.config, stage)
         result = _run(config)
+        # It is done: a SIGTERM that comes now must not put "stopped" in the place of what was sealed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         write_result(result, result_path)
     except (StageError, StoreError) as error:
         return _fail(from_exception(error), stage, result_path)
@@ -122,7 +124,9 @@ def _short(text: str, limit: int = 2000) -> str:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # vLLM and DeepSpeed leave threads behind that would hold the process.
-    os._exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # vLLM and DeepSpeed leave threads behind that would hold the process. And a log that is full changes no result.
+        os._exit(code)
