@@ -23,6 +23,7 @@ from rlhf_operator.core.actions import (
 )
 from rlhf_operator.core.observed import Hindrance, Job, Observed
 from rlhf_operator.kubernetes.events import event
+from rlhf_operator.kubernetes.index import Index
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.labels import selector
 from rlhf_operator.kubernetes.resources import CONFIG_MAPS, EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
@@ -311,3 +312,20 @@ def test_restricted_pod_security_admits_every_kind_of_pod(world: KubernetesWorld
         name = start(world, stage)
         wait_until(lambda name=name: any(job.name == name and job.ended for job in observed(world).jobs), f"the end of {name}")  # type: ignore[misc]
     assert {pod.exit_code for job in observed(world).jobs for pod in job.pods} == {0}
+
+
+def test_the_index_tells_what_the_api_server_tells(world: KubernetesWorld, player: Player) -> None:
+    player.plan("sample-1-1", "disrupted")
+    player.plan("train-1-0", "hang")
+    player.plan("train-1-1", "exit 1")
+    names = {start(world, StageName.SAMPLE), start(world, StageName.TRAIN)}
+    wait_until(lambda: names == {job.name for job in observed(world).jobs if job.ended}, "the end of both")
+    live = observed(world)
+    assert sum(len(job.pods) for job in live.jobs) == 5
+    world.index = Index()
+    world.tell_index()
+    indexed = world.another_backend().observe(live=False)
+    assert indexed is not None
+    assert {job.name: job for job in indexed.observed.jobs} == {job.name: job for job in live.jobs}
+    run = seen(world).run
+    assert (indexed.run.spec, indexed.run.metadata.resource_version) == (run.spec, run.metadata.resource_version)

@@ -1,12 +1,13 @@
 """What the watches have told so far: runs, their Jobs and Pods. It may lag behind; what matters is read live before acting.
 
-Objects are kept as trimmed JSON text, a quarter of what the same objects take as dictionaries.
+Objects are kept as compressed text of what an observation reads, a twentieth of what they take as dictionaries.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ Json = dict[str, Any]
 
 #: kubectl's copy of the whole manifest.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_OF_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 
 
 class RunKey(NamedTuple):
@@ -133,7 +135,7 @@ class Index:
     def children(self, kind: Kind, key: RunKey) -> list[Json]:
         """Jobs or Pods that carry the run's name as label; whose they really are, their owners say."""
         with self._lock:
-            entries = [self._entries[place] for place in self._children.get(key, ()) if place.kind is kind]
+            entries = [self._entries[place] for place in sorted(self._children.get(key, ())) if place.kind is kind]
         return [_object(entry) for entry in entries]
 
     def count(self, kind: Kind) -> int:
@@ -179,14 +181,15 @@ def _version(obj: Json) -> int:
 
 
 def _object(entry: _Entry) -> Json:
-    obj: Json = json.loads(entry.text)
+    obj: Json = json.loads(zlib.decompress(entry.text))
     obj["metadata"]["resourceVersion"] = str(entry.version)
     return obj
 
 
 def _text(kind: Kind, obj: Json) -> bytes:
     """What an observation reads of the object, without its version: text that is equal means that nothing has changed for us."""
-    return json.dumps(_TRIMS[kind](obj), separators=(",", ":"), sort_keys=True).encode()
+    text = json.dumps(_TRIMS[kind](obj), separators=(",", ":"), sort_keys=True)
+    return zlib.compress(text.encode(), level=1)
 
 
 def _trimmed_metadata(obj: Json) -> Json:
@@ -194,31 +197,47 @@ def _trimmed_metadata(obj: Json) -> Json:
     return {"metadata": {name: value for name, value in obj["metadata"].items() if name in kept}}
 
 
-def _metadata(obj: Json) -> Json:
-    metadata = {name: value for name, value in obj["metadata"].items() if name not in ("managedFields", "resourceVersion")}
-    if "annotations" in metadata:
-        own = {name: value for name, value in metadata["annotations"].items() if name != _LAST_APPLIED}
-        metadata["annotations"] = own
-    return metadata
-
-
 def _trim_run(run: Json) -> Json:
-    return {**run, "metadata": _metadata(run)}
-
-
-_OF_A_JOBS_SPEC = frozenset({"suspend", "completions", "parallelism", "completionMode", "backoffLimitPerIndex"})
+    """Whole, but for what kubectl and the API server keep for themselves, and its version."""
+    metadata = {name: value for name, value in run["metadata"].items() if name not in ("managedFields", "resourceVersion")}
+    return {**run, "metadata": metadata | _annotations(run)}
 
 
 def _trim_job(job: Json) -> Json:
-    spec = {name: value for name, value in job.get("spec", {}).items() if name in _OF_A_JOBS_SPEC}
-    return {"metadata": _metadata(job), "spec": spec, "status": job.get("status", {})}
+    metadata = _some(job["metadata"], *_OF_METADATA, "labels") | _annotations(job)
+    spec = _some(job.get("spec", {}), "suspend", "completions", "parallelism", "completionMode", "backoffLimitPerIndex")
+    status = _some(job.get("status", {}), "startTime", "active", "succeeded") | _conditions(job)
+    return {"metadata": metadata | _owners(job), "spec": spec, "status": status}
 
 
 def _trim_pod(pod: Json) -> Json:
-    containers = [
-        {"name": container["name"], "resources": container.get("resources", {})} for container in pod["spec"].get("containers", ())
-    ]
-    return {"metadata": _metadata(pod), "spec": {"containers": containers}, "status": pod.get("status", {})}
+    metadata = _some(pod["metadata"], *_OF_METADATA) | _annotations(pod)
+    containers = [_some(container, "name", "resources") for container in pod["spec"].get("containers", ())]
+    found = pod.get("status", {})
+    states = [_some(status, "name", "state") for status in found.get("containerStatuses") or ()]
+    status = _some(found, "phase", "reason") | _conditions(pod) | {"containerStatuses": states}
+    return {"metadata": metadata | _owners(pod), "spec": {"containers": containers}, "status": status}
+
+
+def _annotations(obj: Json) -> Json:
+    found = obj["metadata"].get("annotations")
+    return {} if found is None else {"annotations": _without(found, _LAST_APPLIED)}
+
+
+def _owners(obj: Json) -> Json:
+    return {"ownerReferences": [_some(owner, "uid", "controller") for owner in obj["metadata"].get("ownerReferences") or ()]}
+
+
+def _conditions(obj: Json) -> Json:
+    return {"conditions": [_without(entry, "lastProbeTime") for entry in obj.get("status", {}).get("conditions") or ()]}
+
+
+def _some(obj: Json, *names: str) -> Json:
+    return {name: obj[name] for name in names if name in obj}
+
+
+def _without(obj: Json, *names: str) -> Json:
+    return {name: value for name, value in obj.items() if name not in names}
 
 
 _TRIMS = {Kind.RUN: _trim_run, Kind.JOB: _trim_job, Kind.POD: _trim_pod}
