@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from cluster.certificates import Authority
 from cluster.handle import Cluster
 from cluster.layout import Layout, layout, sweep
 from cluster.processes import Identity
+from support.binaries import program
 from support.documents import ROOT
 
 CRD = ROOT / "crds" / "rlhf.dev_rlhfruns.yaml"
@@ -36,7 +38,7 @@ def cluster() -> Iterator[Cluster]:
         # `python tests/cluster up` made it, and simulates its nodes.
         yield Cluster(Layout(Path(given).resolve().parent), Path(given).resolve())
     elif given:
-        yield from simulated(own, Path(given))
+        yield from simulated(own, given)
     else:
         start.up(own, Identity.of(os.getpid()))
         try:
@@ -59,17 +61,22 @@ def crd(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
 
 
-def simulated(own: Layout, kubeconfig: Path) -> Iterator[Cluster]:
-    """Somebody else's cluster, with our nodes for as long as the session lasts."""
-    api = Api(kubeconfig)
-    before = _nodes(api)
+def simulated(own: Layout, kubeconfig: str) -> Iterator[Cluster]:
+    """Somebody else's cluster, with our nodes for as long as the session lasts. `kubeconfig`: what KUBECONFIG holds."""
     own.remove()
     own.record(free(random.Random()), Identity.of(os.getpid()))
     Authority(own.pki).server("kubelet", [own.addresses.host])
     own.pods.mkdir()
+    # One file, whole in itself, of what may be several with several contexts.
+    current = own.folder / "theirs.conf"
+    current.touch(mode=0o600)
+    view = [program("kubectl"), "config", "view", "--raw", "--minify", "--flatten", "-o", "json"]
+    current.write_bytes(subprocess.run(view, env={**os.environ, "KUBECONFIG": kubeconfig}, capture_output=True, check=True).stdout)
+    api = Api(current)
+    before = _nodes(api)
     try:
-        start.simulate(own, api, kubeconfig)
-        yield Cluster(own, kubeconfig)
+        start.simulate(own, api, current)
+        yield Cluster(own, current)
     finally:
         for name in _nodes(api) - before:
             with suppress(OSError, ApiError):

@@ -134,6 +134,14 @@ def test_a_stage_ends_as_its_annotation_says(cluster: Cluster, make: Callable[..
     assert ("DisruptionTarget", "True") in {(condition["type"], condition["status"]) for condition in conditions}
 
 
+def test_a_stage_takes_as_long_as_its_annotation_says(cluster: Cluster, make: Callable[..., str]) -> None:
+    long = make("long", annotations={"test.rlhf.dev/takes": "1h"})
+    assert ended(cluster, make("short", annotations={"test.rlhf.dev/takes": "10ms"}))[1]["exitCode"] == 0
+    wait_until(lambda: cluster.api.get(long)["status"]["phase"] == "Running", "its start")
+    assert ended(cluster, make("usual"))[1]["exitCode"] == 0
+    assert cluster.api.get(long)["status"]["phase"] == "Running"
+
+
 def test_a_plan_can_be_for_the_first_attempts_only(cluster: Cluster, make: Callable[..., str]) -> None:
     planned = make("planned", annotations={"test.rlhf.dev/plan": "exit-1", "test.rlhf.dev/attempts": "2"})
     past = make("past", annotations={"test.rlhf.dev/plan": "exit-1", "test.rlhf.dev/attempts": "1"})
@@ -185,6 +193,35 @@ def test_a_pod_that_fits_nowhere_waits_with_the_schedulers_words(cluster: Cluste
     assert "Insufficient nvidia.com/gpu" in wait_until(words, "the scheduler's word")
     with cluster.node(gpus=16):
         assert ended(cluster, path)[1]["exitCode"] == 0
+
+
+def test_the_scheduler_preempts_a_pod_for_one_of_higher_priority(
+    cluster: Cluster, namespace: str, make: Callable[..., str]
+) -> None:
+    wants = {"containers": [pod("x")["spec"]["containers"][0] | {"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+    hang = {"test.rlhf.dev/plan": "hang"}
+    urgent = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": f"urgent-{namespace}"},
+        "value": 1000,
+    }
+    cluster.apply(urgent)
+    try:
+        with cluster.node(gpus=1) as node:
+            place = wants | {"nodeSelector": {"kubernetes.io/hostname": node}}
+            victim = make("victim", annotations=hang, **place)
+            wait_until(lambda: cluster.api.get(victim)["status"]["phase"] == "Running", "its start")
+            seen = cluster.api.watch(f"/api/v1/namespaces/{namespace}/pods", "0", fieldSelector="metadata.name=victim")
+            winner = make("winner", annotations=hang, priorityClassName=urgent["metadata"]["name"], **place)
+            last = next(found for kind, found in seen if kind == "DELETED")
+            seen.close()
+            wait_until(lambda: cluster.api.get(winner)["status"]["phase"] == "Running", "the start of the other")
+    finally:
+        cluster.kubectl("delete", "priorityclass", urgent["metadata"]["name"])
+    [disrupted] = [condition for condition in last["status"]["conditions"] if condition["type"] == "DisruptionTarget"]
+    assert (disrupted["status"], disrupted["reason"]) == ("True", "PreemptionByScheduler")
+    assert last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
 
 
 def test_pods_of_others_run_until_they_are_deleted(cluster: Cluster, make: Callable[..., str]) -> None:

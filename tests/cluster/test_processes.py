@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,18 +58,18 @@ def test_whoever_knows_the_folder_finds_a_process_again_and_ends_it(folder: Path
 
 
 def test_a_process_that_only_has_the_same_id_is_left_alone(folder: Path) -> None:
-    with subprocess.Popen(SLEEP) as stranger:
-        component = started(folder)
-        own = pid_of(component)
-        record = folder / "run" / "sleeper.json"
-        content = json.loads(record.read_text())
-        content["identity"]["pid"] = stranger.pid
-        record.write_text(json.dumps(content))
+    component = started(folder)
+    stranger = pid_of(component)
+    record = folder / "run" / "sleeper.json"
+    content = json.loads(record.read_text())
+    content["identity"]["started"] -= 1
+    record.write_text(json.dumps(content))
+    try:
         assert not component.running
         component.stop()
-        assert stranger.poll() is None
-        stranger.kill()
-        os.kill(own, signal.SIGKILL)
+        assert Identity.of(stranger) is not None
+    finally:
+        os.kill(stranger, signal.SIGKILL)
 
 
 def test_a_process_of_before_a_reboot_is_nobody(folder: Path) -> None:
@@ -133,15 +132,15 @@ def test_no_two_clusters_listen_at_one_place() -> None:
 
 
 def test_the_cluster_of_a_test_session_that_died_is_swept_away(clusters: Path) -> None:
-    with subprocess.Popen(SLEEP) as session:
-        left = cluster_of(layout("pytest-left"), Identity.of(session.pid))
-        session.kill()
-        session.wait()
+    session = started(clusters, "session")
+    left = cluster_of(layout("pytest-left"), session.identity)
+    session.kill()
+    session.forget()
     component = started(left.folder)
     sweep()
     assert not component.running
     assert not left.folder.exists()
-    assert list(clusters.iterdir()) == []
+    assert list(clusters.glob("*pytest*")) == []
 
 
 def test_the_clusters_of_the_living_and_those_of_up_are_not_swept_away(clusters: Path) -> None:

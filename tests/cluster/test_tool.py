@@ -96,7 +96,7 @@ def test_up_after_a_crash_ends_the_rests_and_starts_afresh(name: str) -> None:
     fresh.component("kwok").stop()
     fresh.kubectl("delete", "nodes", "--all")
     own = layout(f"{name}-nodes")
-    for theirs in simulated(own, fresh.kubeconfig):
+    for theirs in simulated(own, f"/nowhere/at-all:{fresh.kubeconfig}"):
         assert not theirs.ours
         assert len(theirs.api.get("/api/v1/nodes")["items"]) == 4
     assert fresh.api.get("/api/v1/nodes")["items"] == []

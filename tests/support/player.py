@@ -7,6 +7,7 @@ player only writes pods' statuses, as a kubelet does.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -346,7 +347,7 @@ def _started(pod: Json) -> str | None:
 
 
 def _wire(result: StageResult) -> str:
-    return result.model_dump_json(by_alias=True, exclude_defaults=True, exclude_none=True)
+    return json.dumps(result.to_wire())
 
 
 def _now() -> str:
