@@ -256,21 +256,23 @@ def test_a_refusal_for_the_manifests_sake_ends_the_run_with_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pods", "hindrance", "seconds"),
+    ("pods", "hindrance", "age", "seconds"),
     [
-        ((), None, 5),
-        ((Pod(PodState.PENDING),), None, 5),
-        ((Pod(PodState.RUNNING), Pod(PodState.PENDING)), Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes are available."), 30),
-        ((Pod(PodState.RUNNING),), None, None),
+        ((), None, 0, 5),
+        ((Pod(PodState.PENDING),), None, 29, 5),
+        ((Pod(PodState.PENDING),), None, 30, 30),
+        ((Pod(PodState.RUNNING), Pod(PodState.PENDING)), Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes are available."), 0, 30),
+        ((Pod(PodState.RUNNING),), None, 0, None),
     ],
 )
 def test_a_job_that_waits_for_pods_is_looked_at_again(
-    pods: tuple[Pod, ...], hindrance: Hindrance | None, seconds: int | None
+    pods: tuple[Pod, ...], hindrance: Hindrance | None, age: int, seconds: int | None
 ) -> None:
     story = Story()
     reconcile(story.world, story.world.clock)
     [simulated] = story.world.jobs.values()
     simulated.job = replace(simulated.job, pods=pods, hindrance=hindrance)
+    story.world.clock.advance(age)
     assert story.decide().requeue_after == (None if seconds is None else timedelta(seconds=seconds))
 
 
@@ -365,8 +367,10 @@ def test_times_and_gpu_seconds_are_booked_once() -> None:
 
 def test_the_status_names_the_best_iterate_and_its_checkpoint_as_they_come() -> None:
     story = Story(iterations=2)
+    story.until_running(1, StageName.SAMPLE)
+    assert (story.status.best_iteration, story.status.win_rate) == (0, 0.5)
     story.until_running(2, StageName.SAMPLE)
-    assert story.status.best_iteration == 1
+    assert (story.status.best_iteration, story.status.win_rate) == (1, 0.6)
     assert story.status.checkpoint is not None
     train = story.stage(1, StageName.TRAIN).artifact
     assert train is not None

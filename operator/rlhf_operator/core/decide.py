@@ -205,7 +205,8 @@ class _Round:
         deadline = until_deadline(self.spec, self.status, job, self.now)
         if job is None or not _waits(job):
             return deadline
-        look = _TRY_AGAIN if job.hindrance is None else _LOOK_AGAIN
+        fresh = job.hindrance is None and self.now - (job.admitted_at or job.created_at) < _LOOK_AGAIN
+        look = _TRY_AGAIN if fresh else _LOOK_AGAIN
         return look if deadline is None else min(look, deadline)
 
     def _at_work(self, config: StageConfig, stage: StageStatus) -> Standing:

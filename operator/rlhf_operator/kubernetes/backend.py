@@ -30,7 +30,7 @@ from .acceptance import Acceptance, tell_unreadable
 from .client import Cluster, Json
 from .errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
 from .events import event
-from .hindrance import hindrance_of, needs_events
+from .hindrance import hindrance_of, needs_events, silent_pods
 from .index import Index, Kind, RunKey
 from .installation import Installation
 from .labels import selector
@@ -141,7 +141,8 @@ class KubernetesBackend:
         since = seen.admitted_at or seen.created_at
         if seen.hindrance is not None or not needs_events(job, pods) or self._clock.now() - since < _PODS_COME_WITHIN:
             return seen
-        return replace(seen, hindrance=hindrance_of(job, pods, self._events_of([job, *pods])))
+        # What keeps one of them keeps the others.
+        return replace(seen, hindrance=hindrance_of(job, pods, self._events_of([job, *silent_pods(pods)[:1]])))
 
     def _events_of(self, objs: Iterable[Json]) -> list[Json]:
         return [

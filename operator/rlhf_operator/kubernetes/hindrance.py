@@ -38,7 +38,12 @@ def needs_events(job: Json, pods: Iterable[Json]) -> bool:
         return False
     status = job.get("status", {})
     wanted = min(job["spec"].get("parallelism", 1), job["spec"].get("completions", 1) - status.get("succeeded", 0))
-    return status.get("active", 0) < wanted or any(_waits_silently(pod) for pod in pods)
+    return status.get("active", 0) < wanted or bool(silent_pods(pods))
+
+
+def silent_pods(pods: Iterable[Json]) -> list[Json]:
+    """They have a node and do not start: for an image that is on its way, or a volume that never comes."""
+    return [pod for pod in pods if _waits_silently(pod)]
 
 
 def _of_pod(pod: Json) -> Hindrance | None:
