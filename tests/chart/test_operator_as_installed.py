@@ -12,7 +12,7 @@ import pytest
 from cluster.api import Api, ApiError
 from cluster.errors import KubectlError
 from cluster.handle import Cluster
-from support.cluster_run import ClusterRun
+from support.operated_runs import ClusterRun
 from support.helm import Helm
 from support.installed import Installed, installed
 from support.operator_process import OperatorProcess, errors
