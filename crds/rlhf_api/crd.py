@@ -35,8 +35,8 @@ _COLUMNS: list[dict[str, Any]] = [
     {
         "name": "WinRate",
         "type": "number",
-        "jsonPath": ".status.iterations[-1:].metrics.winRateVsInitial.value",
-        "description": "Of the newest iterate against pi_0.",
+        "jsonPath": ".status.winRate",
+        "description": "Of the best iterate so far against pi_0, on the validation prompts.",
     },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "Best", "type": "integer", "jsonPath": ".status.bestIteration", "priority": 1},

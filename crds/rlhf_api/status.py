@@ -169,6 +169,8 @@ class RLHFRunStatus(Model):
     """What each iteration did."""
     best_iteration: WholeNumber | None = None
     """0 is pi_0."""
+    win_rate: float | None = None
+    """winRateVsInitial of the best iterate, in four digits: what `kubectl get` shows."""
     checkpoint: CheckpointStatus | None = None
     """Of the best iterate."""
     resolved: Annotated[dict[str, Annotated[str, StringConstraints(max_length=64)]], Field(max_length=256)] = {}

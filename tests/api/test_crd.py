@@ -163,7 +163,7 @@ def test_kubectl_get_shows_where_a_run_is() -> None:
     assert [column["name"] for column in columns if column.get("priority")] == ["Best", "Checkpoint", "Message"]
     for column in columns:
         node = ROOT
-        for part in column["jsonPath"].replace("[-1:]", "").strip(".").split("."):
+        for part in column["jsonPath"].strip(".").split("."):
             if part in ("creationTimestamp", "metadata"):
                 break
             node = node["properties"][part] if "properties" in node else node["additionalProperties"]

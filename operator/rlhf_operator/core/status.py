@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from rlhf_api.metrics import Metric
 from rlhf_api.run import RLHFRun
 from rlhf_api.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
@@ -36,7 +37,14 @@ def with_iterates(status: RLHFRunStatus, history: History, iterates: Iterates) -
     if not iterates.known:
         return status
     best = iterates.best(len(iterates.known))
-    return status.model_copy(update={"best_iteration": best, "checkpoint": _checkpoint(status, history, best)})
+    win_rate = iterates.known[best].metrics.get(Metric.WIN_RATE_VS_INITIAL)
+    return status.model_copy(
+        update={
+            "best_iteration": best,
+            "win_rate": None if win_rate is None else round(win_rate.value, 4),
+            "checkpoint": _checkpoint(status, history, best),
+        }
+    )
 
 
 def with_place(status: RLHFRunStatus) -> RLHFRunStatus:

@@ -68,7 +68,7 @@ def make_world(folder: Path, seed: int, size: Size, store_url: str | None = None
     _write(folder / "demonstrations.parquet", {"messages": demonstrations}, {"messages": MESSAGES})
     _write(folder / "preferences.parquet", *_preferences(size.preferences, rng))
     manifest = folder / "run.yaml"
-    manifest.write_text(yaml.safe_dump(_manifest(folder, seed, size, store_url), sort_keys=False))
+    manifest.write_text(yaml.safe_dump(manifest_of(folder, seed, size, store_url), sort_keys=False))
     return manifest
 
 
@@ -122,7 +122,9 @@ def _preferences(count: int, rng: random.Random) -> tuple[dict[str, list[Any]], 
     return columns, {"chosen": MESSAGES, "rejected": MESSAGES, "chosen_score": pa.float64(), "rejected_score": pa.float64()}
 
 
-def _manifest(folder: Path, seed: int, size: Size, store_url: str | None) -> dict[str, Any]:
+def manifest_of(folder: Path, seed: int, size: Size, store_url: str | None) -> dict[str, Any]:
+    """A run over the data in `folder`; without a store it is for the local backend, which has its own."""
+
     def uri(name: str) -> str:
         return f"file://{folder.resolve() / name}"
 
