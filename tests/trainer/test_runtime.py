@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +130,25 @@ def test_resolve_answers_for_its_target_found_or_not(storage: Storage, tmp_path:
     code, result = run_main(config, tmp_path, monkeypatch)
     assert (code, result.artifact, result.found) == (StageExit.DONE, sealed.ref, True)
     assert (result.metrics, result.counts) == (metrics, {"prompts": 3})
+
+
+def test_sigterm_after_the_work_does_not_unsay_it(storage: Storage, tmp_path: Path) -> None:
+    """It comes as the result is about to be written: the artifact is sealed, and the stage has not ended yet."""
+    interrupted = """
+        import os, signal, sys
+        import rlhf_trainer.__main__ as entry
+        write = entry.write_result
+        def told_to_stop(result, path):
+            os.kill(os.getpid(), signal.SIGTERM)
+            write(result, path)
+        entry.write_result = told_to_stop
+        sys.exit(entry.main(sys.argv[1:]))
+    """
+    file = write_config(config_of(resolve(), storage), tmp_path)
+    environment = {**os.environ, "RLHF_RESULT": str(tmp_path / "result.json"), "RLHF_SCRATCH": str(tmp_path / "scratch")}
+    command = [sys.executable, "-c", textwrap.dedent(interrupted), "resolve", "--config", str(file)]
+    assert subprocess.run(command, env=environment, check=False).returncode == StageExit.DONE
+    assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).problem is None
 
 
 def test_a_configuration_of_another_stage_is_refused(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
