@@ -12,9 +12,9 @@ import pytest
 from cluster.api import Api, ApiError
 from cluster.errors import KubectlError
 from cluster.handle import Cluster
-from support.operated_runs import ClusterRun
 from support.helm import Helm
 from support.installed import Installed, installed
+from support.operated_runs import ClusterRun
 from support.operator_process import OperatorProcess, errors
 
 pytestmark = pytest.mark.cluster
