@@ -17,6 +17,7 @@ from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
 from rlhf_trainer.errors import ApplicationProblem
 from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm
+from rlhf_trainer.runtime import MASTER_FILE
 from rlhf_trainer.training import export as exporting
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from support.tiny_models import random_pairs, save_tiny_llama
@@ -95,7 +96,7 @@ def test_an_export_opens_elsewhere_and_computes_what_was_trained(world: Path, tm
         assert torch.equal(again.get_parameter(name), parameter), name
     assert GenerationConfig.from_pretrained(str(job.export_folder)).eos_token_id == [2, 5]
     assert AutoTokenizer.from_pretrained(str(job.export_folder)).chat_template == "{{ bos_token }}\nanother template"
-    assert (job.export_folder / exporting.MASTER_FILE).exists() == (dtype is Dtype.BFLOAT16)
+    assert (job.export_folder / MASTER_FILE).exists() == (dtype is Dtype.BFLOAT16)
 
 
 def test_the_share_of_parameters_that_changed_is_reported(world: Path, tmp_path: Path) -> None:

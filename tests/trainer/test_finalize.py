@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, ModelInput,
 from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, Checkpoints, find_artifact, open_artifact, open_store, run_folder
+from rlhf_trainer.runtime import MASTER_FILE
 from rlhf_trainer.stages import finalize, resolve
-from rlhf_trainer.training.export import MASTER_FILE
 from support.stages import RUN, config_of, context_of
 
 POLICY, LABELS, EVALUATION = ArtifactKind.POLICY, ArtifactKind.LABELS, ArtifactKind.EVALUATION
@@ -95,3 +97,9 @@ def test_who_finds_the_artifact_removes_what_the_attempt_before_it_left(storage:
     assert result.artifact == ref
     assert left.newest_complete() is None
     assert other.newest_complete() is not None
+
+
+def test_a_stage_that_only_removes_imports_no_torch() -> None:
+    """It is a CPU job beside the cluster's GPUs, and should be over in a second."""
+    code = "import sys, rlhf_trainer.stages.finalize, rlhf_trainer.stages.resolve; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,9 +18,9 @@ from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
 from rlhf_trainer import heads
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.heads import use_language_head
+from rlhf_trainer.runtime import MASTER_FILE
 from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
-from rlhf_trainer.training.export import MASTER_FILE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.logps import score_examples
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective

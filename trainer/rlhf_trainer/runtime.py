@@ -23,6 +23,8 @@ from .narrow import present
 from .progress import Progress
 
 RESULT_LIMIT = 4096
+#: In a bf16 policy's artifact: the fp32 weights behind it, for the next iteration's warm start.
+MASTER_FILE = "master/model.safetensors"
 _W = TypeVar("_W")
 log = logging.getLogger("rlhf_trainer")
 

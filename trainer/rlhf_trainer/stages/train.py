@@ -10,8 +10,7 @@ from rlhf_api.training import WarmStart
 
 from ..errors import ApplicationProblem, ConfigurationProblem
 from ..narrow import present
-from ..runtime import StageContext, model_inputs, work_of
-from ..training.export import MASTER_FILE
+from ..runtime import MASTER_FILE, StageContext, model_inputs, work_of
 from ..training.job import Guard, ObjectiveName
 from ..training.preferences import Limits, read_pairs, read_reference_logps
 from ..training.rows import Example

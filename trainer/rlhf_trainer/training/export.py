@@ -16,6 +16,7 @@ from rlhf_api.model import Dtype
 
 from ..errors import ApplicationProblem
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model
+from ..runtime import MASTER_FILE
 from .job import ObjectiveName, TrainingJob
 from .logps import device_of, score_examples
 from .objectives import completion_rewards
@@ -23,7 +24,6 @@ from .rows import Example, Packing, build_batch
 
 #: Mean absolute difference per token between the trained model and its export. Both run the same kernels on the same bits.
 TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 2e-2}
-MASTER_FILE = "master/model.safetensors"
 
 
 def export(engine: Any, job: TrainingJob, probe: Sequence[Example]) -> None:
