@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase
 from rlhf_operator.core.execution import compute_of, shards_of
 
 from .cluster import IDLE_SECONDS, Change, Connection, LogUnreadable
@@ -96,7 +97,7 @@ def gone_notes(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[
         if (number, stage.name, attempt) not in there
         and _matches(wanted, number, stage.name.value, attempt)
         # The newest attempt of a stage at work may have no pod yet.
-        and (attempt < stage.attempt or stage.phase.finished)
+        and (attempt < stage.attempt or stage.phase not in (Phase.PENDING, Phase.RUNNING))
     ]
     if not gone:
         return []
