@@ -16,7 +16,7 @@ from cluster.api import Api, ApiError, Json
 from cluster.errors import KubectlError, NotHere
 from cluster.layout import Layout
 from cluster.processes import Component
-from cluster.start import node_is_ready
+from cluster.start import node_is_ready, wait_for
 from support.binaries import program
 from support.waiting import wait_until
 
@@ -161,17 +161,19 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         """The same program again on the same data; back when the API server answers."""
-        self.component(name).restart()
-        self.wait_ready()
+        component = self.component(name)
+        component.restart()
+        wait_for(component, self.is_ready)
 
     def wait_ready(self) -> None:
-        def ready() -> bool:
-            with suppress(OSError, ApiError):
-                self.api.get("/readyz")
-                return True
-            return False
+        """After something that took the API server away."""
+        wait_until(self.is_ready, f"the API server at {self.api.server.geturl()}", seconds=120)
 
-        wait_until(ready, "the API server", seconds=120)
+    def is_ready(self) -> bool:
+        with suppress(OSError, ApiError):
+            self.api.get("/readyz")
+            return True
+        return False
 
     def _own(self, what: str) -> Layout:
         if not self.ours:

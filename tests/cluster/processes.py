@@ -35,7 +35,8 @@ class Identity:
     def of(cls, pid: int) -> Identity | None:
         """None where no such process is, or only its exit code is left of it."""
         fields = _stat(pid)
-        if not fields or fields[0] == "Z":
+        # Killed, its first thread is a zombie before the others are gone, and these still hold its ports.
+        if not fields or (fields[0] == "Z" and _threads(pid) <= 1):
             return None
         return cls(pid, int(fields[19]), _BOOT.read_text().strip())
 
@@ -145,6 +146,13 @@ _children: list[subprocess.Popen[bytes]] = []
 
 def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
 
 
 def _stat(pid: int) -> list[str]:

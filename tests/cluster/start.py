@@ -87,9 +87,9 @@ def start_rest(layout: Layout, api: Api, addresses: Addresses) -> None:
     scheduler = layout.component("kube-scheduler")
     scheduler.start(control_plane.scheduler(layout, addresses))
     simulate(layout, api)
-    _wait(scheduler, lambda: _answers(f"https://{addresses.host}:{addresses.scheduler}/healthz"))
+    wait_for(scheduler, lambda: _answers(f"https://{addresses.host}:{addresses.scheduler}/healthz"))
     # Pods can be made when the controller of service accounts has made one in their namespace.
-    _wait(manager, lambda: api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None)
+    wait_for(manager, lambda: api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None)
 
 
 def simulate(layout: Layout, api: Api, admin: Path | None = None) -> None:
@@ -107,8 +107,8 @@ def simulate(layout: Layout, api: Api, admin: Path | None = None) -> None:
             if error.reason != "AlreadyExists":
                 raise
     for name in names:
-        _wait(simulation, lambda name=name: node_is_ready(api, name))  # type: ignore[misc]
-    _wait(kubelet, lambda: _answers(f"https://{at.host}:{at.kubelet}/healthz"))
+        wait_for(simulation, lambda name=name: node_is_ready(api, name))  # type: ignore[misc]
+    wait_for(kubelet, lambda: _answers(f"https://{at.host}:{at.kubelet}/healthz"))
 
 
 def kubelet_command(layout: Layout, at: Addresses) -> Command:
@@ -136,10 +136,11 @@ def _link_programs(layout: Layout) -> None:
 def _run(layout: Layout, name: str, command: Command, ready: Callable[[], bool]) -> None:
     component = layout.component(name)
     component.start(command)
-    _wait(component, ready)
+    wait_for(component, ready)
 
 
-def _wait(component: Component, ready: Callable[[], bool]) -> None:
+def wait_for(component: Component, ready: Callable[[], bool]) -> None:
+    """StartError, with the end of its log, where it ends instead, or is not ready in two minutes."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         # First whether it lives: what answers might be somebody else.

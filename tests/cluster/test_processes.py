@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def test_a_record_that_is_not_whole_is_no_process(folder: Path) -> None:
 def test_what_ends_at_once_is_named_with_the_end_of_its_log(folder: Path) -> None:
     component = started(folder, "etcd", ["sh", "-c", "echo 'unknown flag: --nonsense' >&2; exit 2"])
     with pytest.raises(StartError, match=r"etcd ended as soon as it was started") as caught:
-        start._wait(component, lambda: False)
+        start.wait_for(component, lambda: False)
     assert "unknown flag: --nonsense" in str(caught.value)
     assert str(component.log) in str(caught.value)
 
@@ -178,3 +179,16 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(
     with pytest.raises(BuildError, match=r"GOPROXY(.|\n)*no such host"):
         program("kwok")
     assert [path for path in (clusters.parent / "bin").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_process_is_there_until_its_last_thread_is(folder: Path) -> None:
+    """Else its port would still be taken when it is started again."""
+    script = "import ctypes, threading, time\n"
+    script += "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+    script += "ctypes.CDLL(None).pthread_exit(None)\n"
+    component = started(folder, command=[sys.executable, "-c", script])
+    pid = pid_of(component)
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "the end of its first thread")
+    assert component.running
+    component.kill()
+    assert not component.running
