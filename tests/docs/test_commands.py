@@ -1,4 +1,7 @@
-"""Every command that the documents show runs, in a folder like a checkout with two runs. A list says which do not, and why."""
+"""Every command that the documents show runs, in a folder like a checkout with two runs. A list says which do not, and why.
+
+Those that need a cluster are run by test_cluster_stories.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 
 from rlhf_operator.local import LocalState
 from support import example_runs
-from support.documents import ROOT, blocks, commands
+from support.documents import CLUSTER_STORIES, ROOT, blocks, commands, story
 from support.rlhfctl import Done, environment, rlhfctl
 
 #: Command → why it is not run here. What it does is tested elsewhere, or is this very test.
@@ -33,7 +36,8 @@ NOT_RUN = {
     "RLHF_WRITE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",
 }
-_RUN = sorted({command for _, command in commands()} - set(NOT_RUN))
+_IN_A_CLUSTER = {command for document, heading in CLUSTER_STORIES for command in story(document, heading)}
+_RUN = sorted({command for _, command in commands()} - set(NOT_RUN) - _IN_A_CLUSTER)
 
 
 @pytest.fixture

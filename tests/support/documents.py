@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Chapters whose commands need a cluster. tests/docs/test_cluster_stories.py goes through each from its beginning to its end.
+CLUSTER_STORIES = (("README.md", "In a cluster"), ("docs/kubernetes.md", "In a cluster"))
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -21,7 +23,8 @@ class Block:
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    chart = ROOT / "charts" / "rlhf-operator" / "README.md"
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", chart, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name_of(document: Path) -> str:
@@ -49,6 +52,15 @@ def commands() -> list[tuple[str, str]]:
         for line in block.text.splitlines()
         if line.startswith("$ ")
     ]
+
+
+def story(document: str, heading: str) -> list[str]:
+    """The commands of one chapter of a document, in order: from the heading of this text to the next of its level."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (begin,) = re.finditer(rf"^(#+) {re.escape(heading)}\n", text, re.MULTILINE)
+    chapter = re.split(rf"^{begin[1]} ", text[begin.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line for match in _FENCE.finditer(chapter) if match[1].strip() == "console" for line in match[2].splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
 def links() -> list[tuple[str, str]]:
