@@ -99,7 +99,9 @@ def test_a_restart_runs_the_same_command_and_keeps_its_place(folder: Path) -> No
     before = pid_of(first)
     first.restart()
     assert pid_of(first) != before
-    assert Path(f"/proc/{pid_of(first)}/cmdline").read_bytes().split(b"\0")[:2] == [b"sleep", b"600"]
+    # The kernel shows a command line a moment after it has replaced the program.
+    line = wait_until(Path(f"/proc/{pid_of(first)}/cmdline").read_bytes, "its command line")
+    assert line.split(b"\0")[:2] == [b"sleep", b"600"]
     assert [component.name for component in Component.all(folder)] == ["first", "second"]
     second.kill()
 
