@@ -8,6 +8,7 @@ import pytest
 
 from rlhf_api.validation import validate
 from support.manifests import manifest, paths, problems
+from support.right_manifests import ACCEPTED
 
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
 RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
@@ -184,30 +185,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "spec.train.compute.processesPerNode",
         "write at most 4",
     ),
-]
-
-ACCEPTED: list[dict[str, Any]] = [
-    {},
-    {"spec.reward": RULE, "spec.evaluate.allowTrainingReward": True},
-    {"spec.evaluate.judge": BRADLEY_TERRY, "spec.evaluate.allowTrainingReward": True},
-    {"spec.train.compute": {"deepspeed": {"offload": "All", "zeroStage": 3}}},
-    {"spec.selection": {"metric": "klToInitial", "mode": "Min"}, "spec.evaluate.against": ["Previous"]},
-    {"spec.gates": [gate(metric="trainLoss", max=3), gate(name="h", metric="gpuSeconds", max=1e6)]},
-    {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 3}]},
-    {"spec.prompts.source.uri": "hf://a/b-{iteration}"},
-    {"spec.prompts.validation": {"source": {"uri": "hf://a/validation"}, "size": 10}},
-    {
-        "spec.sample.mixture": [
-            {"name": "a", "iterate": {"type": "Number", "iteration": 0}},
-            {"name": "b", "iterate": {"type": "Best"}},
-        ]
-    },
-    {
-        "spec.sample.pod": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
-        "spec.podDefaults": {"volumes": [{"name": "v", "emptyDir": {}}]},
-    },
-    pod(labels={"team.example.com/name": "x"}, nodeSelector={"kubernetes.io/arch": "amd64"}),
-    pod(resources={"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "1000M", "cpu": "1500m"}}),
 ]
 
 

@@ -19,6 +19,7 @@ from rlhf_trainer.quickstart.world import MINI, manifest_of
 from support.crd_server import change_refused, create, refusal
 from support.documents import ROOT, blocks
 from support.manifests import manifest
+from support.right_manifests import ACCEPTED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 Json = dict[str, Any]
@@ -80,6 +81,13 @@ def test_the_manifests_of_the_documents_are_accepted(cluster: Cluster, place: st
 def test_the_quickstart_is_accepted_with_a_store_that_pods_can_reach(cluster: Cluster, place: str, tmp_path: Path) -> None:
     assert refusal(cluster.api, manifest_of(tmp_path, 0, MINI, "s3://bucket/quickstart"), place) is None
     assert "spec.storage: Required value" in str(refusal(cluster.api, manifest_of(tmp_path, 0, MINI, None), place))
+
+
+@pytest.mark.parametrize("changes", ACCEPTED, ids=str)
+def test_what_is_near_to_wrong_is_right(cluster: Cluster, place: str, changes: Json) -> None:
+    kept = create(cluster.api, manifest(changes), place, dry=True)
+    assert validate(manifest(changes)).invalid == ()
+    assert RLHFRun.model_validate(kept).spec == RLHFRun.model_validate(manifest(changes)).spec
 
 
 @pytest.mark.parametrize("name", ["a", "a1", "a--b", "x" * 63, "x" + "9" * 62, "run-of-the-17th-of-may"])

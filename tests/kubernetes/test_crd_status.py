@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +28,14 @@ OF_AN_ITERATION = (StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE, Stage
 METRICS = {
     metric.value: {"value": 0.12345678901234568, "lower": -0.12345678901234568, "upper": 1234.5678901234567} for metric in Metric
 }
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[str]:
+    """A namespace with one run, of which nothing is kept."""
+    with cluster.namespace() as name:
+        create(cluster.api, manifest(), name)
+        yield name
 
 
 def stage(name: StageName) -> Json:
@@ -169,10 +178,9 @@ def test_entries_of_stages_and_iterations_are_replaced_as_a_whole(cluster: Clust
         "time",
     ],
 )
-def test_a_wrong_status_is_refused(cluster: Cluster, namespace: str, status: Json, said: str) -> None:
-    create(cluster.api, manifest(), namespace)
+def test_a_wrong_status_is_refused(cluster: Cluster, place: str, status: Json, said: str) -> None:
     with pytest.raises(ApiError, match=re.escape(said)):
-        apply_status(cluster, namespace, status)
+        apply_status(cluster, place, status)
 
 
 def test_a_status_in_a_manifest_is_nobodys_word(cluster: Cluster, namespace: str) -> None:

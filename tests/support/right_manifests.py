@@ -1,0 +1,44 @@
+"""Right manifests that are near to wrong ones, as changes of the small one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .wrong_manifests import RULE, TRAINED, gate, pod
+
+ACCEPTED: list[dict[str, Any]] = [
+    {},
+    {"spec.train.compute": {"nodes": 2, "processesPerNode": 8}},
+    {"spec.train.maxPromptLength": 2047},
+    {"spec.train.tokenBudget": 2048},
+    {"spec.sample": {"shards": 4, "parallelism": 4}},
+    {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 2}}]},
+    {"spec.prompts.validation": {"fraction": 0.5}, "spec.prompts.test": {"fraction": 0.4999}},
+    {"spec.prompts.validation": {"fraction": 0.9}, "spec.prompts.test": {"source": {"uri": "hf://a/b"}, "fraction": 0.9}},
+    {"spec.gates": [gate(metric="clippedShare", max=1), gate(name="h", metric="winRateVsInitial", min=0)]},
+    {"spec.storage.url": "s3://abc"},
+    {"spec.policy.model.uri": "s3://bucket"},
+    {"spec.policy.model.uri": "file:///"},
+    pod(env=[{"name": "NCCL_DEBUG", "value": "INFO"}, {"name": "HF_HUB_OFFLINE", "value": ""}]),
+    pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/dev/shmem", "subPath": "a..b/.c"}]),
+    {"spec.reward": RULE, "spec.evaluate.allowTrainingReward": True},
+    {"spec.evaluate.judge": TRAINED, "spec.evaluate.allowTrainingReward": True},
+    {"spec.train.compute": {"deepspeed": {"offload": "All", "zeroStage": 3}}},
+    {"spec.selection": {"metric": "klToInitial", "mode": "Min"}, "spec.evaluate.against": ["Previous"]},
+    {"spec.gates": [gate(metric="trainLoss", max=3), gate(name="h", metric="gpuSeconds", max=1e6)]},
+    {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 3}]},
+    {"spec.prompts.source.uri": "hf://a/b-{iteration}"},
+    {"spec.prompts.validation": {"source": {"uri": "hf://a/validation"}, "size": 10}},
+    {
+        "spec.sample.mixture": [
+            {"name": "a", "iterate": {"type": "Number", "iteration": 0}},
+            {"name": "b", "iterate": {"type": "Best"}},
+        ]
+    },
+    {
+        "spec.sample.pod": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        "spec.podDefaults": {"volumes": [{"name": "v", "emptyDir": {}}]},
+    },
+    pod(labels={"team.example.com/name": "x"}, nodeSelector={"kubernetes.io/arch": "amd64"}),
+    pod(resources={"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "1000M", "cpu": "1500m"}}),
+]
