@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlhf_api.run import RLHFRun
-from rlhf_api.words import Phase, Reason
+from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.cursor import stages_of
-from rlhf_operator.core.observed import Pod
+from rlhf_operator.core.observed import Pod, PodState
 from rlhf_operator.reconcile import reconcile
 from support.runs import run_of, spec_of
-from support.simulation import DONE, Crash, End, Tape, World
+from support.simulation import DONE, VANISHING, Crash, End, Tape, World
 
 #: More rounds than any run with an empty tape needs, after its tape is at its end.
 ROUNDS = 400
@@ -94,6 +94,23 @@ def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int
             world.change_spec(suspend=False)
 
     assert essence(drive(world, numbers, begin, toggle)) == UNDISTURBED
+
+
+def test_a_stage_that_seals_while_it_is_told_to_stop_is_looked_up_and_not_computed_again() -> None:
+    """The rarest case of the property above: between SIGTERM and its end, a suspended attempt gets done, and nobody hears of it."""
+    world = World(run_of(spec_of(**SPEC)))
+    while not any(job.stage is StageName.SFT and job.pods[0].state is PodState.RUNNING for job in world.present()):
+        reconcile(world, world.clock)
+        world.step()
+    world.change_spec(suspend=True)
+    reconcile(world, world.clock)
+    world.tape.numbers = [VANISHING.index("seal")]
+    world.step()
+    assert len(world.sealed) == 1
+    world.change_spec(suspend=False)
+    assert essence(drive(world)) == UNDISTURBED
+    sft = [(action.name, action.resolving) for action in world.created if action.stage is StageName.SFT]
+    assert sft == [("tiny-i0-sft-1", False), ("tiny-i0-sft-2", True)]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

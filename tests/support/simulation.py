@@ -81,6 +81,8 @@ FAILURES = (
     End(1, reason="Evicted", speaks=False),
     End(None, speaks=False),
 )
+#: What may become of a Job that is being deleted, in one step.
+VANISHING = ("go", "wait", "seal")
 
 
 @dataclass
@@ -121,7 +123,7 @@ class World:
         version, run = self._old_runs[-1]
         if self.tape.happens(8):
             version, run = self.tape.choose(*reversed(self._old_runs))
-        self._old_jobs = [*self._old_jobs, self._jobs()][-8:]
+        self._old_jobs = [*self._old_jobs, self.present()][-8:]
         jobs = self._old_jobs[-1] if live or not self.tape.happens(4) else self.tape.choose(*reversed(self._old_jobs))
         if not live and self.tape.happens(8):
             jobs = jobs[1:]
@@ -175,7 +177,7 @@ class World:
                 self._get_on(simulated)
         self.clock.advance(self.tape.choose(60, 1, 0, 5))
 
-    def _jobs(self) -> tuple[Job, ...]:
+    def present(self) -> tuple[Job, ...]:
         return tuple(simulated.job for simulated in self.jobs.values())
 
     def _maybe_crash(self) -> None:
@@ -223,7 +225,7 @@ class World:
 
     def _vanish(self, name: str, simulated: SimulatedJob) -> None:
         """A Job that is being deleted: its processes may still get done before they are gone, unseen by anybody."""
-        match self.tape.choose("go", "wait", "seal"):
+        match self.tape.choose(*VANISHING):
             case "go":
                 del self.jobs[name]
             case "seal":
