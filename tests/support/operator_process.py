@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from support.waiting import wait_until
 
@@ -22,16 +22,29 @@ IMAGE = "example/rlhf-operator:test"
 _PATIENCE_SECONDS = 60.0
 
 
+class Process(Protocol):
+    """What is needed of a subprocess.Popen."""
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class OperatorProcess:
-    """`python -m rlhf_operator.kubernetes` with settings that suit tests; `settings` are RLHF_OPERATOR_* without the prefix."""
+    """`python -m rlhf_operator.kubernetes` with settings that suit tests; `settings` are RLHF_OPERATOR_* without the prefix.
+
+    Without `namespaces` it works on every run of the cluster, those of other tests too.
+    """
 
     def __init__(self, folder: Path, kubeconfig: Path, namespaces: Sequence[str], **settings: str) -> None:
         self.namespaces = tuple(namespaces)
         self.log = folder / f"operator-{settings.get('IDENTITY', 'only')}.log"
-        variables = {
+        self.settings = {
             "NAMESPACES": ",".join(namespaces),
             "IMAGE": IMAGE,
-            "LEASE_NAMESPACE": namespaces[0],
+            "LEASE_NAMESPACE": next(iter(namespaces), "default"),
             "LEASE_SECONDS": "15",
             "IDENTITY": "only",
             "HTTP_HOST": "127.0.0.1",
@@ -40,11 +53,11 @@ class OperatorProcess:
         }
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RLHF_", "KUBE"))},
-            **{f"RLHF_OPERATOR_{name}": value for name, value in variables.items()},
+            **{f"RLHF_OPERATOR_{name}": value for name, value in self.settings.items()},
             "KUBECONFIG": str(kubeconfig),
             "HOME": str(folder),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def __enter__(self) -> OperatorProcess:
         return self.start()
@@ -59,19 +72,22 @@ class OperatorProcess:
         assert not self.running
         with self.log.open("ab") as log:
             self._from = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "rlhf_operator.kubernetes"],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self._process = self._spawn(log)
         if ready:
             self.wait_ready()
         return self
 
+    def _spawn(self, log: IO[bytes]) -> Process:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rlhf_operator.kubernetes"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Process:
         assert self._process is not None
         return self._process
 
