@@ -16,6 +16,7 @@ from cluster.api import ApiError
 from cluster.handle import Cluster
 from support.operated_runs import ClusterRun, planned
 from support.operator_process import OperatorProcess, errors
+from support.operator_role import permissions
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -190,17 +191,9 @@ def test_a_job_deleted_by_hand_is_looked_up_and_never_run_again_blindly(run: Clu
 
 
 def test_it_asks_for_nothing_but_what_its_table_of_permissions_says(operator: OperatorProcess) -> None:
-    """The table in app.py, which the chart's Role is made from; after all that the tests above did."""
-    assert operator.requests() <= permissions() | {("get", "other")}
-
-
-def permissions() -> set[tuple[str, str]]:
-    from rlhf_operator.kubernetes import app
-
-    rows = [row.strip("| ").split("|") for row in (app.__doc__ or "").splitlines() if row.startswith("|")][2:]
-    # The first column is empty for the core group, and `strip` takes it off.
-    cells = [[cell.strip() for cell in row][-3:] for row in rows]
-    return {(verb, resource) for resource, verbs, _ in cells for verb in verbs.split()}
+    """After all that the tests above did. The chart's Role has the same table."""
+    allowed = {(verb, entry.resource) for entry in permissions() for verb in entry.verbs}
+    assert operator.requests() <= allowed | {("get", "other")}
 
 
 def is_stage(obj: dict[str, Any], stage: str) -> bool:
