@@ -41,7 +41,9 @@ class Reader:
         self.folder = folder
         self.helm = Helm(folder / "helm", cluster.kubeconfig)
         path = os.pathsep.join([str(cluster.layout.bin), str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = environment(**{**self.helm.environment(), "PATH": path, "HOME": str(folder)})
+        # A user's Python keeps what it has compiled; without that, each rlhfctl compiles the cluster's client again.
+        compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
+        self._environment = environment(**{**self.helm.environment(), **compiled, "PATH": path, "HOME": str(folder)})
         self._operators: dict[str, OperatorProcess] = {}
 
     def type(self, command: str) -> None:
