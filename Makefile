@@ -41,7 +41,7 @@ quickstart: install ## Improve a tiny language model by online iterative DPO on 
 
 .PHONY: test
 test: install ## Every test that needs no GPU, the full quickstart among them. At most 30 minutes.
-	$(PYTEST) -m "not gpu and not faults" $(PYTEST_ARGS)
+	$(PYTEST) -m "not gpu and not faults and not crash_points" $(PYTEST_ARGS)
 
 # Importing torch costs more than most tests: the tests that need it go in one process, the others in two beside it. One thread in each,
 # for tiny models only get in each other's way. Exit code 5: PYTEST_ARGS selects nothing of one half.
@@ -60,6 +60,10 @@ test-fast: install ## The tests without engines, S3 server and faults. About a m
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
 	$(PYTEST) -m "faults" $(PYTEST_ARGS)
+
+.PHONY: test-crash-points
+test-crash-points: install ## Kill the operator right before and right after every single write of whole runs, and print a table.
+	$(PYTEST) -q -m "crash_points" tests/kubernetes/test_crash_points.py $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: install ## The tests that need a GPU, on a machine that has one.

@@ -75,6 +75,8 @@ class Write:
 
     asked: Asked
     name: str
+    owner: str | None
+    """UID of the owner of what was created."""
     status: int
     """The server's own answer."""
 
@@ -161,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             content = upstream.read()
             if asked.write:
-                self.server.proxy.writes.append(Write(asked, _name(asked, body), upstream.status))
+                self.server.proxy.writes.append(_write(asked, body, upstream.status))
             if fault is None:
                 self._send(upstream.status, content, upstream.getheader("Retry-After"))
             else:
@@ -299,9 +301,9 @@ def _is_idle(sock: socket.socket | None) -> bool:
     return not poll.poll(0)
 
 
-def _name(asked: Asked, body: bytes) -> str:
-    """Of the object that a write is about: in its path, or in what is to be created."""
+def _write(asked: Asked, body: bytes, status: int) -> Write:
     if asked.method != "POST":
-        return asked.path.removesuffix("/status").rpartition("/")[2]
+        return Write(asked, asked.path.removesuffix("/status").rpartition("/")[2], None, status)
     metadata = json.loads(body)["metadata"]
-    return str(metadata.get("name") or metadata.get("generateName", ""))
+    owners = metadata.get("ownerReferences") or [{"uid": None}]
+    return Write(asked, metadata["name"], owners[0]["uid"], status)
