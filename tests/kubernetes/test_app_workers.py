@@ -94,6 +94,16 @@ def test_what_the_api_server_answers_is_told_without_a_traceback(bench: Bench, c
     assert not record.exc_info
 
 
+def test_a_server_that_asks_for_time_gets_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def is_refused(key: RunKey) -> None:
+        raise Unavailable(429, "TooManyRequests", "try again later", retry_after=20.0)
+
+    with caplog.at_level(logging.ERROR), bench.working(is_refused):
+        bench.queue.add(A)
+        wait_until(lambda: caplog.records, "the refusal")
+    assert [getattr(record, "retry_in_seconds", None) for record in caplog.records] == [20.0]
+
+
 def test_one_run_that_always_fails_does_not_hold_up_the_others(bench: Bench) -> None:
     done: list[RunKey] = []
 

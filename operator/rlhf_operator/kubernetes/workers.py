@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from .errors import ClusterError, NotLeader
+from .errors import ApiError, ClusterError, NotLeader
 from .health import Heartbeats
 from .index import RunKey
 from .metrics import Metrics
@@ -23,6 +23,8 @@ _logger = logging.getLogger(__name__)
 _IDLE_SECONDS = 5.0
 #: Every request has a time limit, and a round has few of them.
 _STUCK_SECONDS = 600.0
+#: Of the Retry-After of an overloaded server.
+_LONGEST_ASKED_SECONDS = 60.0
 
 
 class Workers:
@@ -87,7 +89,9 @@ class Workers:
             self._queue.add(key)
         except Exception as error:
             self._metrics.reconcile_failed()
-            seconds = self._backoff.failed(key)
+            asked = error.retry_after if isinstance(error, ApiError) else None
+            # What the server asks for counts, but not for ever.
+            seconds = max(self._backoff.failed(key), min(asked or 0.0, _LONGEST_ASKED_SECONDS))
             _logger.error(
                 "A round failed: %s",
                 error,
