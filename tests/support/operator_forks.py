@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -44,27 +45,36 @@ class Forks:
         assert self._server.stdout is not None
         self._server.stdout.close()
 
-    def operator(self, environment: Mapping[str, str], log: Path) -> Forked:
+    def operator(self, environment: Mapping[str, str], log: Path, clock: Path) -> Forked:
         """`python -m rlhf_operator.kubernetes`, but for the imports."""
         assert self._server is not None
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         with self._lock:
-            self._server.stdin.write(json.dumps({"environment": dict(environment), "log": str(log)}).encode() + b"\n")
+            request = {"environment": dict(environment), "log": str(log), "clock": str(clock)}
+            self._server.stdin.write(json.dumps(request).encode() + b"\n")
             self._server.stdin.flush()
             # The dead are buried at the next request, so until here nobody else can have got this id.
             return Forked(int(self._server.stdout.readline()))
 
 
 class ForkedOperator(OperatorProcess):
-    """An OperatorProcess in all but its start."""
+    """An OperatorProcess in all but its start, with a clock that can be set."""
 
     def __init__(self, forks: Forks, folder: Path, kubeconfig: Path, namespaces: Sequence[str], **settings: str) -> None:
         super().__init__(folder, kubeconfig, namespaces, **settings)
         self._forks = forks
+        self._clock = folder / "clock"
+        self.set_clock(0.0)
+
+    def set_clock(self, seconds: float) -> None:
+        """Its clock goes so much before the machine's from now on."""
+        beside = self._clock.with_suffix(".new")
+        beside.write_text(str(seconds))
+        beside.replace(self._clock)
 
     def _spawn(self, log: IO[bytes]) -> Process:
-        return self._forks.operator(self._environment, self.log)
+        return self._forks.operator(self._environment, self.log, self._clock)
 
 
 class Forked:
@@ -114,15 +124,20 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become_operator(request["environment"], request["log"])
+            _become_operator(request["environment"], request["log"], Path(request["clock"]))
         answers.write(f"{pid}\n".encode())
         answers.flush()
 
 
-def _become_operator(environment: Mapping[str, str], log: str) -> None:
+def _become_operator(environment: Mapping[str, str], log: str, clock: Path) -> None:
     import ctypes
 
+    from rlhf_operator.kubernetes import app
     from rlhf_operator.kubernetes.__main__ import main
+
+    class SetClock(app.SystemClock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(seconds=float(clock.read_text()))
 
     code = 70
     try:
@@ -132,6 +147,7 @@ def _become_operator(environment: Mapping[str, str], log: str) -> None:
         null, file = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         for descriptor, number in ((null, 0), (file, 1), (file, 2)):
             os.dup2(descriptor, number)
+        app.SystemClock = SetClock  # type: ignore[misc]
         code = main()
     finally:
         # Nothing of what the parent would do at its end.
