@@ -9,7 +9,8 @@ import pytest
 from rlhf_api.validation import validate
 from rlhf_api.validation.check import CLUSTER_RULES, RULES
 from support.manifests import manifest
-from support.wrong_manifests import ONLY_OURS, WRONG, Wrong
+from support.wrong_manifests import ONLY_OURS, WRONG
+from support.wrong_shapes import Wrong
 
 #: Rules that the API server knows too, as a schema or in CEL. Of `judge_is_independent` it knows all but the lineage.
 SERVER_TOO = {

@@ -28,7 +28,7 @@ TYPES = ["Latest", "Number", "Best", "Model", "Window", "IPO", "SimPO", "CDPO", 
 METRICS = ["winRateVsPrevious", "winRateVsInitial", "yield", "klToInitial", "Pause", "Stop"]
 SHAPES = [None, True, False, {}, [], [1], ["a"], [{}], {"a": "b"}, {"name": "a"}, {"name": "a", "key": "b"}]
 VALUES = [*NUMBERS, *WORDS, *URLS, *TYPES, *METRICS, *SHAPES]
-CASES = 200
+CASES = 120
 
 
 def test_what_the_api_server_refuses_we_refuse_and_what_it_keeps_we_read(cluster: Cluster) -> None:

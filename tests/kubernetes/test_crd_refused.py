@@ -13,7 +13,8 @@ from cluster.handle import Cluster
 from rlhf_api.validation import Category, validate
 from support.crd_server import refusal
 from support.manifests import GONE, manifest
-from support.wrong_manifests import ONLY_OURS, WRONG, Wrong
+from support.wrong_manifests import ONLY_OURS, WRONG
+from support.wrong_shapes import Wrong
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .wrong_manifests import RULE, TRAINED, gate, pod
+from .wrong_manifests import RULE, TRAINED
+from .wrong_shapes import gate, pod
 
 ACCEPTED: list[dict[str, Any]] = [
     {},
