@@ -6,7 +6,7 @@ for each stage: nothing is done twice, nothing is left out.
 
 from __future__ import annotations
 
-import itertools
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -144,30 +144,22 @@ def test_what_no_watch_tells_the_full_list_finds(cluster: Cluster, namespace: st
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        Fault(409, "Conflict"),
-        Fault(429, "TooManyRequests"),
-        Fault(500, "InternalError"),
-        Fault(500, "InternalError", after=True),
-        Fault(504, "Timeout", after=True),
-    ],
-    ids=lambda fault: f"{fault.status}{'-after' if fault.after else ''}",
+    [Fault(409, "Conflict"), Fault(429, "TooManyRequests"), Fault(500, "InternalError", after=True)],
+    ids=lambda fault: str(fault.status),
 )
 def test_answers_that_are_no_answers_change_nothing_in_the_end(
     cluster: Cluster, namespace: str, tmp_path: Path, fault: Fault
 ) -> None:
-    """Every third write of the operator is answered so; `after`: it was done all the same."""
-    count = itertools.count(1)
+    """One write of the operator in five is answered so; `after`: it was done all the same."""
+    chance = random.Random(fault.status)
 
-    def every_third_write(asked: Asked) -> Fault | None:
-        counts = asked.write and "/leases" not in asked.path
-        return fault if counts and next(count) % 3 == 0 else None
+    def one_in_five(asked: Asked) -> Fault | None:
+        return fault if asked.write and "/leases" not in asked.path and chance.random() < 0.2 else None
 
     with ApiProxy(cluster.api, tmp_path) as proxy, OperatorProcess(tmp_path, proxy.kubeconfig, [namespace]) as operator:
         operator.wait_leading()
-        proxy.fault = every_third_write
-        run = a_run(cluster, namespace)
-        ended_as_it_should(run, seconds=180)
+        proxy.fault = one_in_five
+        ended_as_it_should(a_run(cluster, namespace), seconds=180)
         assert operator.get("/livez") == (200, "ok")
 
 

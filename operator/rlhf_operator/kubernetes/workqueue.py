@@ -128,7 +128,7 @@ class Backoff(Generic[_Key]):
     a key is at one worker at a time.
     """
 
-    def __init__(self, first: float = 1.0, longest: float = 60.0) -> None:
+    def __init__(self, first: float = 0.5, longest: float = 60.0) -> None:
         self._first = first
         self._longest = longest
         self._failures: dict[_Key, int] = {}
