@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -33,10 +33,20 @@ class Asked:
     path: str
     """Without the query."""
     watch: bool
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def write(self) -> bool:
         return self.method != "GET"
+
+    @property
+    def name(self) -> str:
+        """Of the object that a write is about: in its path, or in what is to be created."""
+        return str(self.json["metadata"]["name"]) if self.method == "POST" else self.path.removesuffix("/status").rpartition("/")[2]
+
+    @property
+    def json(self) -> Json:
+        return dict(json.loads(self.body)) if self.body else {}
 
     @property
     def resource(self) -> str:
@@ -74,9 +84,6 @@ class Write:
     """One that has reached the server."""
 
     asked: Asked
-    name: str
-    owner: str | None
-    """UID of the owner of what was created."""
     status: int
     """The server's own answer."""
 
@@ -150,8 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         parts = urlsplit(self.path)
-        asked = Asked(self.command, parts.path, parse_qs(parts.query).get("watch") == ["true"])
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = Asked(self.command, parts.path, parse_qs(parts.query).get("watch") == ["true"], body)
         fault = self.server.proxy.fault(asked)
         if fault is not None and not fault.after:
             self._injected(fault)
@@ -163,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             content = upstream.read()
             if asked.write:
-                self.server.proxy.writes.append(_write(asked, body, upstream.status))
+                self.server.proxy.writes.append(Write(asked, upstream.status))
             if fault is None:
                 self._send(upstream.status, content, upstream.getheader("Retry-After"))
             else:
@@ -299,11 +306,3 @@ def _is_idle(sock: socket.socket | None) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return not poll.poll(0)
-
-
-def _write(asked: Asked, body: bytes, status: int) -> Write:
-    if asked.method != "POST":
-        return Write(asked, asked.path.removesuffix("/status").rpartition("/")[2], None, status)
-    metadata = json.loads(body)["metadata"]
-    owners = metadata.get("ownerReferences") or [{"uid": None}]
-    return Write(asked, metadata["name"], owners[0]["uid"], status)

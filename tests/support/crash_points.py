@@ -1,13 +1,15 @@
-"""One run on a cluster whose operator is killed at one of its writes, and what must be true of it at its end.
+"""Runs on a cluster whose operator is killed at its writes, and what must be true of them at their ends.
 
-The world of a run is a namespace, a player with an empty store, a proxy, and operator processes one after the other. At the write
-that is to be the last one's, the proxy kills it: right before (the request never arrives) or right after (it was done, and nobody
-hears of it). The next one finds what it finds.
+The world of a run is a namespace, a player with an empty store, a proxy, and operator processes one after the other. At a write
+that is chosen the proxy kills the operator: right before (the request never arrives) or right after (it was done, and nobody hears
+of it). The next operator finds what it finds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import queue
 import threading
 import time
@@ -38,7 +40,7 @@ WHOLE: Mapping[str, Any] = {
 }
 _FINISHED = ("Succeeded", "Failed", "Cancelled")
 #: Of a whole run, on a machine that does much else.
-_PATIENCE_SECONDS = 300.0
+_PATIENCE_SECONDS = 900.0
 _CHILDREN = (
     ("/apis/batch/v1", "jobs"),
     ("/api/v1", "pods"),
@@ -55,12 +57,11 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is run, and which plans its player has; `writes` says which requests are counted."""
+    """What is run, and which plans its player has."""
 
     name: str
     spec: Mapping[str, Any]
     plans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    writes: Callable[[Asked], bool] = lambda asked: asked.write and asked.resource != "leases"
 
 
 @dataclass(frozen=True)
@@ -74,22 +75,31 @@ class FinalState:
 
 
 @dataclass(frozen=True)
-class Crash:
-    """`number`: of the write, from 1; of those of one resource where that is named."""
+class Write:
+    """`which` tells it from all other writes of the run, and not from the same write of another one."""
 
-    number: int
+    method: str
+    resource: str
+    which: str
+
+
+@dataclass(frozen=True)
+class Crash:
+    write: Write
     moment: Moment
-    resource: str | None = None
+
+
+#: Whether to kill the operator at this write of a run.
+Choose = Callable[[Write], Moment | None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`at`: the write that the operator was killed at; None: the run had fewer writes. `state`: None where it never ended."""
+    """`state`: None where the run never ended."""
 
-    crash: Crash | None
-    at: Asked | None
+    crashes: tuple[Crash, ...]
     state: FinalState | None
-    writes: tuple[Asked, ...]
+    writes: tuple[Write, ...]
     problems: tuple[str, ...]
     seconds: float
 
@@ -115,7 +125,7 @@ class World:
         many worlds keep the machine busy.
         """
         folder = self.proxy.kubeconfig.parent
-        return ForkedOperator(forks, folder, self.proxy.kubeconfig, [self.namespace], LEASE_SECONDS="60", **settings)
+        return ForkedOperator(forks, folder, self.proxy.kubeconfig, [self.namespace], **{"LEASE_SECONDS": "60", **settings})
 
     def create(self) -> None:
         """Its pods are played."""
@@ -136,28 +146,27 @@ class World:
         return any(event["message"].startswith(f"{phase}: ") for event in self.run.events())
 
     def until_finished(self, seconds: float = _PATIENCE_SECONDS) -> None:
-        def described() -> str:
-            status = self.run.status
-            return f"{self.namespace}: the end of the run; it is {status.get('phase')}: {status.get('message')}"
+        self.until(lambda: self.finished, seconds)
 
+    def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE_SECONDS) -> None:
         try:
-            wait_until(lambda: self.finished, "the end of the run", seconds=seconds, every=0.2)
-        except AssertionError:
-            raise AssertionError(f"waited {seconds:.0f} s in vain for {described()}") from None
+            wait_until(condition, f"{self.namespace}: the end of the run", seconds=seconds, every=0.4)
+        except AssertionError as error:
+            status = self.run.status
+            raise AssertionError(f"{error}; it is {status.get('phase')}: {status.get('message')}") from None
 
     def state(self) -> FinalState:
         children = sorted(f"{kind} {obj['metadata']['name']}" for kind, obj in self._children() if kind != "pods")
-        return FinalState(_timeless(self.run.status), dict(self.player.store.sealed), tuple(children))
+        return FinalState(timeless(self.run.status), dict(self.player.store.sealed), tuple(children))
 
     def problems(self) -> Iterator[str]:
         """What must never be, however the run ended."""
         for fingerprint, times in self.player.store.sealed.items():
             if times > 1:
                 yield f"the artifact {fingerprint[:12]} was computed {times} times"
-        jobs = [done for done in self.proxy.writes if (done.asked.method, done.asked.resource) == ("POST", "jobs")]
-        for (_, name), times in Counter((done.owner, done.name) for done in jobs if done.status == 201).items():
-            if times > 1:
-                yield f"the Job {name} was created {times} times for one run"
+        done = [done.asked for done in self.proxy.writes if done.status == 201 and done.asked.resource == "jobs"]
+        made = Counter((asked.json["metadata"]["ownerReferences"][0]["uid"], asked.name) for asked in done)
+        yield from (f"the Job {name} was created {times} times for one run" for (_, name), times in made.items() if times > 1)
         children = self._children()
         living = {self.run.uid} | {obj["metadata"]["uid"] for _, obj in children}
         for kind, obj in children:
@@ -195,120 +204,162 @@ def world(
         yield World(cluster, namespace, proxy, played, spec)
 
 
-def outcome(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, crash: Crash | None) -> Outcome:
-    """The run from its beginning to its end: with one operator that is killed at its time, and a second one."""
+def outcome(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, choose: Choose = lambda _: None) -> Outcome:
+    """The run from its beginning to its end; each operator that is killed has a successor."""
     begun = time.monotonic()
     with world(cluster, folder, scenario.spec, scenario.plans) as here:
         operator = here.operator(forks)
-        killer = Killer(operator, here.proxy, scenario.writes, crash)
+        killer = Killer(operator, here.proxy, choose)
         here.proxy.fault = killer
-        operator.start(ready=False)
         state = None
         try:
             here.create()
-            wait_until(
-                lambda: killer.killed.is_set() or (here.finished and here.told),
-                "the crash or the end",
-                seconds=_PATIENCE_SECONDS,
-                every=0.2,
-            )
-            if killer.killed.is_set():
-                operator.start(ready=False)
-                here.until_finished()
+            while killer.restart():
+                here.until(lambda: killer.killed.is_set() or (here.finished and (bool(killer.crashes) or here.told)))
             state, problems = here.state(), tuple(here.problems())
         except AssertionError as error:
             problems = (str(error),)
         finally:
-            operator.kill()
-        return Outcome(crash, killer.last, state, tuple(killer.writes), problems, time.monotonic() - begun)
+            if operator.running:
+                operator.kill()
+        return Outcome(tuple(killer.crashes), state, tuple(killer.writes), problems, time.monotonic() - begun)
 
 
 def outcomes(
-    cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, crashes: Sequence[Crash | None], parallel: int
+    cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, choices: Sequence[Choose], parallel: int
 ) -> list[Outcome]:
-    """Some crashes, each in a run of its own; None: no crash."""
+    """Several such runs at a time."""
 
-    def one(numbered: tuple[int, Crash | None]) -> Outcome:
+    def one(numbered: tuple[int, Choose]) -> Outcome:
         return outcome(cluster, forks, folder / str(numbered[0]), scenario, numbered[1])
 
     with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(one, enumerate(crashes)))
+        return list(pool.map(one, enumerate(choices)))
 
 
-def sweep(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, parallel: int) -> Iterator[Outcome]:
-    """Kill the operator at each write, before and after, as long as runs have so many: one run for each; as they end."""
-    crashes = (Crash(number, moment) for number in itertools.count(1) for moment in Moment)
-    over: set[Moment] = set()
-    taking = threading.Lock()
+def sweep(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, *, spacing: int, parallel: int) -> Iterator[Outcome]:
+    """Kill the operator before and after each write, whichever there are: runs, as they end, until one shows no new write.
 
-    def take() -> Crash | None:
-        with taking:
-            return None if len(over) == len(Moment) else next(crash for crash in crashes if crash.moment not in over)
+    In one run at least `spacing` writes lie between two crashes.
+    """
+    seen = Seen(spacing)
+    numbers = itertools.count(1)
+    over = threading.Event()
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
-    def work(ended: Callable[[Outcome], None]) -> None:
-        while (crash := take()) is not None:
-            found = outcome(cluster, forks, folder / f"{crash.number}-{crash.moment}", scenario, crash)
-            if found.at is None:
-                over.add(crash.moment)
-            ended(found)
+    def work() -> None:
+        while not over.is_set():
+            found = outcome(cluster, forks, folder / str(next(numbers)), scenario, seen.chooser())
+            if not found.crashes:
+                over.set()
+            ended.put(found)
 
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     with ThreadPoolExecutor(parallel) as pool:
-        working = [pool.submit(work, outcomes.put) for _ in range(parallel)]
-        while not all(worker.done() for worker in working) or not outcomes.empty():
+        working = [pool.submit(work) for _ in range(parallel)]
+        while not all(worker.done() for worker in working) or not ended.empty():
             with suppress(queue.Empty):
-                yield outcomes.get(timeout=0.2)
+                yield ended.get(timeout=0.2)
         for worker in working:
             worker.result()
 
 
-class Killer:
-    """The fault of a proxy: kills the operator at its time."""
+class Seen:
+    """The crashes that have been, of all runs. Thread-safe."""
 
-    def __init__(self, operator: OperatorProcess, proxy: ApiProxy, counts: Callable[[Asked], bool], crash: Crash | None) -> None:
-        self.killed = threading.Event()
-        self.last: Asked | None = None
-        """What the operator was killed at."""
-        self.writes: list[Asked] = []
-        self._operator = operator
-        self._proxy = proxy
-        self._counts = counts
-        self._crash = crash
-        self._count = 0
+    def __init__(self, spacing: int) -> None:
+        self._spacing = spacing
+        self._crashes: set[Crash] = set()
         self._lock = threading.Lock()
 
+    def chooser(self) -> Choose:
+        """For one run."""
+        since = itertools.count(self._spacing)
+
+        def choose(write: Write) -> Moment | None:
+            nonlocal since
+            with self._lock:
+                if next(since) < self._spacing:
+                    return None
+                for moment in Moment:
+                    if (crash := Crash(write, moment)) not in self._crashes:
+                        self._crashes.add(crash)
+                        since = itertools.count(0)
+                        return moment
+            return None
+
+        return choose
+
+
+class Killer:
+    """The fault of a proxy: kills the operator at the writes that are chosen."""
+
+    def __init__(self, operator: OperatorProcess, proxy: ApiProxy, choose: Choose) -> None:
+        self.killed = threading.Event()
+        self.killed.set()
+        self.crashes: list[Crash] = []
+        self.writes: list[Write] = []
+        self._operator = operator
+        self._proxy = proxy
+        self._choose = choose
+        self._status = ""
+        self._lock = threading.Lock()
+
+    def restart(self) -> bool:
+        """The first one, too; False: the one before lives."""
+        if not self.killed.is_set():
+            return False
+        self.killed.clear()
+        self._operator.start(ready=False)
+        return True
+
     def __call__(self, asked: Asked) -> Fault | Cut | None:
-        if not self._counts(asked):
+        if not asked.write:
             return None
         with self._lock:
-            self.writes.append(asked)
-            if self._crash is None or self._crash.resource not in (None, asked.resource):
+            if self.killed.is_set() or not self._operator.running:
+                return Cut()
+            write = Write(asked.method, asked.resource, self._which(asked))
+            self.writes.append(write)
+            moment = self._choose(write)
+            if moment is None:
                 return None
-            self._count += 1
-            if self._count != self._crash.number:
-                return None
-            self.last = asked
-        return Cut(after=self._crash.moment is Moment.AFTER, then=self._kill)
+            self.crashes.append(Crash(write, moment))
+            if moment is Moment.BEFORE:
+                self._operator.kill()
+        return Cut(after=moment is Moment.AFTER, then=self._kill)
 
     def _kill(self) -> None:
-        self._operator.kill()
+        if self._operator.running:
+            self._operator.kill()
         self._proxy.hang_up()
         self.killed.set()
 
+    def _which(self, asked: Asked) -> str:
+        """What is written under which status: the same thing is written again at each stage."""
+        if asked.resource == "leases":
+            return ""
+        if asked.resource == "rlhfruns/status":
+            self._status = _digest(timeless(asked.json["status"]))
+        what = asked.json["message"] if asked.resource == "events" else asked.name
+        return f"{what} {self._status}"
 
-def _ended(job: Json) -> bool:
-    return any(
-        found["type"] in ("Complete", "Failed") and found["status"] == "True" for found in job["status"].get("conditions", ())
-    )
 
-
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
     """Without the fields that hold a moment or a time span."""
     if isinstance(value, dict):
-        return {name: _timeless(inner) for name, inner in value.items() if not name.endswith(("Time", "Seconds", "At"))}
+        return {name: timeless(inner) for name, inner in value.items() if not name.endswith(("Time", "Seconds", "At"))}
     if isinstance(value, list):
-        return [_timeless(inner) for inner in value]
+        return [timeless(inner) for inner in value]
     return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _ended(job: Json) -> bool:
+    conditions = job["status"].get("conditions", ())
+    return any(found["type"] in ("Complete", "Failed") and found["status"] == "True" for found in conditions)
 
 
 def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
@@ -319,4 +370,4 @@ def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
         for number, (one, other) in enumerate(zip(expected, found, strict=True)):
             yield from _differences(f"{where}[{number}]", one, other)
     elif expected != found:
-        yield f"{where.removeprefix('.')} is {found!r}, and without the crash {expected!r}"
+        yield f"{where.removeprefix('.')} is {found!r}, and without a crash {expected!r}"

@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from support.api_proxy import Asked
-from support.crash_points import Crash, Moment
+from support.crash_points import Crash, FinalState, Moment, Outcome
 from support.documents import ROOT
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- crash points: make test-crash-points -->\n", "<!-- end of crash points -->\n"
-_VERBS = {"POST": "create", "PATCH": "apply", "PUT": "replace", "DELETE": "delete"}
-_HEAD = "| run | the write | killed before | killed after | not as it must be |\n| --- | --- | ---: | ---: | ---: |"
+_VERBS = {"POST": "create", "PATCH": "patch", "PUT": "replace", "DELETE": "delete"}
+_HEAD = "| run | the write | killed before | killed after |\n| --- | --- | ---: | ---: |"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One case. `at`: None where the run had ended before so many writes."""
-
-    scenario: str
-    crash: Crash | None
-    at: Asked | None
-    differences: tuple[str, ...]
-
-
-def table(rows: Sequence[Row], seconds: float) -> str:
-    """Cases by run and kind of write, and a line with the sums."""
-    lines, hit = [_HEAD], [row for row in rows if row.at is not None and row.crash is not None]
-    groups = sorted({(row.scenario, _kind(row)) for row in hit}, key=lambda group: [row.scenario for row in rows].index(group[0]))
-    for scenario, kind in groups:
-        cases = [row for row in hit if (row.scenario, _kind(row)) == (scenario, kind)]
-        moments = Counter(row.crash.moment for row in cases if row.crash is not None)
-        wrong = sum(bool(row.differences) for row in cases)
-        lines.append(f"| {scenario} | {kind} | {moments[Moment.BEFORE]} | {moments[Moment.AFTER]} | {wrong} |")
-    wrong = sum(bool(row.differences) for row in rows)
-    lines.append(f"\n{len(hit)} crashes, each in a run of its own; {wrong} runs not as they must be; {seconds / 60:.0f} minutes.")
-    return "\n".join(lines) + "\n"
+def table(found: Mapping[str, tuple[FinalState, Sequence[Outcome]]], seconds: float) -> str:
+    """By the name of a scenario: its undisturbed end, and the runs. Crashes by kind of write, and lines with the sums."""
+    lines, sums = [_HEAD], []
+    for name, (reference, outcomes) in found.items():
+        crashes = Counter((_kind(crash), crash.moment) for outcome in outcomes for crash in outcome.crashes)
+        lines += [
+            f"| {name} | {kind} | {crashes[kind, Moment.BEFORE]} | {crashes[kind, Moment.AFTER]} |"
+            for kind in sorted({kind for kind, _ in crashes})
+        ]
+        wrong = sum(bool(outcome.differences(reference)) for outcome in outcomes)
+        most = max(len(outcome.crashes) for outcome in outcomes)
+        sums.append(
+            f"{name[0].upper()}{name[1:]}: {crashes.total()} crashes in {len(outcomes)} runs, at most {most} in one; "
+            f"{wrong} of the runs were not as they must be at their end."
+        )
+    return "\n".join([*lines, "", *sums, f"It took {seconds / 60:.0f} minutes."]) + "\n"
 
 
 def write_into_document(text: str) -> None:
@@ -46,6 +38,5 @@ def write_into_document(text: str) -> None:
     DOCUMENT.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
 
 
-def _kind(row: Row) -> str:
-    assert row.at is not None
-    return f"{_VERBS[row.at.method]} {row.at.resource}"
+def _kind(crash: Crash) -> str:
+    return f"{_VERBS[crash.write.method]} {crash.write.resource}"
