@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,15 @@ CRD = ROOT / "crds" / "rlhf.dev_rlhfruns.yaml"
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A real API server with simulated nodes, for the whole session. A test takes a namespace of its own."""
+    with running(layout(f"pytest-{os.getpid()}")) as found:
+        yield found
+
+
+@contextmanager
+def running(own: Layout) -> Iterator[Cluster]:
+    """The cluster that KUBECONFIG names, or one of this process' own."""
     sweep()
     given = os.environ.get("KUBECONFIG")
-    own = layout(f"pytest-{os.getpid()}")
     if given and (Path(given).parent / "cluster.json").exists():
         # `python tests/cluster up` made it, and simulates its nodes.
         yield Cluster(Layout(Path(given).resolve().parent), Path(given).resolve())
@@ -57,6 +63,11 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def crd(cluster: Cluster) -> None:
     """The CustomResourceDefinition as it lies in crds/, known to the API server."""
+    establish(cluster)
+
+
+def establish(cluster: Cluster) -> None:
+    """Create the CustomResourceDefinition, or bring it up to date."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
 
