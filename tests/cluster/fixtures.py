@@ -24,6 +24,7 @@ from cluster.layout import Layout, layout, sweep
 from cluster.processes import Identity
 from support.binaries import program
 from support.documents import ROOT
+from support.waiting import wait_until
 
 CRD = ROOT / "crds" / "rlhf.dev_rlhfruns.yaml"
 
@@ -69,7 +70,14 @@ def crd(cluster: Cluster) -> None:
 def establish(cluster: Cluster) -> None:
     """Create the CustomResourceDefinition, or bring it up to date."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rlhfruns.rlhf.dev"
+
+    def established() -> bool:
+        # Not `kubectl wait`: it gives up on an object so new that it has no conditions.
+        conditions = cluster.api.get(path).get("status", {}).get("conditions") or ()
+        return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
+
+    wait_until(established, "the CustomResourceDefinition to be established", seconds=60)
 
 
 def simulated(own: Layout, kubeconfig: str) -> Iterator[Cluster]:
