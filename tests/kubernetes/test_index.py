@@ -60,6 +60,19 @@ def test_the_version_that_is_read_back_is_the_newest() -> None:
     assert found["metadata"]["resourceVersion"] == "2"
 
 
+def test_runs_are_counted_by_phase_as_they_are_told_listed_and_removed() -> None:
+    index = Index()
+    index.put(Kind.RUN, run())
+    index.put(Kind.POD, pod())
+    assert index.phases() == {"Pending": 1}
+    index.put(Kind.RUN, run(2, status={"phase": "Running"}))
+    assert index.phases() == {"Running": 1}
+    index.replace(Kind.RUN, [run(3, status={"phase": "Succeeded"})])
+    assert index.phases() == {"Succeeded": 1}
+    index.remove(Kind.RUN, run(4))
+    assert index.phases() == {}
+
+
 def test_a_list_replaces_everything_of_its_kind_and_tells_what_changed_or_vanished() -> None:
     index = Index()
     index.put(Kind.RUN, run())

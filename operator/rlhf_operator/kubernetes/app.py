@@ -26,14 +26,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
-
-from rlhf_api.words import Phase
 
 from .backend import KubernetesBackend
 from .client import Cluster
@@ -112,7 +109,7 @@ class Operator:
             heartbeats=heartbeats,
             clock=monotonic,
         )
-        metrics.serve_runs(self._phases)
+        metrics.serve_runs(self._index.phases)
         metrics.serve_queue(self._queue.depth)
         self._health = HealthServer(
             settings.http_host,
@@ -170,11 +167,3 @@ class Operator:
     def _answered(self, method: str, path: str, watch: bool, status: int) -> None:
         verb, resource = verb_and_resource(method, path, watch)
         self._metrics.requested(verb, resource, str(status) if status else "none")
-
-    def _phases(self) -> Mapping[Phase, int]:
-        """A run without a status is pending."""
-        phases: Counter[Phase] = Counter()
-        for run in map(self._index.run, self._index.keys()):
-            if run is not None:
-                phases[Phase((run.get("status") or {}).get("phase") or Phase.PENDING)] += 1
-        return phases

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from rlhf_api.words import Phase
 
 from .labels import RUN_LABEL
 
@@ -50,6 +53,8 @@ class _Entry:
     text: bytes
     stamp: int
     """When it was put, on the index's own clock of changes."""
+    phase: str
+    """Of a run, so that counting them reads no texts."""
 
 
 class Index:
@@ -103,7 +108,7 @@ class Index:
         for obj in objs:
             key = run_of(kind, obj)
             if key is not None:
-                listed[_place(kind, obj)] = (key, _trimmed_metadata(obj), _text(kind, obj))
+                listed[_place(kind, obj)] = (key, _identity(kind, obj), _text(kind, obj))
         with self._lock:
             since = self._stamp if since is None else since
             touched = set()
@@ -138,6 +143,11 @@ class Index:
             entries = [self._entries[place] for place in sorted(self._children.get(key, ())) if place.kind is kind]
         return [_object(entry) for entry in entries]
 
+    def phases(self) -> Counter[str]:
+        """How many runs are in each phase; one without a status is pending."""
+        with self._lock:
+            return Counter(entry.phase for place, entry in self._entries.items() if place.kind is Kind.RUN)
+
     def count(self, kind: Kind) -> int:
         with self._lock:
             return sum(place.kind is kind for place in self._entries)
@@ -149,7 +159,7 @@ class Index:
         if known is not None and known.run != key:
             self._drop(place)
         self._stamp += 1
-        self._entries[place] = _Entry(key, obj["metadata"]["uid"], _version(obj), text, self._stamp)
+        self._entries[place] = _Entry(key, obj["metadata"]["uid"], _version(obj), text, self._stamp, _phase(place.kind, obj))
         self._removed.pop(place, None)
         if place.kind is not Kind.RUN:
             self._children.setdefault(key, set()).add(place)
@@ -192,9 +202,15 @@ def _text(kind: Kind, obj: Json) -> bytes:
     return zlib.compress(text.encode(), level=1)
 
 
-def _trimmed_metadata(obj: Json) -> Json:
+def _phase(kind: Kind, obj: Json) -> str:
+    return (obj.get("status") or {}).get("phase") or Phase.PENDING if kind is Kind.RUN else ""
+
+
+def _identity(kind: Kind, obj: Json) -> Json:
+    """What `_put` reads of an object beside its text."""
     kept = {"name", "namespace", "uid", "resourceVersion"}
-    return {"metadata": {name: value for name, value in obj["metadata"].items() if name in kept}}
+    metadata = {name: value for name, value in obj["metadata"].items() if name in kept}
+    return {"metadata": metadata, "status": {"phase": _phase(kind, obj)}}
 
 
 def _trim_run(run: Json) -> Json:

@@ -61,7 +61,7 @@ class Metrics:
             self._stage_queue.labels(stage.value)
             self._stage_gpu.labels(stage.value)
 
-    def serve_runs(self, phases: Callable[[], Mapping[Phase, int]]) -> None:
+    def serve_runs(self, phases: Callable[[], Mapping[str, int]]) -> None:
         """`phases` is asked at each scrape: how many runs are in each phase."""
         self.registry.register(_Runs(phases))
 
@@ -108,7 +108,7 @@ class Metrics:
 class _Runs(Collector):
     """rlhf_runs{phase}, counted when asked: a count that is kept would have to be kept right."""
 
-    def __init__(self, phases: Callable[[], Mapping[Phase, int]]) -> None:
+    def __init__(self, phases: Callable[[], Mapping[str, int]]) -> None:
         self._phases = phases
 
     def collect(self) -> Iterable[Metric]:
