@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -242,6 +243,15 @@ def test_empty_values_are_the_operators_own_defaults(helm: Helm) -> None:
     assert settings.namespaces == ()
     assert settings.installation.allowed_service_accounts == frozenset()
     assert settings.installation.image_pull_policy is None
+
+
+@pytest.mark.parametrize(("edge", "word"), [("minimum", 0), ("maximum", -1)])
+def test_the_operator_takes_the_bounds_of_the_schema(helm: Helm, edge: str, word: int) -> None:
+    fields = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))["properties"]["operator"]["properties"]
+    values = {name: field[edge] if edge in field else field["enum"][word] for name, field in fields.items()}
+    settings = settings_from(environment(helm.render({"operator": values})), default_identity="unused", default_namespace="unused")
+    taken = (settings.workers, settings.resync_seconds, settings.http_port, settings.log_format)
+    assert taken == (values["workers"], values["resyncSeconds"], values["port"], values["logFormat"])
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class Reader:
         compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
         self._environment = environment(**{**self.helm.environment(), **compiled, "PATH": path, "HOME": str(folder)})
         self._operators: dict[str, OperatorProcess] = {}
+        self._environments: dict[str, dict[str, str]] = {}
 
     def type(self, command: str) -> None:
         words = shlex.split(command)
@@ -62,13 +63,16 @@ class Reader:
             operator.kill()
 
     def _start(self, release: str, namespace: str) -> None:
-        """What the cluster does after an install and an upgrade: the pod of the former goes, one of the new Deployment comes."""
+        """What the cluster does: where the Deployment's pod is another than before, the former goes and the new one comes."""
+        installed = Installed(self.cluster, self.helm, release, namespace)
+        if self._environments.get(release) == installed.environment:
+            return
+        self._environments[release] = installed.environment
         if former := self._operators.pop(release, None):
             assert former.stop() == 0
         folder = self.folder / f"{release}-{len(list(self.folder.glob(f'{release}-*')))}"
         folder.mkdir()
-        operator = Installed(self.cluster, self.helm, release, namespace).operator(folder)
-        self._operators[release] = operator.start()
+        operator = self._operators[release] = installed.operator(folder).start()
         operator.wait_leading()
 
     def _run(self, command: str) -> None:
