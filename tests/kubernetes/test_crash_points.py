@@ -57,13 +57,13 @@ def forks() -> Iterator[Forks]:
 
 
 def test_a_run_ends_the_same_wherever_its_operator_is_killed(cluster: Cluster, forks: Forks, tmp_path: Path) -> None:
-    """The sample: one run with all crashes before the writes, one with all after them, one with none."""
-    choices: list[Choose] = [lambda _: None, sampled(Moment.BEFORE), sampled(Moment.AFTER)]
+    """The sample: one run with all crashes before the writes, one with all after them, one in which the writes are late."""
+    choices: list[Choose] = [lambda _: None, *map(sampled, Moment)]
     undisturbed, *killed = outcomes(cluster, forks, tmp_path, SHORT, choices, len(choices))
     assert undisturbed.problems == ()
     assert undisturbed.state is not None
-    assert [case.differences(undisturbed.state) for case in killed] == [(), ()]
-    assert [len(case.crashes) for case in killed] == [len(SAMPLE)] * 2
+    assert [case.differences(undisturbed.state) for case in killed] == [()] * len(Moment)
+    assert [len(case.crashes) for case in killed] == [len(SAMPLE)] * len(Moment)
 
 
 @pytest.mark.crash_points

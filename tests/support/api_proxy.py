@@ -33,6 +33,9 @@ class Asked:
     path: str
     """Without the query."""
     watch: bool
+    target: str = field(default="", repr=False)
+    """With the query."""
+    content_type: str = field(default="application/json", repr=False)
     body: bytes = field(default=b"", repr=False)
 
     @property
@@ -128,6 +131,22 @@ class ApiProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def deliver(self, asked: Asked) -> None:
+        """As a network does with what it has held back; nobody waits for the answer."""
+        connection, _ = self.api.connection()
+        try:
+            answer = self.send(connection, asked)
+            answer.read()
+            self.writes.append(Write(asked, answer.status))
+        finally:
+            connection.close()
+
+    def send(self, connection: http.client.HTTPConnection, asked: Asked) -> http.client.HTTPResponse:
+        _, headers = self.api.connection()
+        sent = {"Content-Type": asked.content_type, "Accept": "application/json", **headers}
+        connection.request(asked.method, asked.target, asked.body or None, sent)
+        return connection.getresponse()
+
     def hang_up(self) -> None:
         """The client is dead: what it watched is not asked for any more."""
         for connection in list(self.streams):
@@ -158,13 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        asked = Asked(self.command, parts.path, parse_qs(parts.query).get("watch") == ["true"], body)
+        content_type = self.headers.get("Content-Type") or "application/json"
+        asked = Asked(self.command, parts.path, parse_qs(parts.query).get("watch") == ["true"], self.path, content_type, body)
         fault = self.server.proxy.fault(asked)
         if fault is not None and not fault.after:
             self._injected(fault)
             return
         try:
-            upstream = self._forwarded(body)
+            upstream = self._forwarded(asked)
             if asked.watch and upstream.status == 200:
                 self._stream(upstream)
                 return
@@ -187,14 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             super().finish()
 
-    def _forwarded(self, body: bytes) -> http.client.HTTPResponse:
-        connection, headers = self.server.proxy.api.connection()
-        if self._upstream is not None and _is_idle(self._upstream.sock):
-            connection = self._upstream
-        self._upstream = connection
-        sent = {"Content-Type": self.headers.get("Content-Type") or "application/json", "Accept": "application/json", **headers}
-        connection.request(self.command, self.path, body or None, sent)
-        return connection.getresponse()
+    def _forwarded(self, asked: Asked) -> http.client.HTTPResponse:
+        if self._upstream is None or not _is_idle(self._upstream.sock):
+            self._upstream, _ = self.server.proxy.api.connection()
+        return self.server.proxy.send(self._upstream, asked)
 
     def _stream(self, upstream: http.client.HTTPResponse) -> None:
         proxy = self.server.proxy

@@ -1,8 +1,8 @@
 """Runs on a cluster whose operator is killed at its writes, and what must be true of them at their ends.
 
 The world of a run is a namespace, a player with an empty store, a proxy, and operator processes one after the other. At a write
-that is chosen the proxy kills the operator: right before (the request never arrives) or right after (it was done, and nobody hears
-of it). The next operator finds what it finds.
+that is chosen the proxy kills the operator: right before (the request never arrives, or late) or right after (it was done, and
+nobody hears of it). The next operator finds what it finds.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ _CHILDREN = (
 class Moment(StrEnum):
     BEFORE = "before"
     AFTER = "after"
+    LATE = "late"
+    """Before, and the request arrives all the same: between the first and the second write of the next operator."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def outcome(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, ch
             here.create()
             while killer.restart():
                 here.until(lambda: killer.killed.is_set() or (here.finished and (bool(killer.crashes) or here.told)))
+            killer.deliver()
             state, problems = here.state(), tuple(here.problems())
         except AssertionError as error:
             problems = (str(error),)
@@ -238,7 +241,7 @@ def outcomes(
 
 
 def sweep(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, *, spacing: int, parallel: int) -> Iterator[Outcome]:
-    """Kill the operator before and after each write, whichever there are: runs, as they end, until one shows no new write.
+    """Kill the operator at each moment of each write, whichever there are: runs, as they end, until one shows no new write.
 
     In one run at least `spacing` writes lie between two crashes.
     """
@@ -302,6 +305,8 @@ class Killer:
         self._proxy = proxy
         self._choose = choose
         self._status = ""
+        self._late: Asked | None = None
+        self._until_late = 0
         self._lock = threading.Lock()
 
     def restart(self) -> bool:
@@ -318,15 +323,28 @@ class Killer:
         with self._lock:
             if self.killed.is_set() or not self._operator.running:
                 return Cut()
+            if asked.resource != "leases":
+                self._until_late -= 1
+                if self._until_late == 0:
+                    self.deliver()
             write = Write(asked.method, asked.resource, self._which(asked))
             self.writes.append(write)
             moment = self._choose(write)
             if moment is None:
                 return None
             self.crashes.append(Crash(write, moment))
-            if moment is Moment.BEFORE:
+            if moment is not Moment.AFTER:
                 self._operator.kill()
+            if moment is Moment.LATE:
+                self.deliver()
+                self._late, self._until_late = asked, 2
         return Cut(after=moment is Moment.AFTER, then=self._kill)
+
+    def deliver(self) -> None:
+        """What is late."""
+        late, self._late = self._late, None
+        if late is not None:
+            self._proxy.deliver(late)
 
     def _kill(self) -> None:
         if self._operator.running:

@@ -11,7 +11,7 @@ from support.documents import ROOT
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- crash points: make test-crash-points -->\n", "<!-- end of crash points -->\n"
 _VERBS = {"POST": "create", "PATCH": "patch", "PUT": "replace", "DELETE": "delete"}
-_HEAD = "| run | the write | killed before | killed after |\n| --- | --- | ---: | ---: |"
+_HEAD = "| run | the write | killed before | killed after | arrives late |\n| --- | --- | ---: | ---: | ---: |"
 
 
 def table(found: Mapping[str, tuple[FinalState, Sequence[Outcome]]], seconds: float) -> str:
@@ -20,7 +20,7 @@ def table(found: Mapping[str, tuple[FinalState, Sequence[Outcome]]], seconds: fl
     for name, (reference, outcomes) in found.items():
         crashes = Counter((_kind(crash), crash.moment) for outcome in outcomes for crash in outcome.crashes)
         lines += [
-            f"| {name} | {kind} | {crashes[kind, Moment.BEFORE]} | {crashes[kind, Moment.AFTER]} |"
+            f"| {name} | {kind} | {' | '.join(str(crashes[kind, moment]) for moment in Moment)} |"
             for kind in sorted({kind for kind, _ in crashes})
         ]
         wrong = sum(bool(outcome.differences(reference)) for outcome in outcomes)
