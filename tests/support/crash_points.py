@@ -41,6 +41,7 @@ WHOLE: Mapping[str, Any] = {
 _FINISHED = ("Succeeded", "Failed", "Cancelled")
 #: Of a whole run, on a machine that does much else.
 _PATIENCE_SECONDS = 900.0
+_LOOK_SECONDS = 0.5
 _CHILDREN = (
     ("/apis/batch/v1", "jobs"),
     ("/api/v1", "pods"),
@@ -148,11 +149,11 @@ class World:
         return any(event["message"].startswith(f"{phase}: ") for event in self.run.events())
 
     def until_finished(self, seconds: float = _PATIENCE_SECONDS) -> None:
-        self.until(lambda: self.finished, seconds)
+        self.until(lambda: self.finished, seconds, every=_LOOK_SECONDS)
 
-    def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE_SECONDS) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE_SECONDS, every: float = 0.0) -> None:
         try:
-            wait_until(condition, f"{self.namespace}: the end of the run", seconds=seconds, every=0.4)
+            wait_until(condition, f"{self.namespace}: the end of the run", seconds=seconds, every=every)
         except AssertionError as error:
             status = self.run.status
             raise AssertionError(f"{error}; it is {status.get('phase')}: {status.get('message')}") from None
@@ -217,7 +218,7 @@ def outcome(cluster: Cluster, forks: Forks, folder: Path, scenario: Scenario, ch
         try:
             here.create()
             while killer.restart():
-                here.until(lambda: killer.killed.is_set() or (here.finished and (bool(killer.crashes) or here.told)))
+                here.until(lambda: killer.killed.wait(_LOOK_SECONDS) or (here.finished and (bool(killer.crashes) or here.told)))
             killer.deliver()
             state, problems = here.state(), tuple(here.problems())
         except AssertionError as error:
