@@ -137,13 +137,20 @@ def _fail(run: RLHFRun, state: LocalState, again: str) -> None:
 
 
 def failing_log(run: RLHFRun, state: LocalState) -> Path | None:
-    """The newest log of the stage that failed for good."""
+    """Of the stage that failed for good: of its process that failed first, for what the others write then is only that they were
+    stopped; the newest where that is not known.
+    """
     status = run.status or RLHFRunStatus()
     groups = [(0, status.stages), *((iteration.number, iteration.stages) for iteration in status.iterations)]
     for number, stages in reversed(groups):
         for stage in stages:
             if stage.phase == Phase.FAILED:
-                logs = state.log_files(run.metadata.name, iteration=number, stage=StageName(stage.name), attempt=stage.attempt)
+                name, kind = run.metadata.name, StageName(stage.name)
+                shard = state.first_failure(name, number or None, kind, stage.attempt)
+                first = None if shard is None else state.log_file(name, number or None, kind, stage.attempt, shard)
+                if first is not None and first.exists():
+                    return first
+                logs = state.log_files(name, iteration=number, stage=kind, attempt=stage.attempt)
                 return logs[-1] if logs else None
     return None
 

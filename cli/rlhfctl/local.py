@@ -45,11 +45,11 @@ def backend_errors(state: LocalState) -> Iterator[None]:
         raise NotFound(f"there is no run {error.name!r} in {shown(state.folder)}", why=known, hints=hint) from error
     except RunLocked as error:
         raise Conflict(
-            f"run {error.name!r} is driven by process {error.pid} on {error.host}, since {figures.clock(error.since)}",
+            f"run {error.name!r} is driven by {holder_words(error.pid)} on {error.host}, since {figures.clock(error.since)}",
             why="one process drives a run; a second one would do the same work twice",
             hints=(
                 f"rlhfctl status {error.name} {flag(state.folder)} --watch",
-                f"stop it with Ctrl-C there, or kill -TERM {error.pid}, then run this again",
+                f"stop it with Ctrl-C there{f', or kill -TERM {error.pid}' if error.pid else ''}, then run this again",
             ),
         ) from error
     except RunConflict as error:
@@ -65,6 +65,11 @@ def backend_errors(state: LocalState) -> Iterator[None]:
         raise CliError(str(error).rstrip(".")) from error
     except LocalError as error:
         raise CliError(str(error)) from error
+
+
+def holder_words(pid: int) -> str:
+    """Who drives a run. A process that has just taken the lock has not told its number yet: 0."""
+    return f"process {pid}" if pid else "another process"
 
 
 def run_command(run: RLHFRun, folder: Path) -> str:

@@ -11,7 +11,7 @@ from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_operator.local import LocalState
 
 from . import progress_line
-from .local import backend_errors, flag, load, run_command, runs, shown
+from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
 from .rates import Rate
 from .source import LogNote, LogSelection, LogText, Sight
 from .watching import phase_of
@@ -72,7 +72,7 @@ class LocalSource:
     def carried_out_by(self, run: RLHFRun) -> str:
         holder = self.state.holder(run.metadata.name)
         if holder is not None:
-            return f"process {holder.pid}, which drives the run, carries it out"
+            return f"{holder_words(holder.pid)}, which drives the run, carries it out"
         return f"no process drives the run now: {self.run_again(run)}"
 
     def driver_lines(self, sight: Sight) -> list[str]:
@@ -82,7 +82,7 @@ class LocalSource:
         if holder is None:
             return ["", f"no process drives it now; resume it: {self.run_again(sight.run)}"]
         now = [] if sight.progress is None else [f"       {progress_line.text(sight.progress, Rate())}"]
-        return [*now, "", f"driven by process {holder.pid} on {holder.host}"]
+        return [*now, "", f"driven by {holder_words(holder.pid)} on {holder.host}"]
 
     def run_again(self, run: RLHFRun) -> str:
         return run_command(run, self.state.folder)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from rlhf_api import RLHFRun
 from rlhf_api.words import Phase
-from rlhf_operator.core.changes import immutable_changes
+from rlhf_operator.core.changes import immutable_changes, with_said_later
 from rlhf_operator.local import LocalState, RunConflict
 
 from . import reporting, terminal
-from .applying import merged
 from .driving import drive, summary
 from .errors import CliError
 from .local import MANIFEST_ANNOTATION, backend_errors, load
@@ -25,7 +24,8 @@ def start(file: str, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
         Refused, Conflict, RunFailed, Interrupted, CliError: as `read` and `drive` do.
     """
     run = read(file, Local(state.store_url, cpu=cpu))
-    run = _as_applied(_noted(run, file), state)
+    run = _noted(run, file)
+    _refuse_another(run, state)
     ended = drive(run, state, cpu=cpu, again=again)
     report = _report(ended, state)
     out = terminal.stdout()
@@ -34,20 +34,21 @@ def start(file: str, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
     return ended
 
 
-def _as_applied(run: RLHFRun, state: LocalState) -> RLHFRun:
-    """The manifest over what is there, as `kubectl apply` merges: suspend, cancel and approvals that other commands set stay.
+def _refuse_another(run: RLHFRun, state: LocalState) -> None:
+    """What has succeeded is not begun again as something else. (`run_local` refuses the other changes, under the run's lock.)
 
     Raises:
         Conflict: the run has succeeded, and the manifest describes another one under its name.
     """
     name = run.metadata.name
     if name not in state.names():
-        return run
+        return
     known = load(state, name)
-    if phase_of(known) == Phase.SUCCEEDED and (fields := immutable_changes(known.spec, merged(run, known).spec)):
+    if phase_of(known) == Phase.SUCCEEDED and (
+        fields := immutable_changes(known.spec, with_said_later(run.spec, known.spec, ended=True))
+    ):
         with backend_errors(state):
             raise RunConflict(name, fields)
-    return merged(run, known)
 
 
 def _noted(run: RLHFRun, file: str) -> RLHFRun:

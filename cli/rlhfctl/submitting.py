@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Any
 
 from rlhf_api import RLHFRun
-from rlhf_operator.core.changes import immutable_changes
+from rlhf_operator.core.changes import immutable_changes, with_said_later
 
-from .applying import SAID_LATER, merge_patch, with_said
+from .applying import merge_patch
 from .cluster_source import ClusterSource
 from .errors import Conflict, NotFound, UsageProblem
 from .manifests import Checked, check
@@ -62,8 +62,8 @@ def submit(source: ClusterSource, file: str, dry_run: DryRun) -> Submitted:
 
 def _change(source: ClusterSource, known: RLHFRun, run: RLHFRun, dry_run: DryRun) -> Submitted:
     name = run.metadata.name
-    wanted = with_said(run, known, SAID_LATER)
-    spec = merge_patch(known.spec.to_wire(), wanted.spec.to_wire())
+    wanted = with_said_later(run.spec, known.spec, ended=False)
+    spec = merge_patch(known.spec.to_wire(), wanted.to_wire())
     metadata = _new_metadata(known, run)
     if known.metadata.deletion_timestamp is not None:
         raise Conflict(
@@ -81,7 +81,7 @@ def _change(source: ClusterSource, known: RLHFRun, run: RLHFRun, dry_run: DryRun
                 "finished stages whose work is the same are found in the store, not done again",
             ),
         )
-    if fields := immutable_changes(known.spec, wanted.spec):
+    if fields := immutable_changes(known.spec, wanted):
         raise Conflict(
             f"run {name!r} exists, and the manifest changes {', '.join(fields)}",
             why="these fields cannot change while the run exists",

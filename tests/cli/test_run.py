@@ -94,17 +94,6 @@ def test_a_paused_run_says_how_to_approve(tmp_path: Path, ends_as: Callable[[Mak
     assert "rlhfctl run --local tiny.yaml" in done.err
 
 
-def test_an_approval_outlives_the_manifest_that_does_not_have_it(tmp_path: Path, ends_as: Callable[[Make], list[RLHFRun]]) -> None:
-    gates = [{"name": "length", "metric": "meanLengthRatioVsInitial", "max": 2.0, "action": "Pause"}]
-    path = _manifest(tmp_path, gates=gates)
-    ends_as(example_runs.paused)
-    rlhfctl("run", "--local", str(path), cwd=tmp_path)
-    assert rlhfctl("approve", "tiny", "--local", cwd=tmp_path).code == 0
-    given = ends_as(example_runs.finished)
-    assert rlhfctl("run", "--local", str(path), cwd=tmp_path).code == 0
-    assert [(item.gate, item.iteration) for item in given[0].spec.approvals] == [("length", 1)]
-
-
 def test_an_invalid_manifest_is_refused_before_anything_starts(tmp_path: Path, ends_as: Callable[[Make], list[RLHFRun]]) -> None:
     given = ends_as(example_runs.finished)
     done = rlhfctl("run", "--local", str(_manifest(tmp_path, iterations=0, seed=-1)), cwd=tmp_path)

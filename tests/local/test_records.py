@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Topology
 from rlhf_operator.core.observed import PodState
-from rlhf_operator.local import StateUnusable
+from rlhf_operator.local import LocalState, StateUnusable
 from rlhf_operator.local.records import AttemptRecord, PodRecord, read_records
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +34,21 @@ def test_a_shard_that_waits_for_its_turn_is_no_pod_that_cannot_start() -> None:
     pods = [PodRecord(uid=str(index), index=index, state=state, created_at=NOW) for index, state in enumerate(states)]
     record = record_of(*pods, iteration=1, topology=Topology.SHARDED)
     assert [pod.index for pod in record.observed(deleting=False).pods] == [0, 1]
+
+
+def test_the_process_that_failed_first_is_known_from_the_record(tmp_path: Path) -> None:
+    """Its peers fail after it, by SIGTERM, and write last."""
+    state = LocalState(tmp_path)
+    ends = {0: (PodState.FAILED, 3), 1: (PodState.FAILED, 2), 2: (PodState.SUCCEEDED, 1)}
+    pods = [
+        PodRecord(uid=str(index), index=index, state=end, created_at=NOW, finished_at=NOW + timedelta(seconds=after))
+        for index, (end, after) in ends.items()
+    ]
+    folder = state.attempt_folder("tiny", 1, StageName.SAMPLE, 1)
+    folder.mkdir(parents=True)
+    assert state.first_failure("tiny", 1, StageName.SAMPLE, 1) is None
+    record_of(*pods, stage=StageName.SAMPLE, iteration=1, topology=Topology.SHARDED, completions=3).save(folder)
+    assert state.first_failure("tiny", 1, StageName.SAMPLE, 1) == 1
 
 
 def test_a_full_disk_says_what_to_do_and_leaves_the_record_as_it_was(tmp_path: Path) -> None:

@@ -106,10 +106,13 @@ class AttemptRecord(BaseModel):
 
 def read_records(folder: Path) -> dict[Path, AttemptRecord]:
     """All attempts below `folder`, by their own folder. One that cannot be read was never whole: its Job does not exist."""
-    records = {}
-    for path in sorted(folder.glob(f"*/{_FILE}")):
-        try:
-            records[path.parent] = AttemptRecord.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
-            continue
-    return records
+    records = {path.parent: read_record(path.parent) for path in sorted(folder.glob(f"*/{_FILE}"))}
+    return {path: record for path, record in records.items() if record is not None}
+
+
+def read_record(folder: Path) -> AttemptRecord | None:
+    """Of the attempt of this folder; None where it was never whole."""
+    try:
+        return AttemptRecord.model_validate_json((folder / _FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None

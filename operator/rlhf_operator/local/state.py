@@ -20,12 +20,14 @@ from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.changes import immutable_changes, with_said_later
 from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.core.observed import PodState
 
 from .errors import RunConflict, RunNotFound, StateUnusable, writing
 from .events import Progress
 from .files import write_atomically
 from .lock import Holder, exclusive, holder
 from .progress import read_progress
+from .records import read_record
 
 
 class LocalState:
@@ -93,6 +95,14 @@ class LocalState:
     def attempt_folder(self, name: str, iteration: int | None, stage: StageName, attempt: int) -> Path:
         """Configuration, results and progress of one attempt."""
         return self.run_folder(name) / "attempts" / f"{stage.value}-{iteration or 0}-{attempt}"
+
+    def first_failure(self, name: str, iteration: int | None, stage: StageName, attempt: int) -> int | None:
+        """Shard of the attempt's process that failed first; None where that is not known, or the attempt has one process."""
+        record = read_record(self.attempt_folder(name, iteration, stage, attempt))
+        if record is None or record.completions == 1:
+            return None
+        failed = [pod for pod in record.pods if pod.state is PodState.FAILED and pod.finished_at is not None]
+        return min(failed, key=lambda pod: (pod.finished_at, pod.index)).index if failed else None
 
     def progress(self, name: str) -> Progress | None:
         """Of the attempt at work."""
