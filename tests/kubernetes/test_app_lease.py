@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cluster.handle import Cluster as TestCluster
+from cluster.handle import Cluster as ClusterHandle
 from rlhf_operator.kubernetes.client import Cluster
 from rlhf_operator.kubernetes.lease import Lease
 from rlhf_operator.kubernetes.settings import LeaseSettings
@@ -38,7 +38,7 @@ class Contender:
 
 
 @pytest.fixture
-def client(cluster: TestCluster) -> Cluster:
+def client(cluster: ClusterHandle) -> Cluster:
     return Cluster.connect(cluster.kubeconfig)
 
 
@@ -129,7 +129,7 @@ def test_the_same_identity_goes_on_at_once(first: Contender, client: Cluster, na
     assert again.step()
 
 
-def test_a_lease_that_somebody_removed_is_made_again(first: Contender, cluster: TestCluster, namespace: str) -> None:
+def test_a_lease_that_somebody_removed_is_made_again(first: Contender, cluster: ClusterHandle, namespace: str) -> None:
     first.step()
     cluster.kubectl("delete", "lease", "rlhf-operator", "-n", namespace)
     first.now += 3

@@ -73,8 +73,13 @@ class OperatorProcess:
         with self.log.open("ab") as log:
             self._from = log.tell()
             self._process = self._spawn(log)
-        if ready:
-            self.wait_ready()
+        try:
+            if ready:
+                self.wait_ready()
+        except BaseException:
+            # Whoever enters a context that cannot be entered never leaves it.
+            self.kill()
+            raise
         return self
 
     def _spawn(self, log: IO[bytes]) -> Process:
