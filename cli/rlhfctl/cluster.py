@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from rlhf_operator.kubernetes.client import Cluster
 from rlhf_operator.kubernetes.labels import STAGE_CONTAINER, selector
 from rlhf_operator.kubernetes.resources import EVENTS, PODS, RUNS, Resource
 
+from . import terminal
 from .errors import CliError, Conflict, NoConnection, NotFound, Refused
 from .kubeconfig import Target
 from .objects import EventView, PodView, event_view, parse_run, pod_view
@@ -61,7 +62,7 @@ class Connection:
 
     def runs(self, namespace: str | None) -> list[RLHFRun]:
         with self._told("list", RUNS, namespace):
-            found = [parse_run(item) for item in self._cluster.list(RUNS, namespace)]
+            found = readable(self._cluster.list(RUNS, namespace))
         return sorted(found, key=lambda run: (run.metadata.namespace, run.metadata.name))
 
     def create_run(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool) -> RLHFRun:
@@ -277,6 +278,17 @@ class _Outage:
             self._note(f"the connection to {self._server} is lost ({error}); trying again")
         time.sleep(min(0.1 * 2**self._failures, 5.0))
         return True
+
+
+def readable(items: Iterable[Mapping[str, Any]]) -> list[RLHFRun]:
+    """One run that this version cannot read hides no other; it is named on stderr."""
+    runs = []
+    for item in items:
+        try:
+            runs.append(parse_run(item))
+        except CliError as error:
+            terminal.stderr().line(f"left out: {error.what} ({error.why})")
+    return runs
 
 
 def _patience(error: api.ClusterError) -> float:

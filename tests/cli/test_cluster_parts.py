@@ -16,6 +16,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.core.names import child_name
 from rlhfctl.applying import merge_patch
+from rlhfctl.cluster import readable
 from rlhfctl.cluster_events import Belongs, of_run
 from rlhfctl.cluster_logs import gone_notes, prefix
 from rlhfctl.errors import CliError
@@ -70,6 +71,13 @@ def test_a_run_of_another_version_says_what_is_wrong_and_what_to_do() -> None:
         parse_run(wire)
     assert "spec.iterations" in caught.value.why
     assert "kubectl get rlhfrun tiny -o yaml" in caught.value.hints
+
+
+def test_a_run_of_another_version_hides_no_other_in_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    good, other = (example_runs.finished(name, STORE).to_wire() for name in ("good", "other"))
+    other["spec"]["iterations"] = "three"
+    assert [run.metadata.name for run in readable([other, good])] == ["good"]
+    assert "left out: run 'other' is of another version of the API" in capsys.readouterr().err
 
 
 def _raw_pod(**status: object) -> dict[str, Any]:

@@ -7,7 +7,6 @@ for each stage: nothing is done twice, nothing is left out.
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +135,8 @@ def test_what_no_watch_tells_the_full_list_finds(cluster: Cluster, namespace: st
         proxy.silence()
         run = a_run(cluster, namespace)
         ended_as_it_should(run)
-        started = time.monotonic()
         run.delete()
         wait_until(lambda: operator.metric("rlhf_runs") == 0, "the run to be forgotten", seconds=30)
-        assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -270,13 +270,22 @@ class Player:
         self._tell(pod, status)
 
     def _tell(self, pod: Json, status: Json) -> None:
+        """Until an API server that is away has heard it, as a kubelet does: what a pod came to is not forgotten."""
         uid = {"uid": pod["metadata"]["uid"]}
-        try:
-            pod["status"] = self._api.patch(f"{self._path(pod)}/status", {"metadata": uid, "status": status})["status"]
-        except ApiError as error:
-            if error.status in (404, 409):
-                raise _Gone from error
-            raise
+        while True:
+            try:
+                pod["status"] = self._api.patch(f"{self._path(pod)}/status", {"metadata": uid, "status": status})["status"]
+            except ApiError as error:
+                if error.status in (404, 409):
+                    raise _Gone from error
+                if error.status < 500 and error.status != 429:
+                    raise
+            except OSError:
+                pass
+            else:
+                return
+            if self._closed.wait(_RETRY_SECONDS):
+                raise _Gone
 
     def _remove(self, pod: Json) -> None:
         with suppress(ApiError):
