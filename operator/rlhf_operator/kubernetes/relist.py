@@ -81,8 +81,10 @@ class Relist:
             for namespace in self._namespaces:
                 mark = self._index.mark()
                 listed = self._objects(resource, namespace, selector)
-                changed |= self._index.replace(kind, listed, since=mark, namespace=namespace)
-        self._queue.add_all(changed)
+                touched = self._index.replace(kind, listed, since=mark, namespace=namespace)
+                # At once: should a later list fail, nothing would tell of these again.
+                self._queue.add_all(touched)
+                changed |= touched
         others = sorted(self._index.keys() - changed)
         for number, key in enumerate(others):
             self._queue.add_after(key, self._seconds * number / len(others))

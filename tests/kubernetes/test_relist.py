@@ -1,0 +1,60 @@
+"""The full list: whatever fails on the way, what it has found is looked at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubernetes.client import Configuration
+
+from rlhf_operator.kubernetes.client import Cluster, Page
+from rlhf_operator.kubernetes.errors import ApiError, Unavailable
+from rlhf_operator.kubernetes.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.relist import Relist
+from rlhf_operator.kubernetes.resources import JOBS, RUNS, Resource
+from rlhf_operator.kubernetes.workqueue import WorkQueue
+
+
+class Lists(Cluster):
+    """What the API server answers to each list: nothing, unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(Configuration())
+        self.items: dict[tuple[Resource, str | None], list[dict[str, Any]]] = {}
+        self.errors: dict[tuple[Resource, str | None], ApiError] = {}
+
+    def pages(self, resource: Resource, namespace: str | None = None, **_: Any) -> Iterator[Page]:
+        if error := self.errors.get((resource, namespace)):
+            raise error
+        yield Page(self.items.get((resource, namespace), []), "1")
+
+
+class Bench:
+    def __init__(self, *namespaces: str) -> None:
+        self.lists, self.index = Lists(), Index()
+        self.queue: WorkQueue[RunKey] = WorkQueue(time.monotonic)
+        self.relist = Relist(self.lists, self.index, self.queue, namespaces=namespaces, seconds=300, indexed=threading.Event())
+
+    def queued(self) -> set[RunKey]:
+        found = set()
+        while (key := self.queue.get(timeout=0)) is not None:
+            self.queue.done(key)
+            found.add(key)
+        return found
+
+
+def run(namespace: str = "a", name: str = "tiny") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace, "uid": f"{namespace}/{name}", "resourceVersion": "1"}}
+
+
+def test_what_one_list_brought_is_looked_at_though_the_next_one_fails() -> None:
+    bench = Bench()
+    bench.lists.items[RUNS, None] = [run()]
+    bench.lists.errors[JOBS, None] = Unavailable(503, "ServiceUnavailable", "etcd is away")
+    with pytest.raises(Unavailable):
+        bench.relist.once()
+    assert bench.index.count(Kind.RUN) == 1
+    assert bench.queued() == {RunKey("a", "tiny")}
