@@ -46,6 +46,23 @@ def test_a_key_put_in_often_is_given_out_once_and_in_order(queue: WorkQueue[str]
     assert queue.depth() == 0
 
 
+def test_a_key_that_is_put_in_first_comes_before_those_that_wait_and_once(queue: WorkQueue[str]) -> None:
+    queue.add_all(["a", "b", "c"])
+    queue.add_first("c")
+    queue.add_first("new")
+    assert queue.depth() == 4
+    assert taken(queue) == ["new", "c", "a", "b"]
+
+
+def test_a_key_that_is_put_in_first_while_at_work_comes_again_after(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    assert queue.get(timeout=0) == "a"
+    queue.add_first("a")
+    assert queue.get(timeout=0) is None
+    queue.done("a")
+    assert taken(queue) == ["a"]
+
+
 def test_a_key_at_work_is_not_given_to_a_second_worker_but_comes_again_after(queue: WorkQueue[str]) -> None:
     queue.add("a")
     assert queue.get(timeout=0) == "a"

@@ -22,14 +22,16 @@ class Gaps:
         self._ended: dict[RunKey, tuple[str, float | None]] = {}
         """The Job that ended last, by uid, and when that was told; None: what came after it is known."""
 
-    def told(self, key: RunKey, job: dict[str, Any]) -> None:
-        """A change of a Job; of several after its end the first counts."""
+    def told(self, key: RunKey, job: dict[str, Any]) -> bool:
+        """A change of a Job: whether a gap begins with it. Of several changes after a Job's end the first counts."""
         uid = job["metadata"]["uid"]
         if "deletionTimestamp" in job["metadata"] or not _ended(job):
-            return
+            return False
         with self._lock:
-            if self._ended.get(key, ("", None))[0] != uid:
+            begins = self._ended.get(key, ("", None))[0] != uid
+            if begins:
                 self._ended[key] = (uid, self._clock())
+        return begins
 
     def created(self, key: RunKey) -> None:
         """The run's next Job is there."""

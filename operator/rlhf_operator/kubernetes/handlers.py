@@ -30,9 +30,11 @@ def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps, lis
             listed()
         if key is None:
             return
-        if kind is Kind.JOB and event["type"] == "MODIFIED":
-            gaps.told(key, obj)
-        queue.add(key)
+        if kind is Kind.JOB and event["type"] == "MODIFIED" and gaps.told(key, obj):
+            # Its GPUs stand idle until the next Job is there; what else waits only wants to be told.
+            queue.add_first(key)
+        else:
+            queue.add(key)
 
     tell.__name__ = f"tell_{kind.value.lower()}"
     return tell

@@ -38,6 +38,14 @@ class WorkQueue(Generic[_Key]):
         with self._changed:
             self._add(key)
 
+    def add_first(self, key: _Key) -> None:
+        """Before all that wait; of those put in so the last one comes first."""
+        with self._changed:
+            self._add(key)
+            if key in self._waiting:
+                self._ready.remove(key)
+                self._ready.appendleft(key)
+
     def add_all(self, keys: Iterable[_Key]) -> None:
         with self._changed:
             for key in keys:
