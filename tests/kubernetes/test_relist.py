@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ import pytest
 from kubernetes.client import Configuration
 
 from rlhf_operator.kubernetes.client import Cluster, Page
-from rlhf_operator.kubernetes.errors import ApiError, Unavailable
+from rlhf_operator.kubernetes.errors import ApiError, Forbidden, Unavailable
 from rlhf_operator.kubernetes.index import Index, Kind, RunKey
-from rlhf_operator.kubernetes.relist import Relist
+from rlhf_operator.kubernetes.relist import WATCHED, Relist
 from rlhf_operator.kubernetes.resources import JOBS, RUNS, Resource
 from rlhf_operator.kubernetes.workqueue import WorkQueue
 
@@ -58,3 +59,36 @@ def test_what_one_list_brought_is_looked_at_though_the_next_one_fails() -> None:
         bench.relist.once()
     assert bench.index.count(Kind.RUN) == 1
     assert bench.queued() == {RunKey("a", "tiny")}
+
+
+def test_a_namespace_that_is_gone_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench("a", "b")
+    for namespace in ("a", "b"):
+        bench.lists.items[RUNS, namespace] = [run(namespace)]
+    bench.relist.once()
+    assert bench.queued() == {RunKey("a", "tiny"), RunKey("b", "tiny")}
+    for resource, _ in WATCHED.values():
+        bench.lists.errors[resource, "a"] = Forbidden(403, "Forbidden", "rlhfruns is forbidden in the namespace a")
+    bench.lists.items[RUNS, "b"] += [run("b", "second")]
+    with caplog.at_level(logging.WARNING):
+        bench.relist.once()
+        bench.relist.once()
+    [told] = caplog.records
+    assert "namespace a cannot be listed" in told.getMessage()
+    assert bench.index.keys() == {RunKey("b", "tiny"), RunKey("b", "second")}
+    assert {RunKey("a", "tiny"), RunKey("b", "second")} <= bench.queued()
+    bench.lists.errors.clear()
+    bench.relist.once()
+    assert bench.index.run(RunKey("a", "tiny")) is not None
+    assert RunKey("a", "tiny") in bench.queued()
+
+
+def test_an_operator_that_may_list_nothing_at_all_forgets_nothing_and_says_so() -> None:
+    bench = Bench("a", "b")
+    bench.lists.items[RUNS, "a"] = [run()]
+    bench.relist.once()
+    for namespace in ("a", "b"):
+        bench.lists.errors[RUNS, namespace] = Forbidden(403, "Forbidden", "rlhfruns is forbidden")
+    with pytest.raises(Forbidden):
+        bench.relist.once()
+    assert bench.index.keys() == {RunKey("a", "tiny")}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .client import Cluster
-from .errors import ClusterError, Gone
+from .errors import ClusterError, Forbidden, Gone, NotFound
 from .index import Index, Kind, RunKey
 from .labels import OURS
 from .resources import JOBS, PODS, RUNS, Resource
@@ -47,6 +47,8 @@ class Relist:
         self._seconds = seconds
         self._indexed = indexed
         self._wanted = threading.Event()
+        self._refused: set[str | None] = set()
+        """Namespaces that could not be listed the last time."""
 
     def want(self) -> None:
         """List soon, not only when it is time."""
@@ -77,17 +79,43 @@ class Relist:
     def once(self) -> None:
         """Replace the index, and put in the runs: those of which something had changed now, the others bit by bit."""
         changed: set[RunKey] = set()
-        for kind, (resource, selector) in WATCHED.items():
-            for namespace in self._namespaces:
-                mark = self._index.mark()
-                listed = self._objects(resource, namespace, selector)
-                touched = self._index.replace(kind, listed, since=mark, namespace=namespace)
-                # At once: should a later list fail, nothing would tell of these again.
-                self._queue.add_all(touched)
-                changed |= touched
+        refused: set[str | None] = set()
+        for kind in WATCHED:
+            changed |= self._list(kind, refused)
+        self._refused = refused
         others = sorted(self._index.keys() - changed)
         for number, key in enumerate(others):
             self._queue.add_after(key, self._seconds * number / len(others))
+
+    def _list(self, kind: Kind, refused: set[str | None]) -> set[RunKey]:
+        """The runs of which something had changed; namespaces that cannot be listed are added to `refused`.
+
+        A namespace that was deleted takes the right to list it along: it is as if it were empty, and the others are served. When
+        all are refused it is the operator that lacks something, and nothing is forgotten.
+        """
+        resource, selector = WATCHED[kind]
+        changed: set[RunKey] = set()
+        errors: dict[str | None, Forbidden | NotFound] = {}
+        for namespace in self._namespaces:
+            mark = self._index.mark()
+            try:
+                touched = self._index.replace(kind, self._objects(resource, namespace, selector), since=mark, namespace=namespace)
+            except (Forbidden, NotFound) as error:
+                errors[namespace] = error
+                continue
+            # At once: should a later list fail, nothing would tell of these again.
+            self._queue.add_all(touched)
+            changed |= touched
+        if len(errors) == len(self._namespaces):
+            raise next(iter(errors.values()))
+        for namespace, error in errors.items():
+            if namespace not in self._refused | refused:
+                _logger.warning("The namespace %s cannot be listed, so its runs are left alone until it can: %s", namespace, error)
+            refused.add(namespace)
+            touched = self._index.replace(kind, [], namespace=namespace)
+            self._queue.add_all(touched)
+            changed |= touched
+        return changed
 
     def _objects(self, resource: Resource, namespace: str | None, selector: str | None) -> Iterator[dict[str, Any]]:
         """Page by page: all of them as dictionaries would be many times what the index keeps."""
