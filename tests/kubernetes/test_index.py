@@ -51,6 +51,32 @@ def test_an_object_that_took_a_name_is_another_one_whatever_its_version() -> Non
     assert phases(index) == []
 
 
+def test_an_answer_that_comes_after_the_word_of_removal_brings_nothing_back() -> None:
+    index = Index()
+    index.put(Kind.POD, pod(version=5))
+    index.remove(Kind.POD, pod(version=9))
+    assert index.put(Kind.POD, pod(version=8, phase="Running")) is None
+    assert phases(index) == []
+    assert index.put(Kind.POD, pod(version=4, uid="another")) == KEY
+    index.remove(Kind.POD, pod("never seen", version=6))
+    assert index.put(Kind.POD, pod("never seen", version=5)) is None
+
+
+def test_one_that_left_by_its_labels_comes_back_with_them() -> None:
+    index = Index()
+    index.put(Kind.POD, pod(version=5))
+    index.remove(Kind.POD, pod(version=9))
+    assert index.put(Kind.POD, pod(version=12)) == KEY
+
+
+def test_of_what_was_removed_only_the_latest_are_remembered() -> None:
+    index = Index()
+    for number in range(10_001):
+        index.remove(Kind.POD, pod(f"p-{number}", version=2))
+    assert index.put(Kind.POD, pod("p-10000")) is None
+    assert index.put(Kind.POD, pod("p-0")) == KEY
+
+
 def test_the_version_that_is_read_back_is_the_newest() -> None:
     index = Index()
     index.put(Kind.RUN, run(1, spec={}))

@@ -22,6 +22,8 @@ Json = dict[str, Any]
 
 #: kubectl's copy of the whole manifest.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: Objects that were removed, of which an answer may still be on its way.
+_GONE_KEPT = 10_000
 _OF_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 
 
@@ -65,6 +67,8 @@ class Index:
         self._entries: dict[_Place, _Entry] = {}
         self._children: dict[RunKey, set[_Place]] = {}
         self._removed: dict[_Place, int] = {}
+        self._gone: dict[str, int] = {}
+        """Versions at which objects were removed, by uid: what was read before that and comes after it brings nothing back."""
         self._stamp = 0
 
     # --- what handlers and the relist tell ---
@@ -76,9 +80,10 @@ class Index:
             return None
         text = _text(kind, obj)
         with self._lock:
-            place = _place(kind, obj)
+            place, uid, version = _place(kind, obj), obj["metadata"]["uid"], _version(obj)
             known = self._entries.get(place)
-            if known is not None and known.uid == obj["metadata"]["uid"] and known.version > _version(obj):
+            # One that left by its labels, and not for good, comes back with a newer version.
+            if version <= self._gone.get(uid, -1) or (known is not None and known.uid == uid and known.version > version):
                 return None
             return key if self._put(place, key, obj, text) else None
 
@@ -87,6 +92,9 @@ class Index:
         place = _place(kind, obj)
         with self._lock:
             known = self._entries.get(place)
+            self._gone[obj["metadata"]["uid"]] = max(_version(obj), known.version if known is not None else 0)
+            if len(self._gone) > _GONE_KEPT:
+                del self._gone[next(iter(self._gone))]
             if known is None or known.uid != obj["metadata"]["uid"]:
                 return None
             self._drop(place)
