@@ -20,6 +20,8 @@ class Reconciled:
     seen: Seen
     decision: Decision
     requeue_after: timedelta | None
+    carried_out: bool
+    """The status was written, where it had changed, and every action done."""
 
 
 def reconcile(backend: Backend, clock: Clock) -> Reconciled | None:
@@ -36,8 +38,8 @@ def reconcile(backend: Backend, clock: Clock) -> Reconciled | None:
     if not _carry_out(backend, seen, decision):
         # What was refused before is tried at the pace of the decision.
         known = decision.requeue_after if seen.observed.refusals else None
-        return Reconciled(seen, decision, known or _SOON)
-    return Reconciled(seen, decision, decision.requeue_after)
+        return Reconciled(seen, decision, known or _SOON, carried_out=False)
+    return Reconciled(seen, decision, decision.requeue_after, carried_out=True)
 
 
 def _carry_out(backend: Backend, seen: Seen, decision: Decision) -> bool:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 
+from rlhf_api.status import RLHFRunStatus
 from rlhf_operator.kubernetes.errors import NotLeader, Unavailable
 from rlhf_operator.kubernetes.gaps import Gaps
 from rlhf_operator.kubernetes.health import Heartbeats
@@ -20,6 +21,7 @@ from rlhf_operator.kubernetes.requests import verb_and_resource
 from rlhf_operator.kubernetes.rounds import Rounds
 from rlhf_operator.kubernetes.workers import Workers
 from rlhf_operator.kubernetes.workqueue import Backoff, WorkQueue
+from rlhf_operator.ports import Seen
 from support.runs import run_of, spec_of
 from support.simulation import World
 from support.waiting import wait_until
@@ -161,6 +163,22 @@ def test_a_run_that_ends_is_looked_at_again_at_once_and_then_when_its_ttl_is_ove
     wait = rounds(A)
     assert wait is not None
     assert timedelta(0) < wait <= timedelta(seconds=60)
+
+
+class Overtaken(World):
+    """Somebody else always writes the status first."""
+
+    def write_status(self, seen: Seen, status: RLHFRunStatus) -> bool:
+        return False
+
+
+def test_a_round_that_lost_the_race_for_the_status_is_not_tried_again_at_once() -> None:
+    run = run_of(spec_of(iterations=1))
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"cancel": True})})
+    world = Overtaken(run)
+    wait = Rounds(lambda _: world, world.clock, Metrics(), Gaps(time.monotonic, lambda _: None))(A)
+    assert wait is not None
+    assert wait > timedelta(0)
 
 
 def job(uid: str, condition: str | None = None, **metadata: str) -> dict[str, object]:

@@ -39,7 +39,7 @@ class Rounds:
             self._gaps.forget(key)
             return None
         before = reconciled.seen.run.status or RLHFRunStatus()
-        if reconciled.decision.status.phase is not before.phase:
+        if reconciled.carried_out and reconciled.decision.status.phase is not before.phase:
             # What we wrote ourselves is in the index already: the watch will not tell of it, and a finished run has a ttl to keep.
             return timedelta(0)
         return reconciled.requeue_after
