@@ -21,7 +21,7 @@ CHART_CRD := charts/rlhf-operator/files/rlhf.dev_rlhfruns.yaml
 
 .PHONY: help
 help: ## What there is to do here.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 22
 
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the locked versions.

@@ -29,6 +29,7 @@ class LiveDisplay:
         self._at: tuple[object, ...] = ()
         self._progress: Progress | None = None
         self._rate = Rate()
+        self._hint, self._stopping = "Ctrl-C stops it after a checkpoint; the same command resumes", False
         self._console = Console(file=out.stream, no_color=not out.colour, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
@@ -54,8 +55,9 @@ class LiveDisplay:
             self._reload()
 
     def note(self, text: str) -> None:
+        """What Ctrl-C does now, in place of what it would have done before."""
         with self._lock:
-            self._notes.append(text)
+            self._hint, self._stopping = f"! {text}", True
 
     def _reload(self) -> None:
         try:
@@ -66,6 +68,7 @@ class LiveDisplay:
     def _render(self) -> Text:
         with self._lock:
             lines = frame(self._run, self._progress, self._rate, self._notes, self._out, datetime.now(UTC))
+            lines += ["", self._out.paint(self._hint, "yellow" if self._stopping else "dim")]
             return Text.from_ansi("\n".join(fit(lines, self._console.size.height - 1)), no_wrap=True, overflow="ellipsis")
 
 
@@ -86,7 +89,7 @@ def frame(run: RLHFRun, progress: Progress | None, rate: Rate, notes: list[str],
         lines += ["", *views.iteration_table(run, out)]
     if notes:
         lines += ["", *(out.paint(line, "yellow") for note in notes[-3:] for line in views.wrap(f"! {note}", out.width))]
-    return [*lines, "", out.paint("Ctrl-C stops it after a checkpoint; the same command resumes", "dim")]
+    return lines
 
 
 def fit(lines: list[str], height: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +67,12 @@ def backend_errors(state: LocalState) -> Iterator[None]:
         raise CliError(str(error).rstrip(".")) from error
     except LocalError as error:
         raise CliError(str(error)) from error
+
+
+def program() -> str:
+    """What to type for this program: its path, where its name alone would not find it (`make quickstart` activates nothing)."""
+    path = Path(sys.argv[0]).absolute()
+    return "rlhfctl" if shutil.which("rlhfctl") or path.name != "rlhfctl" else shown(path)
 
 
 def holder_words(pid: int) -> str:

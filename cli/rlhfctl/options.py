@@ -91,8 +91,9 @@ def state_option(command: Command) -> Command:
 
 
 def output_option(*formats: str) -> Callable[[Command], Command]:
+    columns = ", more columns" if "wide" in formats else ""
     return click.option(
-        "-o", "--output", "output", type=click.Choice(formats), help="Print the whole object, more columns, or just names."
+        "-o", "--output", "output", type=click.Choice(formats), help=f"Print the whole object{columns}, or just names."
     )
 
 

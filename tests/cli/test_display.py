@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from rlhf_api.words import StageName
 from rlhf_operator.local import LocalEvent, LocalEventKind, Progress
-from rlhfctl import live, progress_line, terminal
+from rlhfctl import live, local, progress_line, terminal
 from rlhfctl.plain import PlainDisplay
 from rlhfctl.rates import Rate
 from support import example_runs
@@ -104,3 +105,15 @@ def test_on_a_low_terminal_the_oldest_stages_give_way() -> None:
     assert fitted[:2] == lines[:2]
     assert fitted[3:] == lines[-17:]
     assert live.fit(lines, 50) == lines
+
+
+def test_hints_name_the_program_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "rlhfctl"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert local.program() == "bin/rlhfctl"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert local.program() == "rlhfctl"

@@ -23,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python tests/cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["up", "down", "status"])
-    parser.add_argument("--name", default="default", help="of the cluster, where several run side by side (default: default)")
+    parser.add_argument("--name", help="of the cluster, where several run side by side (default: default; status: all)")
     parser.add_argument("--size", choices=SIZES, default=SIZES[0], help="control: a control plane and simulated nodes (default)")
     options = parser.parse_args(arguments)
-    cluster = layout(options.name)
+    cluster = layout(options.name or "default")
     try:
         sweep()
         match options.command:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "down":
                 return _down(cluster)
             case _:
-                return _status()
+                return _status(options.name)
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
@@ -57,10 +57,12 @@ def _down(cluster: Layout) -> int:
     return 0
 
 
-def _status() -> int:
-    """Of all that are here; exit 1 where none is up."""
+def _status(name: str | None) -> int:
+    """Of all that are here, or of one; exit 1 where none is up."""
     up = 0
     for cluster in all_layouts():
+        if name not in (None, cluster.folder.name):
+            continue
         good = start.is_up(cluster)
         up += good
         owner = cluster.owner

@@ -61,6 +61,8 @@ def test_up_gives_a_second_cluster_and_down_leaves_nothing_of_it(cluster: Cluste
     assert shown.stdout.splitlines() == [f"node/gpu-{number}" for number in range(4)]
     assert tool("up", "--name", name) == said
     assert f"{name}: up at https://127." in tool("status")
+    assert f"{name}: up at https://127." in tool("status", "--name", name)
+    assert f"{name}:" not in tool("status", "--name", "no-such", codes=(1,))
 
     # They have nothing to do with each other.
     one, other = cluster.api, Cluster(second, second.admin).api

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.compute import Pod
-from rlhf_api.status import ArtifactStatus, CheckpointStatus, RLHFRunStatus, StageStatus
-from rlhf_api.words import Phase, StageName
+from rlhf_api.status import ArtifactStatus, CheckpointStatus, ConditionStatus, RLHFRunStatus, StageStatus
+from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.changes import immutable_changes
+from rlhf_operator.core.conditions import Standing, with_standing
 from rlhf_operator.core.execution import queue_of
 from rlhf_operator.core.history import history_of
 from rlhf_operator.core.names import child_name
@@ -147,3 +149,12 @@ def test_the_checkpoint_is_where_the_files_of_the_best_iterate_lie() -> None:
     status = RLHFRunStatus(stages=[done])
     found = _checkpoint(status, history_of(status), 0)
     assert found == CheckpointStatus(url=f"file:///store/policy/{fingerprint}/c0ffee", digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("reason", "ready"),
+    [(Reason.CONFIGURATION_ERROR, ConditionStatus.FALSE), (Reason.RETRY_BUDGET_EXHAUSTED, ConditionStatus.TRUE)],
+)
+def test_a_manifest_that_cannot_be_run_was_not_accepted(reason: Reason, ready: ConditionStatus) -> None:
+    status = with_standing(RLHFRunStatus(), Standing(Phase.FAILED, reason, "Why."), 1, datetime(2026, 1, 1, tzinfo=UTC))
+    assert {condition.type: condition.status for condition in status.conditions}[ConditionType.READY] is ready

@@ -33,6 +33,9 @@ NOT_RUN = {
     'eval "$(.venv/bin/python tests/cluster up)"': "starts a cluster; tests/cluster/test_tool.py does",
     "kubectl get nodes": "needs that cluster; tests/cluster/test_tool.py runs it",
     ".venv/bin/python tests/cluster status": "needs that cluster; tests/cluster/test_tool.py runs it",
+    "kubectl apply --server-side -f crds/rlhf.dev_rlhfruns.yaml": "needs that cluster; the fixture `crd` does the same",
+    "RLHF_OPERATOR_LEASE_NAMESPACE=default RLHF_OPERATOR_IMAGE=example/rlhf-operator:dev .venv/bin/python -m "
+    "rlhf_operator.kubernetes": "runs until it is stopped; tests/kubernetes/test_app_runs.py starts it so",
     "make cluster-down": "would end the cluster of whoever runs the tests",
     "RLHF_WRITE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",

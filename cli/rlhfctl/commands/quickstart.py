@@ -18,11 +18,11 @@ def command(state_dir: str | None, seed: int) -> None:
     Nothing is downloaded. It takes some minutes on two cores; the same command resumes.
     """
     from rlhf_operator.local import LocalState
-    from rlhfctl.local import flag
+    from rlhfctl.local import flag, program
     from rlhfctl.quickstart import prepare
     from rlhfctl.starting import start
 
     state = LocalState(local_folder(state_dir))
     where = flag(state.folder)
-    again = " ".join(["rlhfctl quickstart", *([where] if where != "--local" else []), *([f"--seed {seed}"] if seed else [])])
+    again = " ".join([f"{program()} quickstart", *([where] if where != "--local" else []), *([f"--seed {seed}"] if seed else [])])
     start(prepare(state, seed), state, cpu=False, again=again)

@@ -34,11 +34,18 @@ def with_standing(status: RLHFRunStatus, standing: Standing, generation: int | N
     )
 
 
+def _ready(standing: Standing) -> tuple[bool, Reason, str]:
+    """A manifest that cannot be run, whoever found it out, was not accepted."""
+    if standing.phase is Phase.FAILED and standing.reason is Reason.CONFIGURATION_ERROR:
+        return False, standing.reason, standing.message
+    return True, Reason.ACCEPTED, "The manifest is accepted."
+
+
 def _conditions(status: RLHFRunStatus, standing: Standing, generation: int | None, now: datetime) -> Iterable[Condition]:
     known = {condition.type: condition for condition in status.conditions}
     progressing = standing.phase in (Phase.PENDING, Phase.RUNNING)
     values = {
-        ConditionType.READY: (True, Reason.ACCEPTED, "The manifest is accepted."),
+        ConditionType.READY: _ready(standing),
         ConditionType.PROGRESSING: (progressing, standing.reason, standing.message),
         ConditionType.SUSPENDED: (standing.phase is Phase.SUSPENDED, standing.reason, standing.message),
         ConditionType.COMPLETE: (standing.phase is Phase.SUCCEEDED, standing.reason, standing.message),

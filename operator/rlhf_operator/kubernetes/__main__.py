@@ -1,7 +1,14 @@
-"""`python -m rlhf_operator.kubernetes`: run the operator until SIGTERM or SIGINT. Its settings are environment variables."""
+"""`python -m rlhf_operator.kubernetes`: run the operator until SIGTERM or SIGINT.
+
+It takes no arguments; its settings are the variables RLHF_OPERATOR_* (charts/rlhf-operator/README.md has what they mean):
+NAMESPACES, IMAGE, IMAGE_PULL_POLICY, SERVICE_ACCOUNTS, STAGE_USER, WORKERS, RESYNC_SECONDS, WATCH_SECONDS, WATCH_SILENCE_SECONDS,
+LEASE_NAMESPACE, LEASE_NAME, LEASE_SECONDS, IDENTITY, HTTP_HOST, HTTP_PORT, LOG_FORMAT, LOG_LEVEL. Outside a cluster KUBECONFIG says
+which one, and RLHF_OPERATOR_LEASE_NAMESPACE is required.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -18,6 +25,10 @@ from .settings import NAMESPACE_FILE, SettingsError, settings_from
 
 def main() -> int:
     """0: told to stop, and stopped. 2: it cannot start as it is set up."""
+    arguments = argparse.ArgumentParser(
+        prog="python -m rlhf_operator.kubernetes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.parse_args()
     # A pipe, for a handler may take no lock: it can run in the middle of anything.
     told, tell = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
