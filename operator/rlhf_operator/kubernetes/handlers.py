@@ -7,8 +7,11 @@ from typing import Any
 
 import kopf
 
+from rlhf_operator.core.observed import JobPhase
+
 from .gaps import Gaps
 from .index import Index, Kind, RunKey
+from .observation import phase_of
 from .relist import WATCHED
 from .workqueue import WorkQueue
 
@@ -30,7 +33,9 @@ def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps, lis
             listed()
         if key is None:
             return
-        if kind is Kind.JOB and event["type"] == "MODIFIED" and gaps.told(key, obj):
+        if kind is Kind.JOB and event["type"] == "MODIFIED":
+            gaps.told(key, obj)
+        if kind is Kind.JOB and phase_of(obj) in (JobPhase.COMPLETE, JobPhase.FAILED):
             # Its GPUs stand idle until the next Job is there; what else waits only wants to be told.
             queue.add_first(key)
         else:
