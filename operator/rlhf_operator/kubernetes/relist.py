@@ -108,9 +108,11 @@ class Relist:
             changed |= touched
         if len(errors) == len(self._namespaces):
             raise next(iter(errors.values()))
-        for namespace, error in errors.items():
+        for namespace, refusal in errors.items():
             if namespace not in self._refused | refused:
-                _logger.warning("The namespace %s cannot be listed, so its runs are left alone until it can: %s", namespace, error)
+                _logger.warning(
+                    "The namespace %s cannot be listed, so its runs are left alone until it can: %s", namespace, refusal
+                )
             refused.add(namespace)
             touched = self._index.replace(kind, [], namespace=namespace)
             self._queue.add_all(touched)
