@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from rlhf_api.words import Reason, StageName
+from rlhf_operator.core.names import attempt_of, child_name
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 from rlhf_operator.core.outcome import FailureClass, classify, ignored_pods
 from rlhf_operator.kubernetes.hindrance import hindrance_of, needs_events
-from rlhf_operator.kubernetes.observation import job_of, pod_of, pods_of
+from rlhf_operator.kubernetes.observation import job_of, own_jobs, pod_of, pods_of
+from support.runs import run_of
 
 TIME = "2026-01-01T00:00:00Z"
 LATER = "2026-01-01T01:00:00Z"
@@ -20,7 +22,7 @@ Json = dict[str, Any]
 
 def job(*, spec: Json | None = None, status: Json | None = None, labels: Json | None = None) -> Json:
     own = {"rlhf.dev/iteration": "1", "rlhf.dev/stage": "train", "rlhf.dev/attempt": "2"}
-    metadata = {"name": "j", "uid": "u", "creationTimestamp": TIME, "labels": own | (labels or {}), "annotations": {}}
+    metadata = {"name": "tiny-i1-train-2", "uid": "u", "creationTimestamp": TIME, "labels": own | (labels or {}), "annotations": {}}
     return {"metadata": metadata, "spec": {"completions": 1, "parallelism": 1} | (spec or {}), "status": status or {}}
 
 
@@ -218,3 +220,26 @@ def test_a_volume_that_cannot_be_mounted_is_told_by_the_pod_s_events() -> None:
     found = hindrance_of(raw, [waiting], [told("FailedMount", 'configmap "authorities" not found', TIME)])
     assert found is not None
     assert (found.reason, found.message) == (Reason.CONFIGURATION_ERROR, 'configmap "authorities" not found')
+
+
+@pytest.mark.parametrize("labels", [{"rlhf.dev/attempt": "nonsense"}, {"rlhf.dev/attempt": "3"}, {"rlhf.dev/stage": "dance"}])
+def test_a_job_is_of_the_attempt_that_its_name_says_whatever_became_of_its_labels(labels: Json) -> None:
+    found = observed(job(labels=labels))
+    assert found.key == (1, StageName.TRAIN, 2)
+    bare = job()
+    del bare["metadata"]["labels"]
+    assert observed(bare).key == (1, StageName.TRAIN, 2)
+
+
+@pytest.mark.parametrize("run", ["tiny", "i3-train-4", "a" * 63])
+@pytest.mark.parametrize("attempt", [(None, StageName.PREFLIGHT, 1), (50, StageName.REFERENCE, 123456)])
+def test_a_name_says_of_which_attempt_it_is(run: str, attempt: tuple[int | None, StageName, int]) -> None:
+    assert attempt_of(child_name(run, *attempt)) == attempt
+
+
+def test_a_job_that_somebody_else_gave_to_the_run_is_none_of_its_own() -> None:
+    run = run_of()
+    owned = job()
+    owned["metadata"]["ownerReferences"] = [{"uid": run.metadata.uid, "controller": True}]
+    foreign = {**owned, "metadata": owned["metadata"] | {"name": "by-hand"}}
+    assert own_jobs(run, [owned, foreign]) == [owned]

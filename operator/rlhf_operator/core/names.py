@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from rlhf_api.words import StageName
 
@@ -11,6 +12,7 @@ MAX_CHILD_NAME = 52
 #: What the longest suffix, "-i50-reference-" and six digits of attempt, leaves for the run.
 _MAX_RUN_PART = MAX_CHILD_NAME - len("-i50-reference-") - 6
 _HASH_DIGITS = 8
+_ATTEMPT = re.compile(rf".*-i(\d+)-({'|'.join(StageName)})-(\d+)")
 
 
 def child_name(run: str, iteration: int | None, stage: StageName, attempt: int) -> str:
@@ -20,6 +22,12 @@ def child_name(run: str, iteration: int | None, stage: StageName, attempt: int) 
     cut, and then carries a hash of the whole.
     """
     return f"{_run_part(run)}-i{iteration or 0}-{stage.value}-{attempt}"
+
+
+def attempt_of(name: str) -> tuple[int | None, StageName, int] | None:
+    """Iteration, stage and attempt that `child_name` wrote into a name; None: it did not write this one."""
+    found = _ATTEMPT.fullmatch(name)
+    return None if found is None else (int(found[1]) or None, StageName(found[2]), int(found[3]))
 
 
 def run_child_name(run: str, suffix: str) -> str:

@@ -12,11 +12,11 @@ from rlhf_api.quantity import parse_quantity
 from rlhf_api.run import RLHFRun
 from rlhf_api.stage import StageResult
 from rlhf_api.validation.pods import GPU
-from rlhf_api.words import StageName
+from rlhf_operator.core.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
 from rlhf_operator.core.outcome import is_ignored
 
-from .labels import APPLICATION_BASE, ATTEMPT_LABEL, INFRASTRUCTURE_BASE, ITERATION_LABEL, RESOLVING, STAGE_CONTAINER, STAGE_LABEL
+from .labels import APPLICATION_BASE, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
 from .manifests.metadata import is_owned_by
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -27,7 +27,8 @@ Json = dict[str, Any]
 
 
 def own_jobs(run: RLHFRun, jobs: Iterable[Json]) -> list[Json]:
-    return [job for job in jobs if is_owned_by(job, run)]
+    """Those of its attempts; what else somebody made it the owner of is none of our business."""
+    return [job for job in jobs if is_owned_by(job, run) and attempt_of(job["metadata"]["name"]) is not None]
 
 
 def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
@@ -40,13 +41,17 @@ def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
     pods = list(pods)
     seen = tuple(pod_of(pod) for pod in pods)
     metadata = job["metadata"]
-    labels, annotations = metadata["labels"], metadata.get("annotations", {})
+    annotations = metadata.get("annotations", {})
+    # Labels are anybody's to change; were one misread, the attempt would be taken for absent and its stage be started again.
+    attempt = attempt_of(metadata["name"])
+    if attempt is None:
+        raise ValueError(f"{metadata['name']} is not the Job of an attempt")
     return Job(
         name=metadata["name"],
         uid=metadata["uid"],
-        iteration=int(labels[ITERATION_LABEL]) or None,
-        stage=StageName(labels[STAGE_LABEL]),
-        attempt=int(labels[ATTEMPT_LABEL]),
+        iteration=attempt[0],
+        stage=attempt[1],
+        attempt=attempt[2],
         phase=phase_of(job),
         created_at=_required_time(metadata["creationTimestamp"]),
         resolving=annotations.get(RESOLVING) == "true",
