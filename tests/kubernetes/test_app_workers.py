@@ -181,37 +181,68 @@ def test_a_round_that_lost_the_race_for_the_status_is_not_tried_again_at_once() 
     assert wait > timedelta(0)
 
 
-def job(uid: str, condition: str | None = None, **metadata: str) -> dict[str, object]:
+def job(name: str, condition: str | None = None, **metadata: str) -> dict[str, object]:
     conditions = [] if condition is None else [{"type": condition, "status": "True"}]
-    return {"metadata": {"uid": uid, **metadata}, "status": {"conditions": conditions}}
+    return {"metadata": {"name": name, **metadata}, "status": {"conditions": conditions}}
 
 
 def test_a_gap_is_from_the_first_word_of_a_jobs_end_to_the_next_job() -> None:
     now, found = [10.0], list[float]()
     gaps = Gaps(lambda: now[0], found.append)
+    gaps.created(A, "1")
+    now[0] += 60
     gaps.told(A, job("1"))
-    gaps.created(A)
+    now[0] += 60
     gaps.told(A, job("1", "Complete"))
     now[0] += 0.25
     gaps.told(A, job("1", "Complete"))
     now[0] += 0.25
-    gaps.created(A)
-    gaps.told(A, job("1", "Complete"))
-    now[0] += 100
-    gaps.created(A)
+    gaps.created(A, "2")
     assert found == [0.5]
+
+
+def test_the_end_of_a_job_that_is_told_after_the_next_one_came_begins_no_gap() -> None:
+    now, found = [10.0], list[float]()
+    gaps = Gaps(lambda: now[0], found.append)
+    gaps.created(A, "1")
+    assert gaps.ended(A, "1")
+    now[0] += 0.5
+    gaps.created(A, "2")
+    assert not gaps.told(A, job("1", "Complete"))
+    now[0] += 3600
+    gaps.ended(A, "1")
+    gaps.ended(A, "2")
+    now[0] += 0.25
+    gaps.created(A, "3")
+    assert found == [0.5, 0.25]
 
 
 def test_a_run_that_waits_for_a_person_has_no_gap() -> None:
     now, found = [10.0], list[float]()
     gaps = Gaps(lambda: now[0], found.append)
-    gaps.told(A, job("1", "Failed"))
+    gaps.created(A, "1")
+    assert gaps.told(A, job("1", "Failed"))
     gaps.waits(A)
     now[0] += 3600
-    gaps.created(A)
-    gaps.told(B, job("2", "Complete", deletionTimestamp="2026-01-01T00:00:00Z"))
-    gaps.created(B)
+    gaps.told(A, job("1", "Failed"))
+    gaps.created(A, "2")
+    gaps.created(B, "1")
+    gaps.told(B, job("1", "Complete", deletionTimestamp="2026-01-01T00:00:00Z"))
+    gaps.created(B, "2")
     assert found == []
+
+
+def test_the_gaps_of_a_whole_run_are_no_longer_than_its_rounds_though_no_watch_tells_of_a_job() -> None:
+    world = World(run_of(spec_of(iterations=2)))
+    found: list[float] = []
+    rounds = Rounds(lambda _: world, world.clock, Metrics(), Gaps(lambda: world.clock.now().timestamp(), found.append))
+    while world.run.status is None or not world.run.status.phase.finished:
+        rounds(A)
+        rounds(A)
+        world.step()
+        world.clock.advance(1000)
+    assert len(found) > 4
+    assert max(found) < 1000
 
 
 @pytest.mark.parametrize(

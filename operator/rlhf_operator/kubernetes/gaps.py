@@ -1,4 +1,4 @@
-"""How long the GPUs stand idle between two stages: from a Job's end, as the watch tells it, to the next Job of its run.
+"""How long the GPUs stand idle between two stages: from a Job's end, as this process first learns of it, to the run's next Job.
 
 The API server's own times are whole seconds, so the clock of this process is used.
 """
@@ -13,44 +13,48 @@ from .index import RunKey
 
 
 class Gaps:
-    """Thread-safe. `measured` gets seconds."""
+    """Thread-safe. `measured` gets seconds. Jobs go by their names, of which each attempt has its own."""
 
     def __init__(self, clock: Callable[[], float], measured: Callable[[float], None]) -> None:
         self._clock = clock
         self._measured = measured
         self._lock = threading.Lock()
-        self._ended: dict[RunKey, tuple[str, float | None]] = {}
-        """The Job that ended last, by uid, and when that was told; None: what came after it is known."""
+        self._latest: dict[RunKey, tuple[str, float | None]] = {}
+        """The Job that was created last, and when its end became known. Only its end counts: what is told of a former one late
+        is no gap's beginning, for its successor is at work already.
+        """
 
     def told(self, key: RunKey, job: dict[str, Any]) -> bool:
-        """A change of a Job: whether a gap begins with it. Of several changes after a Job's end the first counts."""
-        uid = job["metadata"]["uid"]
-        if "deletionTimestamp" in job["metadata"] or not _ended(job):
-            return False
+        """A change of a Job, as the watch tells it: whether a gap may begin with it."""
+        return "deletionTimestamp" not in job["metadata"] and _ended(job) and self.ended(key, job["metadata"]["name"])
+
+    def ended(self, key: RunKey, job: str) -> bool:
+        """A Job holds its GPUs no more; of several words of that the first counts. Of a run of which this process has created no
+        Job yet a gap may begin, but nobody can say that it has.
+        """
         with self._lock:
-            begins = self._ended.get(key, ("", None))[0] != uid
-            if begins:
-                self._ended[key] = (uid, self._clock())
+            begins = self._latest.get(key, (job, None)) == (job, None)
+            if begins and key in self._latest:
+                self._latest[key] = (job, self._clock())
         return begins
 
-    def created(self, key: RunKey) -> None:
+    def created(self, key: RunKey, job: str) -> None:
         """The run's next Job is there."""
         with self._lock:
-            uid, told = self._ended.get(key, ("", None))
-            self._ended[key] = (uid, None)
-        if told is not None:
-            self._measured(self._clock() - told)
+            latest, ended = self._latest.get(key, ("", None))
+            if latest != job:
+                self._latest[key] = (job, None)
+        if latest != job and ended is not None:
+            self._measured(self._clock() - ended)
 
     def waits(self, key: RunKey) -> None:
         """The run waits for a person or for a back-off, or has ended: that is no gap."""
-        with self._lock:
-            if key in self._ended:
-                self._ended[key] = (self._ended[key][0], None)
+        self.forget(key)
 
     def forget(self, key: RunKey) -> None:
         """The run is gone."""
         with self._lock:
-            self._ended.pop(key, None)
+            self._latest.pop(key, None)
 
 
 def _ended(job: dict[str, Any]) -> bool:

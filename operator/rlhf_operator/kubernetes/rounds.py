@@ -55,7 +55,13 @@ class _Measured:
         self._gaps = gaps
 
     def observe(self, *, live: bool) -> Seen | None:
-        return self._backend.observe(live=live)
+        seen = self._backend.observe(live=live)
+        if seen is not None:
+            for job in seen.observed.jobs:
+                if job.released and not job.deleting:
+                    # The watch may never tell of it: what a live look has put into the index is no change any more.
+                    self._gaps.ended(self._key, job.name)
+        return seen
 
     def write_status(self, seen: Seen, status: RLHFRunStatus) -> bool:
         if not self._backend.write_status(seen, status):
@@ -68,7 +74,7 @@ class _Measured:
     def apply(self, run: RLHFRun, action: Action) -> bool:
         done = self._backend.apply(run, action)
         if done and isinstance(action, CreateJob):
-            self._gaps.created(self._key)
+            self._gaps.created(self._key, action.name)
         return done
 
 
