@@ -112,6 +112,20 @@ def test_a_time_that_comes_while_the_key_is_at_work_is_one_more_round(queue: Wor
     assert taken(queue) == ["a"]
 
 
+def test_times_that_were_dropped_take_no_memory_and_lose_no_other(queue: WorkQueue[str], clock: FakeClock) -> None:
+    queue.add_after("first", 10)
+    queue.add_after("last", 1000)
+    for _ in range(1000):
+        queue.add_after("busy", 500)
+        queue.add("busy")
+        assert taken(queue) == ["busy"]
+    assert len(queue._alarms) < 100
+    clock.now += 10
+    assert taken(queue) == ["first"]
+    clock.now += 990
+    assert taken(queue) == ["last"]
+
+
 def test_whoever_waits_is_let_go_when_it_closes(queue: WorkQueue[str]) -> None:
     got: list[str | None] = []
     threads = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(3)]

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
+#: So many alarms of the past are left lying, beside as many as there are of the future.
+_PAST_ALARMS = 64
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -60,6 +62,7 @@ class WorkQueue(Generic[_Key]):
             self._due[key] = due
             self._alarm_count += 1
             heapq.heappush(self._alarms, (due, self._alarm_count, key))
+            self._sweep()
             self._changed.notify()
 
     def get(self, timeout: float | None = None) -> _Key | None:
@@ -129,6 +132,13 @@ class WorkQueue(Generic[_Key]):
             if self._due.get(key) == due:
                 del self._due[key]
                 self._add(key)
+
+    def _sweep(self) -> None:
+        """Alarms of the past that lie behind one of the future would never be dropped by `_ring`, and grow without end."""
+        if len(self._alarms) > 2 * len(self._due) + _PAST_ALARMS:
+            self._alarms = [(due, self._alarm_count + n, key) for n, (key, due) in enumerate(self._due.items(), start=1)]
+            self._alarm_count += len(self._alarms)
+            heapq.heapify(self._alarms)
 
 
 class Backoff(Generic[_Key]):
