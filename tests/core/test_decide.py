@@ -244,6 +244,18 @@ def test_a_refusal_is_told_and_tried_again() -> None:
     assert decision.status.message == "Stage preflight cannot start yet: exceeded quota: pods."
 
 
+@pytest.mark.parametrize(("age", "seconds"), [(0, 5), (20, 5), (40, 10), (240, 60), (86_400, 60)])
+def test_what_is_refused_for_long_is_tried_less_and_less_often(age: float, seconds: float) -> None:
+    story = Story()
+    refusals = tuple(
+        Refusal(name, Reason.QUOTA_EXCEEDED, "exceeded quota: pods.", story.world.clock.now() - timedelta(seconds=since))
+        for name, since in (("tiny-i0-preflight-1", age), ("tiny", 0))
+    )
+    decision = story.decide(refusals=refusals)
+    assert CreateJob in created(decision)
+    assert decision.requeue_after == timedelta(seconds=seconds)
+
+
 def test_a_refusal_for_the_manifests_sake_ends_the_run_with_its_words() -> None:
     words = 'Job.batch "tiny-i0-preflight-1" is invalid: spec.template.spec.tolerations[0].operator: Invalid value: "Equal".'
     refusal = Refusal("tiny-i0-preflight-1", Reason.CONFIGURATION_ERROR, words)

@@ -33,8 +33,9 @@ from .transitions import transitions
 
 #: How long to wait for something that will be told anyway, in case the telling is lost.
 _LOOK_AGAIN = timedelta(seconds=30)
-#: For what is refused for reasons outside the run.
+#: For what is refused for reasons outside the run: at first, and at last, for what was refused for long may be so for days.
 _TRY_AGAIN = timedelta(seconds=5)
+_LONGEST_TRY_AGAIN = timedelta(seconds=60)
 #: Pods of a stage that is done may end by themselves: a deleted Job takes its logs with it.
 _GRACE = timedelta(seconds=10)
 
@@ -192,7 +193,12 @@ class _Round:
             return self._decision(standing, (), min(waits, default=_LOOK_AGAIN))
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)
-        return self._decision(standing, actions, _TRY_AGAIN if self.observed.refusals else _LOOK_AGAIN)
+        return self._decision(standing, actions, self._until_next_try() if self.observed.refusals else _LOOK_AGAIN)
+
+    def _until_next_try(self) -> timedelta:
+        """A quarter of the time that it is refused already."""
+        since = min((refusal.since for refusal in self.observed.refusals if refusal.since is not None), default=self.now)
+        return min(max((self.now - since) / 4, _TRY_AGAIN), _LONGEST_TRY_AGAIN)
 
     def _grace(self, job: Job) -> timedelta:
         """How long a Job that a stage left behind may still take to end by itself, after a pod of it ended well."""

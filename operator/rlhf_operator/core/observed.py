@@ -110,6 +110,8 @@ class Refusal:
     name: str
     reason: Reason | None
     message: str
+    since: datetime | None = None
+    """When it was refused first; None: not known."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class KubernetesBackend:
             return self._apply(run, action)
         except (Forbidden, Invalid) as error:
             name = getattr(action, "name", self._key.name)
-            self._refusals[name] = Refusal(name, _reason(error), error.message)
+            self._refuse(name, _reason(error), error.message)
             return False
         except NotFound:
             return False  # The namespace is going.
@@ -232,8 +232,14 @@ class KubernetesBackend:
         if is_owned_by(existing, run):
             return "deletionTimestamp" not in existing["metadata"]
         message = f"{resource.kind} {name} exists and is not this run's. Remove it, or give the run another name."
-        self._refusals[name] = Refusal(name, None, message)
+        self._refuse(name, None, message)
         return False
+
+    def _refuse(self, name: str, reason: Reason | None, message: str) -> None:
+        """The time is of the first refusal in a row, whatever was said."""
+        known = self._refusals.get(name)
+        since = self._clock.now() if known is None else known.since
+        self._refusals[name] = Refusal(name, reason, message, since)
 
     def _delete(self, resource: Resource, name: str, uid: str) -> None:
         """Foreground: a Job is gone only when its pods are."""
