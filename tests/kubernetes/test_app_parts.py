@@ -32,7 +32,7 @@ def test_without_variables_it_watches_all_namespaces_with_the_defaults_of_the_ch
     found = settings()
     assert found.namespaces == ()
     assert (found.lease.namespace, found.lease.name, found.lease.identity) == ("operators", "rlhf-operator", "host_1")
-    assert (found.http_port, found.workers, found.log_format, found.log_level) == (8080, 8, LogFormat.JSON, logging.INFO)
+    assert (found.http_port, found.workers, found.log_format, found.log_level) == (8080, 16, LogFormat.JSON, logging.INFO)
 
 
 def test_variables_are_read_and_empty_ones_count_as_absent() -> None:

@@ -55,7 +55,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Watched; empty: all of the cluster."""
     installation: Installation = field(default_factory=Installation)
-    workers: int = 8
+    workers: int = 16
     """Rounds at a time."""
     resync_seconds: float = 300.0
     """Between two full lists."""
@@ -87,7 +87,7 @@ def settings_from(environment: Mapping[str, str], *, default_identity: str, defa
         lease=lease,
         namespaces=tuple(sorted(variables.names("NAMESPACES"))),
         installation=_installation(variables),
-        workers=variables.whole("WORKERS", 8, least=1, most=128),
+        workers=variables.whole("WORKERS", 16, least=1, most=128),
         resync_seconds=variables.seconds("RESYNC_SECONDS", 300.0),
         watch_silence_seconds=variables.seconds("WATCH_SILENCE_SECONDS", 70.0),
         watch_seconds=variables.seconds("WATCH_SECONDS", 240.0),
