@@ -7,9 +7,7 @@ nobody hears of it). The next operator finds what it finds.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import queue
 import threading
 import time
@@ -358,7 +356,7 @@ class Killer:
         if asked.resource == "leases":
             return ""
         if asked.resource == "rlhfruns/status":
-            self._status = _digest(timeless(asked.json["status"]))
+            self._status = _stages(asked.json["status"])
         what = asked.json["message"] if asked.resource == "events" else asked.name
         return f"{what} {self._status}"
 
@@ -372,8 +370,11 @@ def timeless(value: Any) -> Any:
     return value
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+def _stages(status: Json) -> str:
+    """Where a run is. What a message says of pods that wait is another in every run."""
+    stages = [*status.get("stages", ()), *(stage for entry in status.get("iterations", ()) for stage in entry["stages"])]
+    where = [(stage["name"], stage["phase"], stage.get("attempt"), stage.get("resolving")) for stage in stages]
+    return f"{status['phase']} {where}"
 
 
 def _ended(job: Json) -> bool:
