@@ -87,7 +87,7 @@ class Operator:
             indexed=self._readiness.indexed,
         )
         registry = kopf.OperatorRegistry()
-        register(registry, self._index, self._queue, gaps, self._relist.want)
+        register(registry, self._index, self._queue, gaps)
         self._watches = Watches(
             cluster,
             registry,
@@ -95,6 +95,7 @@ class Operator:
             namespaces=settings.namespaces,
             heartbeats=heartbeats,
             answered=self._answered,
+            listed=self._relist.want,
         )
 
         def backend_of(key: RunKey) -> KubernetesBackend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -16,21 +15,16 @@ from .relist import WATCHED
 from .workqueue import WorkQueue
 
 
-def register(
-    registry: kopf.OperatorRegistry, index: Index, queue: WorkQueue[RunKey], gaps: Gaps, listed: Callable[[], None]
-) -> None:
-    """`listed` is told of each object that came with a list and not as a change: a list does not tell of what is gone."""
+def register(registry: kopf.OperatorRegistry, index: Index, queue: WorkQueue[RunKey], gaps: Gaps) -> None:
     for kind, (resource, _) in WATCHED.items():
         group, _, version = resource.api_version.rpartition("/")
-        kopf.on.event(group, version, resource.plural, registry=registry)(_handler(kind, index, queue, gaps, listed))
+        kopf.on.event(group, version, resource.plural, registry=registry)(_handler(kind, index, queue, gaps))
 
 
-def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps, listed: Callable[[], None]) -> Any:
+def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps) -> Any:
     async def tell(event: Any, **_: Any) -> None:
         obj = event["object"]
         key = index.remove(kind, obj) if event["type"] == "DELETED" else index.put(kind, obj)
-        if event["type"] is None:
-            listed()
         if key is None:
             return
         if kind is Kind.JOB and event["type"] == "MODIFIED":

@@ -62,7 +62,11 @@ def kopf_settings(silence_seconds: float, watch_seconds: float) -> kopf.Operator
 
 
 class Watches:
-    """`registry` has the handlers. The connection is the cluster's own; each request of a watch is a heartbeat."""
+    """`registry` has the handlers. The connection is the cluster's own; each request of a watch is a heartbeat, and so is the list
+    that it begins with: where it has to begin again and again, the server is away and not the watch.
+
+    `listed` is told of each such list that was answered, for it may be empty and does not tell of what is gone.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Watches:
         namespaces: tuple[str, ...],
         heartbeats: Heartbeats,
         answered: Callable[[str, str, bool, int], None],
+        listed: Callable[[], None],
     ) -> None:
         self._cluster = cluster
         self._registry = registry
@@ -80,6 +85,7 @@ class Watches:
         self._namespaces = namespaces
         self._heartbeats = heartbeats
         self._answered = answered
+        self._listed = listed
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_kopf: asyncio.Event | None = None
@@ -148,19 +154,20 @@ class Watches:
         return kopf.AiohttpSession(server=found.server, aiohttp_session=session)
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Every request of kopf: with the token of the moment, counted, and as a heartbeat where it is a watch's."""
+        """Every request of kopf: with the token of the moment, counted, and as a heartbeat of the watch that it belongs to."""
         token = await asyncio.to_thread(self._cluster.token)
         if token is not None:
             request.headers["Authorization"] = token
         path, watch = request.url.path, "watch" in request.url.query
-        if watch:
-            self._heartbeats.beat(_watch_of(path))
+        self._heartbeats.beat(_watch_of(path))
         try:
             response = await handler(request)
         except aiohttp.ClientError:
             self._answered(request.method, path, watch, 0)
             raise
         self._answered(request.method, path, watch, response.status)
+        if not watch and response.ok and path in self._paths():
+            self._listed()
         return response
 
     def _tls(self) -> ssl.SSLContext:
