@@ -24,19 +24,16 @@ class Gaps:
         is no gap's beginning, for its successor is at work already.
         """
 
-    def told(self, key: RunKey, job: dict[str, Any]) -> bool:
-        """A change of a Job, as the watch tells it: whether a gap may begin with it."""
-        return "deletionTimestamp" not in job["metadata"] and _ended(job) and self.ended(key, job["metadata"]["name"])
+    def told(self, key: RunKey, job: dict[str, Any]) -> None:
+        """A change of a Job, as the watch tells it."""
+        if "deletionTimestamp" not in job["metadata"] and _ended(job):
+            self.ended(key, job["metadata"]["name"])
 
-    def ended(self, key: RunKey, job: str) -> bool:
-        """A Job holds its GPUs no more; of several words of that the first counts. Of a run of which this process has created no
-        Job yet a gap may begin, but nobody can say that it has.
-        """
+    def ended(self, key: RunKey, job: str) -> None:
+        """A Job holds its GPUs no more; of several words of that the first counts."""
         with self._lock:
-            begins = self._latest.get(key, (job, None)) == (job, None)
-            if begins and key in self._latest:
+            if self._latest.get(key) == (job, None):
                 self._latest[key] = (job, self._clock())
-        return begins
 
     def created(self, key: RunKey, job: str) -> None:
         """The run's next Job is there."""
