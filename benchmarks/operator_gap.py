@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -181,7 +181,7 @@ def report(figures: Figures) -> None:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The nearest rank; NaN of nothing, which is below no limit."""
+    """The nearest rank; of nothing infinite, which is below no limit."""
     if not ordered:
         return float("inf")
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
@@ -204,7 +204,8 @@ def _seed(cluster: Cluster, namespace: str, size: Size) -> float:
         cluster.api.patch(f"{RUNS.format(namespace)}/{name}/status", {"status": status}, MERGE_PATCH)
         return len(str(status))
 
-    sizes = _at_once(make, size.listed - size.runs)
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        sizes = list(pool.map(make, range(size.listed - size.runs)))
     return statistics.fmean(sizes) if sizes else 0.0
 
 
@@ -225,11 +226,6 @@ def _begin(cluster: Cluster, namespace: str, size: Size, seconds: float) -> None
         seconds=120,
         every=0.5,
     )
-
-
-def _at_once(make: Callable[[int], int], count: int) -> list[int]:
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        return list(pool.map(make, range(count)))
 
 
 # --- gaps ---
