@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -205,3 +207,16 @@ def test_a_kubeconfig_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     with pytest.raises(NotConfigured, match=str(tmp_path / "empty")):
         Cluster.connect(tmp_path / "empty")
+
+
+def test_a_read_that_has_a_limit_is_given_up_then_and_not_repeated() -> None:
+    """As the Lease is read: a holder that hangs for longer than its Lease would not know that it is lost."""
+    slept: list[float] = []
+    with answering((503, {})) as (url, requests), pytest.raises(Unavailable):
+        Cluster(Configuration(host=url), read_seconds=2.0, sleep=slept.append).get(PODS, "a", "b")
+    assert (requests, slept) == (["GET"], [])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        with pytest.raises(Unavailable):
+            Cluster(Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}"), read_seconds=0.2).get(PODS, "a", "b")
+        assert time.monotonic() - begun < 10

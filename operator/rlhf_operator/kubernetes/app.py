@@ -50,8 +50,12 @@ from .workqueue import Backoff, WorkQueue
 
 _logger = logging.getLogger(__name__)
 
-#: A round at work has this long to end when the operator is stopped; less than a pod's grace period.
+#: A round at work has this long to end when the operator is stopped.
 _LAST_ROUNDS_SECONDS = 15.0
+#: Everything that is waited for when it is stopped, together; with letting go of the Lease less than a pod's grace period of 30.
+_STOP_SECONDS = 20.0
+#: A read of the Lease is given up when its next step is due, but is not hurried more than this.
+_LEAST_LEASE_READ_SECONDS = 2.0
 
 
 class SystemClock:
@@ -74,7 +78,8 @@ class Operator:
         self._queue: WorkQueue[RunKey] = WorkQueue(monotonic)
         write_seconds = settings.lease.seconds - settings.lease.write_seconds
         # The Lease's own connection: it writes what makes the others write.
-        lease_cluster = connect(write_seconds=write_seconds, answered=self._answered)
+        read_seconds = max(settings.lease.renew_seconds, _LEAST_LEASE_READ_SECONDS)
+        lease_cluster = connect(write_seconds=write_seconds, read_seconds=read_seconds, answered=self._answered)
         self._lease = Lease(lease_cluster, settings.lease, clock=monotonic, now=clock.now, changed=self._lead)
         cluster = connect(may_write=self._lease.may_write, write_seconds=write_seconds, answered=self._answered)
         gaps = Gaps(monotonic, metrics.gap)
@@ -141,18 +146,23 @@ class Operator:
     def _stop(self) -> None:
         """The Lease last of what writes: it is let go of when nobody writes any more."""
         _logger.info("The operator stops.")
+        deadline = time.monotonic() + _STOP_SECONDS
+
+        def left() -> float:
+            return max(0.0, deadline - time.monotonic())
+
         self._readiness.stopping.set()
         self._stop_listing.set()
         self._relist.want()
         self._watches.stop()
         ended = self._workers.stop(_LAST_ROUNDS_SECONDS)
         self._stop_renewing.set()
-        self._threads["lease"].join(_LAST_ROUNDS_SECONDS)
+        self._threads["lease"].join(left())
         if ended and not self._threads["lease"].is_alive():
             self._lease.release()
         else:
             _logger.warning("A round is still at work: the Lease is left to run out.")
-        self._threads["watches"].join(_LAST_ROUNDS_SECONDS)
+        self._threads["watches"].join(left())
         self._health.stop()
         _logger.info("The operator has stopped.")
 

@@ -70,7 +70,8 @@ class WatchEvent:
 
 class Cluster:
     """`may_write` is asked before each write: a leader that lost its Lease stops there. A write is given up after `write_seconds`.
-    `answered` is told of each request: method, path, whether it is a watch, and the status (0: there was no answer).
+    A read with `read_seconds` is given up after so long and not repeated; without them it is patient. `answered` is told of each
+    request: method, path, whether it is a watch, and the status (0: there was no answer).
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Cluster:
         namespace: str = "default",
         may_write: Callable[[], bool] = lambda: True,
         write_seconds: float = _READ_SECONDS,
+        read_seconds: float | None = None,
         field_manager: str = FIELD_MANAGER,
         answered: Callable[[str, str, bool, int], None] = lambda *_: None,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,6 +93,7 @@ class Cluster:
         """The one that the kubeconfig's context, or the pod, is in."""
         self.may_write = may_write
         self._write_seconds = write_seconds
+        self._read_seconds = read_seconds
         self._field_manager = field_manager
         self._answered = answered
         self._configuration = configuration
@@ -282,7 +285,7 @@ class Cluster:
     # --- requests ---
 
     def _read(self, path: str, query: Mapping[str, str] | None = None) -> Json:
-        waits = iter(_WAITS)
+        waits = iter(_WAITS if self._read_seconds is None else ())
         while True:
             try:
                 return self._request("GET", path, query)
@@ -305,7 +308,9 @@ class Cluster:
         body: bytes | None = None,
         content_type: str = _JSON,
     ) -> Json:
-        if method == "GET":
+        if method == "GET" and self._read_seconds is not None:
+            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._read_seconds)
+        elif method == "GET":
             timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         else:
             timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._write_seconds)
