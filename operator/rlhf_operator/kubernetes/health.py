@@ -13,9 +13,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, has_dualstack_ipv6
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
+
+#: Answered at the same time: probes, scrapers and people are fewer by far.
+_CONNECTIONS = 32
 
 
 class Heartbeats:
@@ -111,12 +114,26 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        _free = threading.BoundedSemaphore(_CONNECTIONS)
         address_family = AF_INET6 if ":" in host or (not host and has_dualstack_ipv6()) else AF_INET
 
         def server_bind(self) -> None:
             if self.address_family == AF_INET6 and not host:
                 self.socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
             super().server_bind()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """One too many is hung up on: a thread for whoever connects would let anybody fill the memory."""
+            if self._free.acquire(blocking=False):
+                super().process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self._free.release()
 
     return Server
 
