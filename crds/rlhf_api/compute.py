@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt, StringConstraints
+from pydantic import AfterValidator, Field, StrictInt, StringConstraints
 
 from .base import Count, EntryName, Model, NonNegative, ObjectName, Positive, Share, WholeNumber, unique_by
 from .storage import ConfigMapKey
@@ -21,6 +22,29 @@ AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 #: Variables that belong to us, to the loader or to the interpreter.
 RESERVED_ENV_PREFIXES = ("PET_", "LD_", "PYTHON", "RLHF_", "JOB_COMPLETION_INDEX", "AWS_")
+
+
+#: A real one is nine deep. The API server bounds no object that it knows nothing of.
+MAX_AFFINITY_DEPTH = 16
+
+
+def _children(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
+
+
+def _bounded_depth(value: dict[str, Any]) -> dict[str, Any]:
+    """Without recursion, for what it looks for is what recursion dies of."""
+    level: list[Any] = [value]
+    for _ in range(MAX_AFFINITY_DEPTH):
+        level = [child for node in level for child in _children(node)]
+    if level:
+        raise ValueError(f"nested deeper than {MAX_AFFINITY_DEPTH} levels; no affinity of Kubernetes is")
+    return value
+
+
+Affinity = Annotated[dict[str, Any], AfterValidator(_bounded_depth)]
 
 
 class Resources(Model):
@@ -104,7 +128,7 @@ class Pod(Model):
     """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
     """Taints of nodes that the pods tolerate."""
-    affinity: dict[str, Any] | None = None
+    affinity: Affinity | None = None
     """A Kubernetes affinity, passed on as it is."""
     priority_class_name: ObjectName | None = None
     """Name of a PriorityClass."""

@@ -74,8 +74,11 @@ def read_manifests(text: str) -> list[Manifest]:
         raise ManifestError(f"not YAML: {what}", None if mark is None else mark.line + 1) from error
     except yaml.YAMLError as error:
         raise ManifestError(f"not YAML: {str(error).splitlines()[0]}") from error
-    except RecursionError as error:
-        raise ManifestError(f"nested deeper than {MAX_DEPTH} levels") from error
+    except ManifestError:
+        raise
+    except (ValueError, OverflowError) as error:
+        # PyYAML's own: an escape such as \U00110000 is no character.
+        raise ManifestError(f"not YAML: {error}") from error
 
 
 _PLAIN = "plain"
@@ -83,6 +86,20 @@ _PLAIN = "plain"
 
 class _Loader(yaml.SafeLoader):
     """Leaves plain scalars unresolved: they get the rules of go-yaml, not those of PyYAML."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Told at once: to take in what is nested a thousand deep takes minutes, and then the stack."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1:
+            raise ManifestError(f"nested deeper than {MAX_DEPTH} levels", self.peek_event().start_mark.line + 1)  # type: ignore[no-untyped-call]
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
         if kind is yaml.ScalarNode and implicit[0]:

@@ -104,7 +104,7 @@ def test_what_is_absent_has_the_line_of_what_is_around_it() -> None:
         ("a: 1\n---\nb: 2", 3, "2 documents"),
         ("a: \x00", None, "not YAML"),
         ("x" * (MAX_CHARACTERS + 1), None, "characters"),
-        ("[" * 5000, None, "nested deeper"),
+        ("[" * 5000, 1, "nested deeper"),
     ],
 )
 def test_an_unreadable_manifest_is_one_clear_error_with_its_line(text: str, line: int | None, words: str) -> None:
@@ -128,3 +128,18 @@ def test_documents_that_hold_nothing_do_not_count() -> None:
 def test_no_text_raises_anything_but_a_manifest_error(text: str) -> None:
     with suppress(ManifestError):
         read_manifests(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 50_000, "line 1: nested deeper than 64 levels"),
+        ("{a: " * 50_000, "line 1: nested deeper than 64 levels"),
+        ("".join(f"{' ' * level}a:\n" for level in range(1300)), "nested deeper than 64 levels"),
+        ('a: "\\U00110000"', "not YAML"),
+        ('a: "\\UFFFFFFFF"', "not YAML"),
+    ],
+)
+def test_what_a_parser_dies_of_is_told_like_any_other_mistake(text: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(text)

@@ -20,6 +20,7 @@ from rlhf_operator.core.history import history_of
 from rlhf_operator.core.names import child_name
 from rlhf_operator.core.pods import merge_pods, pod_of
 from rlhf_operator.core.references import external_references
+from rlhf_operator.core.sentences import clip
 from rlhf_operator.core.status import _checkpoint
 from support.runs import spec_of
 
@@ -158,3 +159,11 @@ def test_the_checkpoint_is_where_the_files_of_the_best_iterate_lie() -> None:
 def test_a_manifest_that_cannot_be_run_was_not_accepted(reason: Reason, ready: ConditionStatus) -> None:
     status = with_standing(RLHFRunStatus(), Standing(Phase.FAILED, reason, "Why."), 1, datetime(2026, 1, 1, tzinfo=UTC))
     assert {condition.type: condition.status for condition in status.conditions}[ConditionType.READY] is ready
+
+
+def test_what_steers_a_terminal_comes_into_no_status() -> None:
+    """A termination message is written by whatever image a manifest names."""
+    said = clip("\x1b]0;title\x07\x1b[2Jall is well\r\n\tso it seems\x9b")
+    assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said) == []
+    assert "all is well" in said
+    assert "\n\tso it seems" in said

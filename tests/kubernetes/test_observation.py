@@ -36,7 +36,7 @@ def pod(
     annotations: Json | None = None,
     **status: Any,
 ) -> Json:
-    metadata: Json = {"name": f"p-{index}", "creationTimestamp": TIME, "ownerReferences": [{"uid": "u"}]}
+    metadata: Json = {"name": f"p-{index}", "creationTimestamp": TIME, "ownerReferences": [{"uid": "u", "controller": True}]}
     metadata["annotations"] = {"batch.kubernetes.io/job-completion-index": str(index), **(annotations or {})}
     if deleted:
         metadata["deletionTimestamp"] = TIME
@@ -125,8 +125,10 @@ def test_a_job_s_phase_is_read_from_its_conditions(spec: Json, conditions: list[
 
 def test_pods_of_a_former_job_of_that_name_are_not_its() -> None:
     former = pod()
-    former["metadata"]["ownerReferences"] = [{"uid": "former"}]
-    assert pods_of(job(), [former, pod(index=1)]) == [pod(index=1)]
+    former["metadata"]["ownerReferences"] = [{"uid": "former", "controller": True}]
+    forged = pod()
+    forged["metadata"]["ownerReferences"] = [{"uid": "u"}]
+    assert pods_of(job(), [former, forged, pod(index=1)]) == [pod(index=1)]
 
 
 def test_ignored_pods_that_are_gone_are_counted_from_the_pod_after_them() -> None:

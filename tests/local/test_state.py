@@ -11,6 +11,7 @@ import pytest
 from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
+from rlhf_operator.local import LocalState, StateUnusable
 from rlhf_operator.local.lock import exclusive
 from support.local_runs import Background, LocalWorld
 from support.runs import spec_of
@@ -59,3 +60,12 @@ def test_a_run_that_begins_anew_keeps_its_approvals_only(world: LocalWorld) -> N
     assert again.metadata.uid != first.metadata.uid
     assert not again.spec.cancel
     assert [(approval.gate, approval.iteration) for approval in again.spec.approvals] == [("look", 1)]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"- a\n", b"text", b"[" * 5000])
+def test_a_run_yaml_that_is_no_manifest_is_named(tmp_path: Path, content: bytes) -> None:
+    state = LocalState(tmp_path)
+    state.run_folder("tiny").mkdir(parents=True)
+    (state.run_folder("tiny") / "run.yaml").write_bytes(content)
+    with pytest.raises(StateUnusable, match=r"run\.yaml.*put the manifest back"):
+        state.load("tiny")

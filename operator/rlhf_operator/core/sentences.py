@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from rlhf_api.words import StageName
 
 #: `message` of the status model.
 _LONGEST_MESSAGE = 2048
+#: C0 but tab and newline, DEL, C1.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def stage_of(iteration: int | None, stage: StageName, iterations: int | None = None) -> str:
@@ -21,5 +25,6 @@ def sentence(text: str) -> str:
 
 
 def clip(text: str) -> str:
-    """Within the bound of a status, cut visibly."""
+    """Within the bound of a status, cut visibly, and without what would steer a terminal: some of it is any image's to write."""
+    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 2] + " …"

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from .errors import ClusterError
 from .logs import configure_logging
 from .settings import NAMESPACE_FILE, SettingsError, settings_from
 
+_DEEP = 60_000
+#: Of each thread; only what is touched of it takes memory.
+_STACK_BYTES = 64 << 20
+
 
 def main() -> int:
     """0: told to stop, and stopped. 2: it cannot start as it is set up."""
@@ -29,6 +34,9 @@ def main() -> int:
         prog="python -m rlhf_operator.kubernetes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.parse_args()
+    # The API server takes objects that are 10,000 deep, where a field is open. One such must not keep all others from being read.
+    sys.setrecursionlimit(_DEEP)
+    threading.stack_size(_STACK_BYTES)
     # A pipe, for a handler may take no lock: it can run in the middle of anything.
     told, tell = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -34,7 +34,12 @@ def own_jobs(run: RLHFRun, jobs: Iterable[Json]) -> list[Json]:
 def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
     """Of this very Job, not of a former one with its name."""
     uid = job["metadata"]["uid"]
-    return [pod for pod in pods if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))]
+    return [pod for pod in pods if any(_controls(owner, uid) for owner in pod["metadata"].get("ownerReferences", ()))]
+
+
+def _controls(owner: Json, uid: str) -> bool:
+    """Anybody's pod may name an owner; one that a Job controls is one that its controller made."""
+    return owner["uid"] == uid and owner.get("controller") is True
 
 
 def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -51,17 +50,19 @@ class LocalState:
         """The whole RLHFRun, as `kubectl get -o yaml` would print it; raises RunNotFound."""
         manifest = self.run_folder(name) / "run.yaml"
         try:
-            fields: dict[str, Any] = yaml.safe_load(manifest.read_text())
+            fields = yaml.safe_load(manifest.read_text())
         except FileNotFoundError:
             raise RunNotFound(name, self.folder, self.names()) from None
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise StateUnusable(manifest, f"cannot be read ({error}); put the manifest back, or remove the folder") from error
+        if not isinstance(fields, dict):
+            raise StateUnusable(manifest, "holds no object; put the manifest back, or remove the folder")
         status = self.run_folder(name) / "status.json"
         try:
             fields["status"] = json.loads(status.read_text())
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StateUnusable(status, f"cannot be read ({error}); remove it: finished stages are found in the store") from error
         try:
             return RLHFRun.model_validate(fields)
