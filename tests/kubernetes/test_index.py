@@ -135,7 +135,8 @@ def test_what_was_told_while_the_list_was_on_its_way_is_newer_than_the_list() ->
 
 def test_what_nobody_reads_is_not_kept() -> None:
     index = Index()
-    metadata = {"managedFields": ["x" * 10_000], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x" * 10_000}}
+    theirs = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 10_000, "example.com/theirs": "x" * 10_000}
+    metadata = {"managedFields": ["x" * 10_000], "annotations": theirs}
     job = pod() | {"spec": {"template": {"spec": "x" * 10_000}, "completions": 2}}
     for kind, obj in ((Kind.JOB, job), (Kind.POD, pod("q")), (Kind.RUN, run())):
         index.put(kind, obj | {"metadata": obj["metadata"] | metadata})

@@ -16,12 +16,10 @@ from typing import Any, NamedTuple
 
 from rlhf_api.words import Phase
 
-from .labels import RUN_LABEL
+from .labels import READ_ANNOTATIONS, RUN_LABEL
 
 Json = dict[str, Any]
 
-#: kubectl's copy of the whole manifest.
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: Objects that were removed, of which an answer may still be on its way.
 _GONE_KEPT = 10_000
 _OF_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
@@ -222,9 +220,8 @@ def _identity(kind: Kind, obj: Json) -> Json:
 
 
 def _trim_run(run: Json) -> Json:
-    """Whole, but for what kubectl and the API server keep for themselves, and its version."""
-    metadata = {name: value for name, value in run["metadata"].items() if name not in ("managedFields", "resourceVersion")}
-    return {**run, "metadata": metadata | _annotations(run)}
+    """Whole, but for what kubectl and the API server keep for themselves, its version, and annotations, which are its owner's."""
+    return {**run, "metadata": _without(run["metadata"], "managedFields", "resourceVersion", "annotations")}
 
 
 def _trim_job(job: Json) -> Json:
@@ -244,8 +241,9 @@ def _trim_pod(pod: Json) -> Json:
 
 
 def _annotations(obj: Json) -> Json:
+    """Anybody's may be 256 kB."""
     found = obj["metadata"].get("annotations")
-    return {} if found is None else {"annotations": _without(found, _LAST_APPLIED)}
+    return {} if found is None else {"annotations": _some(found, *READ_ANNOTATIONS)}
 
 
 def _owners(obj: Json) -> Json:

@@ -20,6 +20,12 @@ RESOLVING = f"{GROUP}/resolving"
 INFRASTRUCTURE_BASE = f"{GROUP}/infrastructure-base"
 APPLICATION_BASE = f"{GROUP}/application-base"
 
+#: Of an Indexed Job's pod, by the Job's controller.
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
+#: All annotations of Jobs and pods that an observation reads.
+READ_ANNOTATIONS = (RESOLVING, INFRASTRUCTURE_BASE, APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES)
+
 STAGE_CONTAINER = "stage"
 #: Of every Job, Pod and Service that is ours, in the whole cluster.
 OURS = f"{MANAGED_BY_LABEL}={MANAGER}"

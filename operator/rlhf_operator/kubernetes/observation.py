@@ -16,11 +16,9 @@ from rlhf_operator.core.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
 from rlhf_operator.core.outcome import is_ignored
 
-from .labels import APPLICATION_BASE, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
+from .labels import APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
 from .manifests.metadata import is_owned_by
 
-_INDEX = "batch.kubernetes.io/job-completion-index"
-_IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 #: Reasons of a container's end that say no more than its exit code.
 _EMPTY_REASONS = frozenset({"Completed", "Error"})
 Json = dict[str, Any]
@@ -119,7 +117,7 @@ def _replaced_shards(seen: Iterable[Pod], raw: Iterable[Json]) -> Iterator[Pod]:
     """A shard's pod that was preempted or drained is removed with its record; the Job controller counts it on the pod after it."""
     ignored: dict[int, int] = {}
     for pod in raw:
-        count = int(pod["metadata"].get("annotations", {}).get(_IGNORED_FAILURES, 0))
+        count = int(pod["metadata"].get("annotations", {}).get(IGNORED_FAILURES, 0))
         ignored[_index(pod)] = max(ignored.get(_index(pod), 0), count)
     for index, count in ignored.items():
         left = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) for pod in seen)
@@ -146,7 +144,7 @@ def _failed_at(job: Json) -> datetime | None:
 
 
 def _index(pod: Json) -> int:
-    return int(pod["metadata"].get("annotations", {}).get(_INDEX, 0))
+    return int(pod["metadata"].get("annotations", {}).get(COMPLETION_INDEX, 0))
 
 
 def _reason(status: Json, terminated: Json) -> str | None:
