@@ -19,7 +19,7 @@ from support.waiting import wait_until
 
 IMAGE = "example/rlhf-operator:test"
 #: Starting python takes seconds where others work beside it.
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 180.0
 
 
 class Process(Protocol):
