@@ -29,6 +29,7 @@ install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the l
 # Bytecode is not compiled here: of 7 GB a run imports a part, and that part is compiled once, as it is imported.
 $(INSTALLED): pyproject.toml $(LOCK)
 	@$(PYTHON) tools/doctor.py
+	@echo "installing about 7 GB into $(VENV); minutes the first time, seconds when the packages are cached"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) pip install --quiet --no-deps --require-hashes -r $(LOCK)

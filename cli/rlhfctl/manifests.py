@@ -62,7 +62,7 @@ def check(file: str, local: Local | None) -> Checked:
         problems += check_machine(validation.run.spec, Machine(here.cores, here.gpus), cpu=local.cpu)
     if problems or validation.run is None:
         _print_problems(problems, manifest, terminal.stderr())
-        raise Refused(f"{shown} has {figures.plural(len(problems), 'problem')}", hints=_explain_hints(problems))
+        raise Refused(f"{shown} has {figures.plural(len(problems), 'problem')}", hints=_hints(problems, local))
     return Checked(validation.run, raw)
 
 
@@ -99,6 +99,12 @@ def _print_problems(problems: Iterable[Problem], manifest: Manifest, out: Termin
         line = manifest.line(problem.loc)
         place = f"line {line}: " if line is not None else ""
         out.wrapped(f"{place}{problem}", "✗ ", "red")
+
+
+def _hints(problems: list[Problem], local: Local | None) -> tuple[str, ...]:
+    """Only a run on this machine may leave out where its artifacts go."""
+    without_store = local is None and any(problem.loc in (("spec", "storage"), ("spec", "storage", "url")) for problem in problems)
+    return (*(("--local, if it is to run on this machine",) if without_store else ()), *_explain_hints(problems))
 
 
 def _explain_hints(problems: Iterable[Problem]) -> tuple[str, ...]:

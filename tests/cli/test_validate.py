@@ -37,6 +37,7 @@ def test_local_fills_in_the_store_before_it_validates(tmp_path: Path) -> None:
     refused = rlhfctl("validate", str(path))
     assert refused.code == Exit.REFUSED
     assert "spec.storage" in refused.err
+    assert "try: --local, if it is to run on this machine" in refused.err
     done = rlhfctl("validate", str(path), "--state", str(tmp_path / "state"))
     assert done.code == 0
     assert f"store file://{tmp_path}/state/store" in done.out

@@ -19,13 +19,14 @@ from rlhfctl.options import manifest_argument
 @click.option("--cpu", is_flag=True, help="With --local: as for 'run --local --cpu'.")
 def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     """Check the manifest FILE and print every problem at once, each with its line, what stands there and what would be right."""
+    from rlhf_operator.local import LocalState
     from rlhfctl import figures
     from rlhfctl.manifests import Local, read
     from rlhfctl.options import local_folder
 
     target = None
     if local or state_dir is not None:
-        target = Local(f"file://{local_folder(state_dir) / 'store'}", cpu=cpu)
+        target = Local(LocalState(local_folder(state_dir)).store_url, cpu=cpu)
     run = read(file, target)
     terminal.stdout().line(
         f"✓ valid: {run.metadata.name}, {figures.plural(run.spec.iterations, 'iteration')}, store {run.spec.storage.url}"
