@@ -16,6 +16,7 @@ from rlhf_store import open_store
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
 from ..narrow import present
 from ..progress import Progress
+from .baton import use_kernel_baton
 from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
 from .export import export
@@ -32,6 +33,7 @@ def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[]
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    use_kernel_baton()
     deepspeed.init_distributed("nccl" if cuda else "gloo")
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
