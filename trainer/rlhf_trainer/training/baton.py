@@ -49,4 +49,4 @@ class KernelBaton:
 
 def use_kernel_baton() -> None:
     """For all extensions that this process loads from now on."""
-    torch.utils.cpp_extension.FileBaton = KernelBaton  # type: ignore[attr-defined,misc,assignment]
+    torch.utils.cpp_extension.FileBaton = KernelBaton  # type: ignore[attr-defined,assignment]
