@@ -12,6 +12,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ Json = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 #: Long for an answer on a machine that builds something beside it.
+_AGAIN_SECONDS = 0.2
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -49,7 +51,15 @@ class Api:
         self._own = threading.local()
 
     def get(self, path: str, **query: str | int) -> Json:
-        return self.request("GET", path, query=query)
+        """A server that says to come back is asked again: so it answers while the storage of a CRD begins."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while True:
+            try:
+                return self.request("GET", path, query=query)
+            except ApiError as error:
+                if error.status != 429 or time.monotonic() > deadline:
+                    raise
+            time.sleep(_AGAIN_SECONDS)
 
     def find(self, path: str) -> Json | None:
         """None where it is not."""

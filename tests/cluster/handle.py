@@ -191,7 +191,8 @@ def _request(line: Json) -> Request:
         resource=f"{resource}/{target['subresource']}" if "subresource" in target else resource,
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
-        user=line["user"]["username"],
+        # A request that was turned away before anybody looked who asks has none.
+        user=line.get("user", {}).get("username", ""),
         agent=line.get("userAgent", ""),
         status=line.get("responseStatus", {}).get("code", 0),
     )
