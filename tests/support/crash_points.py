@@ -74,6 +74,9 @@ class FinalState:
     """Fingerprint → how many times it was computed."""
     children: tuple[str, ...]
 
+    def differences(self, reference: FinalState) -> tuple[str, ...]:
+        return tuple(_differences("", reference.__dict__, self.__dict__))
+
 
 @dataclass(frozen=True)
 class Write:
@@ -106,8 +109,7 @@ class Outcome:
 
     def differences(self, reference: FinalState) -> tuple[str, ...]:
         """In what it is not as it must be, in words."""
-        state = () if self.state is None else _differences("", reference.__dict__, self.state.__dict__)
-        return (*self.problems, *state)
+        return (*self.problems, *(() if self.state is None else self.state.differences(reference)))
 
 
 class World:
@@ -390,4 +392,4 @@ def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
         for number, (one, other) in enumerate(zip(expected, found, strict=True)):
             yield from _differences(f"{where}[{number}]", one, other)
     elif expected != found:
-        yield f"{where.removeprefix('.')} is {found!r}, and without a crash {expected!r}"
+        yield f"{where.removeprefix('.')} is {found!r}, and undisturbed {expected!r}"
