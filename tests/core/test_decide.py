@@ -247,6 +247,23 @@ def test_how_an_attempt_ended_is_concluded_from_a_live_observation_only(phase: J
     assert story.decide().status != before
 
 
+def test_who_made_an_artifact_is_concluded_from_a_live_observation_only() -> None:
+    """A watch may tell of the worker that found it before it tells of the one that made it, and a run removes only what it made."""
+    story = Story(iterations=1, train={"compute": {"nodes": 2, "processesPerNode": 1}})
+    story.until_running(1, StageName.TRAIN)
+    [simulated] = [entry for entry in story.world.jobs.values() if entry.job.key == (1, StageName.TRAIN, 1)]
+    running, other = simulated.job.pods
+    made = replace(running, state=PodState.SUCCEEDED, exit_code=0, result=result_of(simulated.action.config))
+    found = replace(made, index=other.index, result=result_of(simulated.action.config).model_copy(update={"found": True}))
+    simulated.job = replace(simulated.job, pods=(running, found))
+    before = story.status
+    decision = story.decide(live=False)
+    assert (decision.observe_live, decision.status) == (True, before)
+    simulated.job = replace(simulated.job, pods=(made, found))
+    stages = {(number, entry.name): entry for number, entry in stages_of(story.decide().status)}
+    assert (stages[1, StageName.TRAIN].phase, stages[1, StageName.TRAIN].adopted) == (Phase.SUCCEEDED, False)
+
+
 def test_the_next_attempt_waits_until_no_pod_of_the_former_is_left() -> None:
     story = Story(iterations=1)
     story.until_running(1, StageName.TRAIN)

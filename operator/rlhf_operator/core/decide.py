@@ -25,6 +25,7 @@ from .deadlines import deadline_exceeded, until_deadline
 from .history import History, history_of
 from .launch import launch
 from .observed import Job, JobPhase, Observed, PodState
+from .outcome import outcome_of
 from .plan import AwaitApproval, Finish, Planner, RunStage
 from .retry import RunFailure, next_attempt
 from .sentences import sentence, stage_of
@@ -107,8 +108,9 @@ class _Round:
             return None
         iteration, stage = current
         job = self.observed.job(iteration, stage.name, stage.attempt)
-        if job is not None and job.ended and not self.observed.live:
-            # An index may have heard of the Job's end and not yet of its pods, which say how it ended.
+        if job is not None and not self.observed.live and (job.ended or outcome_of(job, self._config(stage)) is not None):
+            # An index may have heard of the Job's end and not yet of its pods, or of the worker that found the artifact and not yet
+            # of the one that had made it.
             return Decision(self.before, observe_live=True)
         if job is not None:
             return self._take(self._absorb(iteration, stage, job))
