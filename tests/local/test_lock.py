@@ -79,7 +79,7 @@ def test_any_number_of_looks_hinder_no_start(path: Path) -> None:
             thread.join()
 
 
-@pytest.mark.parametrize("pid", [NOBODY, os.getpid()])
+@pytest.mark.parametrize("pid", [NOBODY, os.getpid()], ids=["nobody", "own"])
 def test_the_name_that_a_killed_holder_left_is_not_taken_for_the_present_one(path: Path, pid: int) -> None:
     path.write_text(json.dumps({"pid": pid, "host": socket.gethostname(), "since": NOW.isoformat()}))
     with held(path, fcntl.LOCK_EX):
