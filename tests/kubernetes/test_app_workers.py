@@ -183,7 +183,7 @@ def test_a_round_that_lost_the_race_for_the_status_is_not_tried_again_at_once() 
 
 def job(name: str, condition: str | None = None, **metadata: str) -> dict[str, object]:
     conditions = [] if condition is None else [{"type": condition, "status": "True"}]
-    return {"metadata": {"name": name, **metadata}, "status": {"conditions": conditions}}
+    return {"metadata": {"name": name, **metadata}, "spec": {}, "status": {"conditions": conditions}}
 
 
 def test_a_gap_is_from_the_first_word_of_a_jobs_end_to_the_next_job() -> None:

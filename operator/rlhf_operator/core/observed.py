@@ -55,6 +55,10 @@ class JobPhase(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
 
+    @property
+    def ended(self) -> bool:
+        return self in (JobPhase.COMPLETE, JobPhase.FAILED)
+
 
 @dataclass(frozen=True)
 class Hindrance:
@@ -90,7 +94,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Complete or Failed, and no pod is pending, running or terminating."""
-        return self.phase in (JobPhase.COMPLETE, JobPhase.FAILED) and all(pod.state.ended for pod in self.pods)
+        return self.phase.ended and all(pod.state.ended for pod in self.pods)
 
     @property
     def released(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .index import RunKey
+from .observation import phase_of
 
 
 class Gaps:
@@ -26,7 +27,7 @@ class Gaps:
 
     def told(self, key: RunKey, job: dict[str, Any]) -> None:
         """A change of a Job, as the watch tells it."""
-        if "deletionTimestamp" not in job["metadata"] and _ended(job):
+        if "deletionTimestamp" not in job["metadata"] and phase_of(job).ended:
             self.ended(key, job["metadata"]["name"])
 
     def ended(self, key: RunKey, job: str) -> None:
@@ -52,8 +53,3 @@ class Gaps:
         """The run is gone."""
         with self._lock:
             self._latest.pop(key, None)
-
-
-def _ended(job: dict[str, Any]) -> bool:
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(found["type"] in ("Complete", "Failed") and found["status"] == "True" for found in conditions)

@@ -6,8 +6,6 @@ from typing import Any
 
 import kopf
 
-from rlhf_operator.core.observed import JobPhase
-
 from .gaps import Gaps
 from .index import Index, Kind, RunKey
 from .observation import phase_of
@@ -29,7 +27,7 @@ def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps) -> 
             return
         if kind is Kind.JOB and event["type"] == "MODIFIED":
             gaps.told(key, obj)
-        if kind is Kind.JOB and phase_of(obj) in (JobPhase.COMPLETE, JobPhase.FAILED):
+        if kind is Kind.JOB and phase_of(obj).ended:
             # Its GPUs stand idle until the next Job is there; what else waits only wants to be told.
             queue.add_first(key)
         else:

@@ -142,7 +142,7 @@ class LocalBackend:
         for folder, record in read_records(self._state.run_folder(self._run.metadata.name) / "attempts").items():
             if record.run_uid != self._run.metadata.uid:
                 continue
-            if record.phase not in (JobPhase.COMPLETE, JobPhase.FAILED) and not record.deleted:
+            if not record.phase.ended and not record.deleted:
                 last_sign = self._last_sign(folder, record)
                 for pod in record.live:
                     kill_marked(f"{MARKER}={pod.uid}")
