@@ -210,8 +210,7 @@ class Connection:
                 )
             case api.Forbidden() if "cannot" in error.message:
                 flags = f"-n {namespace}" if namespace else "-A"
-                group = resource.api_version.rpartition("/")[0]
-                full = f"{resource.plural}.{group}" if group else resource.plural
+                full = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
                 sub = f" --subresource={subresource}" if subresource else ""
                 return NoConnection(
                     f"you may not {verb} {what} {where}",

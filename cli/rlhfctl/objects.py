@@ -12,11 +12,17 @@ from pydantic import ValidationError
 
 from rlhf_api import RLHFRun
 from rlhf_api.words import StageName
-from rlhf_operator.kubernetes.labels import ATTEMPT_LABEL, ITERATION_LABEL, RUN_UID_LABEL, STAGE_CONTAINER, STAGE_LABEL
+from rlhf_operator.kubernetes.labels import (
+    ATTEMPT_LABEL,
+    COMPLETION_INDEX,
+    ITERATION_LABEL,
+    RUN_UID_LABEL,
+    STAGE_CONTAINER,
+    STAGE_LABEL,
+)
 
 from .errors import CliError
 
-_INDEX = "batch.kubernetes.io/job-completion-index"
 _BEFORE = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -81,7 +87,7 @@ def pod_view(raw: Mapping[str, Any]) -> PodView | None:
     except (KeyError, ValueError):
         return None
     state = _stage_state(status)
-    index = annotations.get(_INDEX)
+    index = annotations.get(COMPLETION_INDEX)
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],

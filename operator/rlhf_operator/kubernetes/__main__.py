@@ -15,13 +15,12 @@ import socket
 import sys
 import threading
 import uuid
-from pathlib import Path
 
 from .app import Operator
-from .client import Cluster
+from .client import OWN_NAMESPACE, Cluster
 from .errors import ClusterError
 from .logs import configure_logging
-from .settings import NAMESPACE_FILE, SettingsError, settings_from
+from .settings import SettingsError, settings_from
 
 _DEEP = 60_000
 #: Of each thread; only what is touched of it takes memory.
@@ -42,8 +41,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(tell, b"."))
     try:
-        namespace_file = Path(NAMESPACE_FILE)
-        namespace = namespace_file.read_text().strip() if namespace_file.exists() else None
+        namespace = OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else None
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         settings = settings_from(os.environ, default_identity=identity, default_namespace=namespace)
         configure_logging(settings.log_format, settings.log_level)

@@ -28,7 +28,8 @@ from .resources import PODS, Resource
 Json = dict[str, Any]
 
 FIELD_MANAGER = "rlhf-operator"
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+#: Where a pod finds the namespace that it runs in.
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
 _PAGE = 500
@@ -126,7 +127,7 @@ class Cluster:
         configuration = Configuration()
         try:
             kubernetes_config.load_incluster_config(configuration)
-            options.setdefault("namespace", _OWN_NAMESPACE.read_text().strip())
+            options.setdefault("namespace", OWN_NAMESPACE.read_text().strip())
         except (kubernetes_config.ConfigException, OSError) as error:
             raise NotConfigured(f"There is no service account that leads to a cluster: {error}") from error
         return cls(configuration, **options)

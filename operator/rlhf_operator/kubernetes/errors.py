@@ -42,6 +42,11 @@ class Cause:
     message: str
 
 
+def exceeds_quota(message: str) -> bool:
+    """The API server's words for it, in an answer and in an Event alike."""
+    return "exceeded quota" in message
+
+
 class ApiError(ClusterError):
     """An answer that is no success. `status` 0: there was no answer."""
 
@@ -65,7 +70,7 @@ class Unauthorized(ApiError):
 class Forbidden(ApiError):
     @property
     def exceeded_quota(self) -> bool:
-        return "exceeded quota" in self.message
+        return exceeds_quota(self.message)
 
 
 class NotFound(ApiError):

@@ -15,8 +15,7 @@ from .workqueue import WorkQueue
 
 def register(registry: kopf.OperatorRegistry, index: Index, queue: WorkQueue[RunKey], gaps: Gaps) -> None:
     for kind, (resource, _) in WATCHED.items():
-        group, _, version = resource.api_version.rpartition("/")
-        kopf.on.event(group, version, resource.plural, registry=registry)(_handler(kind, index, queue, gaps))
+        kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(_handler(kind, index, queue, gaps))
 
 
 def _handler(kind: Kind, index: Index, queue: WorkQueue[RunKey], gaps: Gaps) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from rlhf_api.words import Reason
 from rlhf_operator.core.observed import Hindrance, JobPhase
 
+from .errors import exceeds_quota
 from .observation import condition, phase_of, stage_container
 
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -85,7 +86,7 @@ def _told(events: Iterable[Json]) -> Hindrance | None:
     if newest is None or newest["reason"] == _CREATED:
         return None
     message = newest.get("message", "")
-    reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.CONFIGURATION_ERROR
+    reason = Reason.QUOTA_EXCEEDED if exceeds_quota(message) else Reason.CONFIGURATION_ERROR
     return Hindrance(reason, message)
 
 

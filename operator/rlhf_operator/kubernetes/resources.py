@@ -14,6 +14,15 @@ class Resource:
     kind: str
     plural: str
 
+    @property
+    def group(self) -> str:
+        """Empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def version(self) -> str:
+        return self.api_version.rpartition("/")[2]
+
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
         """`namespace` None: all namespaces, or a kind that has none."""
         root = "/api" if "/" not in self.api_version else "/apis"

@@ -13,9 +13,6 @@ from rlhf_api.run import ImagePullPolicy
 from .installation import Installation
 
 _PREFIX = "RLHF_OPERATOR_"
-#: Where a pod finds the namespace that it runs in.
-NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-
 #: RLHF_OPERATOR_STAGE_USER: the image's own user, or the one that the platform picks.
 _IMAGE_USER = "image"
 

@@ -55,9 +55,8 @@ def kopf_settings(silence_seconds: float, watch_seconds: float) -> kopf.Operator
     settings.process.ultimate_exiting_timeout = None
     for resource, selector in WATCHED.values():
         if selector is not None:
-            group, _, version = resource.api_version.rpartition("/")
             # By the server: a filter of the handler would let every pod of the cluster come over the wire.
-            settings.watching.label_selectors[group, version, resource.plural] = selector
+            settings.watching.label_selectors[resource.group, resource.version, resource.plural] = selector
     return settings
 
 

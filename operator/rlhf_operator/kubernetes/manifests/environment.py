@@ -15,10 +15,11 @@ from rlhf_api.validation.walk import models
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 
+from ..labels import COMPLETION_INDEX
 from .service import MASTER_PORT
 from .volumes import HOME, SCRATCH, TMP
 
-_INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+_INDEX = f"metadata.annotations['{COMPLETION_INDEX}']"
 Json = dict[str, Any]
 
 
