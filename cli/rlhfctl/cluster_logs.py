@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
+from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.execution import compute_of, shards_of
 
 from .cluster import IDLE_SECONDS, Change, Connection, LogUnreadable
 from .errors import NoConnection
 from .objects import PodView
-from .source import LogNote, LogSelection, LogText, Sight
+from .source import LogNote, LogSelection, LogText, Sight, log_heading
 from .streams import Streams
 
 #: A run that has ended has ended its pods; what they still write is waited for so long.
@@ -87,12 +88,10 @@ def follow_pods(
 def gone_notes(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[LogNote]:
     """Attempts that the run's status tells of and that have no pod any more."""
     there = {(pod.iteration, pod.stage, pod.attempt) for pod in pods}
-    status = run.status or RLHFRunStatus()
-    groups = [(0, status.stages), *((item.number, item.stages) for item in status.iterations)]
+    stages = [(iteration or 0, stage) for iteration, stage in stages_of(run.status or RLHFRunStatus())]
     gone = [
         f"{stage.name.value}-{number}-{attempt}"
-        for number, stages in groups
-        for stage in stages
+        for number, stage in stages
         for attempt in range(1, stage.attempt + 1)
         if (number, stage.name, attempt) not in there
         and _matches(wanted, number, stage.name.value, attempt)
@@ -107,12 +106,6 @@ def gone_notes(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[
 
 def selected(pod: PodView, wanted: LogSelection) -> bool:
     return _matches(wanted, pod.iteration, pod.stage.value, pod.attempt)
-
-
-def heading(pod: PodView) -> str:
-    """`train, iteration 2, attempt 1`."""
-    where = f", iteration {pod.iteration}" if pod.iteration else ""
-    return f"{pod.stage.value}{where}, attempt {pod.attempt}"
 
 
 def prefix(pod: PodView, spec: RLHFRunSpec) -> str:
@@ -132,6 +125,10 @@ class _Ended:
     uid: str
 
 
+def _heading(pod: PodView) -> str:
+    return log_heading(pod.stage.value, pod.iteration, pod.attempt)
+
+
 def _matches(wanted: LogSelection, iteration: int, stage: str, attempt: int) -> bool:
     return (
         wanted.iteration in (None, iteration)
@@ -145,7 +142,7 @@ def _readable(pod: PodView, wanted: LogSelection, known: set[str]) -> bool:
 
 
 def _read(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogText | LogNote]:
-    title, before = heading(pod), prefix(pod, run.spec)
+    title, before = _heading(pod), prefix(pod, run.spec)
     yield LogText(title, "")
     try:
         for line in connection.log(run.metadata.namespace, pod, follow=False):
@@ -156,7 +153,7 @@ def _read(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogTex
 
 def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogText | LogNote | _Ended]:
     """All of one pod's log, each line once, whatever happens to the connection."""
-    title, before, namespace = heading(pod), prefix(pod, run.spec), run.metadata.namespace
+    title, before, namespace = _heading(pod), prefix(pod, run.spec), run.metadata.namespace
     newest, tries = "", 0
     now: PodView | None = pod
     while now is not None:

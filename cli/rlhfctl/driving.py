@@ -14,7 +14,8 @@ from types import FrameType
 from rlhf_api import RLHFRun
 from rlhf_api.metrics import Metric
 from rlhf_api.status import RLHFRunStatus
-from rlhf_api.words import Phase, StageName
+from rlhf_api.words import Phase
+from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.local import LocalEvent, LocalState, run_local
 
 from . import figures, terminal, views
@@ -141,18 +142,17 @@ def failing_log(run: RLHFRun, state: LocalState) -> Path | None:
     stopped; the newest where that is not known.
     """
     status = run.status or RLHFRunStatus()
-    groups = [(0, status.stages), *((iteration.number, iteration.stages) for iteration in status.iterations)]
-    for number, stages in reversed(groups):
-        for stage in stages:
-            if stage.phase == Phase.FAILED:
-                name, kind = run.metadata.name, StageName(stage.name)
-                shard = state.first_failure(name, number or None, kind, stage.attempt)
-                first = None if shard is None else state.log_file(name, number or None, kind, stage.attempt, shard)
-                if first is not None and first.exists():
-                    return first
-                logs = state.log_files(name, iteration=number, stage=kind, attempt=stage.attempt)
-                return logs[-1] if logs else None
-    return None
+    failed = next(((number, stage) for number, stage in stages_of(status) if stage.phase is Phase.FAILED), None)
+    if failed is None:
+        return None
+    name = run.metadata.name
+    number, stage = failed
+    shard = state.first_failure(name, number, stage.name, stage.attempt)
+    first = None if shard is None else state.log_file(name, number, stage.name, stage.attempt, shard)
+    if first is not None and first.exists():
+        return first
+    logs = state.log_files(name, iteration=number or 0, stage=stage.name, attempt=stage.attempt)
+    return logs[-1] if logs else None
 
 
 def _print_all(run: RLHFRun, out: Terminal) -> None:

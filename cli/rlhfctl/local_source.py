@@ -13,7 +13,7 @@ from rlhf_operator.local import LocalState
 from . import progress_line
 from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
 from .rates import Rate
-from .source import LogNote, LogSelection, LogText, Sight
+from .source import LogNote, LogSelection, LogText, Sight, log_heading
 from .watching import phase_of
 
 EVERY_SECONDS = 0.5
@@ -121,5 +121,4 @@ def heading(path: Path) -> str:
     if match is None:
         return path.name
     stage, iteration, attempt, shard = match.groups()
-    where = "" if iteration == "0" else f", iteration {iteration}"
-    return f"{stage}{where}, attempt {attempt}" + ("" if shard is None else f", shard {shard}")
+    return log_heading(stage, int(iteration), int(attempt), None if shard is None else int(shard))

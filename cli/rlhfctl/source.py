@@ -106,6 +106,12 @@ class Source(Protocol):
         ...
 
 
+def log_heading(stage: str, iteration: int, attempt: int, shard: int | None = None) -> str:
+    """`train, iteration 2, attempt 1`; iteration 0 is the run itself."""
+    where = f", iteration {iteration}" if iteration else ""
+    return f"{stage}{where}, attempt {attempt}" + ("" if shard is None else f", shard {shard}")
+
+
 def command_for(source: Source, *words: str) -> str:
     """A command line that comes back to a run: the command and the run's name, how to find it, further options."""
     before, after = words[:2], words[2:]

@@ -9,6 +9,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.status import GateVerdict, IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
+from rlhf_operator.core.cursor import stages_of
 
 from . import figures, phases, table
 from .terminal import Terminal
@@ -115,13 +116,12 @@ def stage_table(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
     status = run.status or RLHFRunStatus()
     header = ["ITER", "STAGE", "PHASE", "ATTEMPT", "RETRIES", "STARTED", "TIME", "ARTIFACT"]
     body: list[list[str]] = []
-    for number, stages in [(0, status.stages), *((item.number, item.stages) for item in status.iterations)]:
-        for stage in stages:
-            artifact = stage.artifact.fingerprint[:12] + (" (found)" if stage.adopted else "") if stage.artifact else "-"
-            retries = f"{stage.application_retries}+{stage.infrastructure_retries}"
-            started, end = figures.clock(stage.start_time), stage.completion_time or (now if stage.phase == Phase.RUNNING else None)
-            cells = [str(number or "-"), stage.name.value, phases.words(stage.phase), str(stage.attempt), retries, started]
-            body.append([*cells, figures.between(stage.start_time, end), artifact])
+    for number, stage in stages_of(status):
+        artifact = stage.artifact.fingerprint[:12] + (" (found)" if stage.adopted else "") if stage.artifact else "-"
+        retries = f"{stage.application_retries}+{stage.infrastructure_retries}"
+        started, end = figures.clock(stage.start_time), stage.completion_time or (now if stage.phase == Phase.RUNNING else None)
+        cells = [str(number or "-"), stage.name.value, phases.words(stage.phase), str(stage.attempt), retries, started]
+        body.append([*cells, figures.between(stage.start_time, end), artifact])
     lines = table.rows(header, body)
     return [out.paint(lines[0], "dim"), *lines[1:]]
 

@@ -11,6 +11,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
+from rlhf_operator.core.cursor import stages_of
 from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
 from rlhfctl import figures, views
 from rlhfctl.documents import to_yaml
@@ -153,9 +154,7 @@ def _sealed_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
 
 def _all_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
     """Every stage with its iteration; 0 is the run itself."""
-    yield from ((0, stage) for stage in status.stages)
-    for iteration in sorted(status.iterations, key=lambda item: item.number):
-        yield from ((iteration.number, stage) for stage in iteration.stages)
+    return ((iteration or 0, stage) for iteration, stage in stages_of(status))
 
 
 def _iterates(status: RLHFRunStatus) -> Iterator[Iterate]:
