@@ -24,7 +24,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def clip(text: str) -> str:
-    """Within the bound of a status, cut visibly, and without what would steer a terminal: some of it is any image's to write."""
+def clip(text: str, longest: int = _LONGEST_MESSAGE) -> str:
+    """Within the bound (a status's), cut visibly, and without what would steer a terminal: some of it is any image's to write."""
     text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 2] + " …"
+    return text if len(text) <= longest else text[: longest - 2] + " …"

@@ -9,6 +9,7 @@ from typing import Any
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import API_VERSION, KIND
 from rlhf_operator.core.actions import EmitEvent
+from rlhf_operator.core.sentences import clip
 
 from .labels import MANAGER, run_labels
 
@@ -36,7 +37,7 @@ def event(run: RLHFRun, action: EmitEvent, now: datetime) -> dict[str, Any]:
         },
         "type": "Warning" if action.warning else "Normal",
         "reason": str(action.reason or action.kind),
-        "message": action.message if len(action.message) <= _LONGEST else action.message[: _LONGEST - 2] + " …",
+        "message": clip(action.message, _LONGEST),
         "firstTimestamp": time,
         "lastTimestamp": time,
         "count": 1,
