@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow as pa
+from generated import ROOT, table, write_or_check
 
 from rlhf_api.metrics import Metric
 from rlhf_api.validation.not_available import NOT_AVAILABLE
@@ -16,7 +15,7 @@ from rlhf_api.words import STAGE_ARTIFACT, ConditionType, Phase, Reason, StageNa
 from rlhf_trainer import parquet
 from rlhfctl.exits import Exit
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+PAGE = ROOT / "docs" / "api.md"
 _DOES = {
     StageName.PREFLIGHT: "finds everything that would stop the run later; resolves revisions; counts what lies in the store",
     StageName.RESOLVE: "looks one artifact up; booked on the stage that it resolves",
@@ -31,21 +30,6 @@ _DOES = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where docs/api.md is not what would be written")
-    check = parser.parse_args().check
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before)
-    if not check:
-        PAGE.write_text(after, encoding="utf-8")
-        return 0
-    if before == after:
-        return 0
-    sys.stderr.write("The tables of docs/api.md are not what the code says; run: python tools/api_docs.py\n")
-    return 1
-
-
 def filled(page: str) -> str:
     """The page with what stands between its markers written anew. Raises KeyError for a marker of no table."""
 
@@ -57,16 +41,16 @@ def filled(page: str) -> str:
 
 def stages() -> str:
     rows = [(name.value, _DOES[name], STAGE_ARTIFACT[name].value if name in STAGE_ARTIFACT else "") for name in StageName]
-    return _table(("stage", "what it does", "artifact"), rows)
+    return table(("stage", "what it does", "artifact"), rows)
 
 
 def metrics() -> str:
-    return _table(("metric", "unit", "definition"), [(metric.value, metric.unit, metric.definition) for metric in Metric])
+    return table(("metric", "unit", "definition"), [(metric.value, metric.unit, metric.definition) for metric in Metric])
 
 
 def phases() -> str:
     rows = [("phase", Phase), ("condition", ConditionType), ("reason", Reason)]
-    return _table(("", "values"), [(name, ", ".join(member.value for member in words)) for name, words in rows])
+    return table(("", "values"), [(name, ", ".join(member.value for member in words)) for name, words in rows])
 
 
 def columns() -> str:
@@ -76,16 +60,16 @@ def columns() -> str:
         "reference-logps": parquet.REFERENCE_LOGPS,
         "evaluation": parquet.EVALUATION,
     }
-    return _table(("artifact", "columns"), [(kind, ", ".join(map(_column, schema))) for kind, schema in schemas.items()])
+    return table(("artifact", "columns"), [(kind, ", ".join(map(_column, schema))) for kind, schema in schemas.items()])
 
 
 def exits() -> str:
-    return _table(("code", "meaning"), [(str(int(code)), code.meaning) for code in Exit])
+    return table(("code", "meaning"), [(str(int(code)), code.meaning) for code in Exit])
 
 
 def not_available() -> str:
     rows = [(f"`{'.'.join(map(str, entry.loc))}`", entry.what, entry.instead) for entry in NOT_AVAILABLE]
-    return _table(("field", "what", "until then"), rows)
+    return table(("field", "what", "until then"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -110,10 +94,5 @@ def _type(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, lambda: filled(PAGE.read_text(encoding="utf-8")), __doc__, "the code"))

@@ -5,18 +5,17 @@ With --check: exit 1 where it differs. A value is documented by the comment righ
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import ROOT, table, write_or_check
 
-CHART = Path(__file__).resolve().parent.parent / "charts" / "rlhf-operator"
+CHART = ROOT / "charts" / "rlhf-operator"
 VALUES = CHART / "values.yaml"
 PAGE = CHART / "README.md"
 _BEGIN, _END = "<!-- generated: values -->\n", "<!-- end -->"
@@ -34,19 +33,8 @@ class UndocumentedValueError(Exception):
     pass
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is not what would be written")
-    check = parser.parse_args().check
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before, documented(VALUES.read_text(encoding="utf-8")))
-    if not check:
-        PAGE.write_text(after, encoding="utf-8")
-        return 0
-    if before == after:
-        return 0
-    sys.stderr.write("The table of charts/rlhf-operator/README.md is not what values.yaml says; run: python tools/chart_docs.py\n")
-    return 1
+def page() -> str:
+    return filled(PAGE.read_text(encoding="utf-8"), documented(VALUES.read_text(encoding="utf-8")))
 
 
 def documented(text: str) -> list[Value]:
@@ -62,9 +50,7 @@ def filled(page: str, values: list[Value]) -> str:
     if not end:
         raise ValueError(f"no markers for the table: {_BEGIN.strip()} {_END}")
     rows = [(f"`{value.path}`", f"`{_written(value.default)}`", value.meaning) for value in values]
-    lines = [("value", "default", "what it is"), ("---", "---", "---"), *rows]
-    table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-    return head + _BEGIN + table + end + tail
+    return head + _BEGIN + table(("value", "default", "what it is"), rows) + end + tail
 
 
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):(?: |$)")
@@ -101,4 +87,4 @@ def _written(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page, __doc__, "values.yaml"))

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
+from generated import ROOT, write_or_check
 
 from rlhfctl.exits import Exit
 from rlhfctl.main import cli
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where docs/cli.md is not what would be written")
-    check = parser.parse_args().check
-    text = page()
-    if not check:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write("docs/cli.md is not what rlhfctl says of itself; run: python tools/cli_docs.py\n")
-    return 1
+PAGE = ROOT / "docs" / "cli.md"
 
 
 def page() -> str:
@@ -97,4 +81,4 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page, __doc__, "rlhfctl"))
