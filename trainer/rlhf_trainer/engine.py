@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from rlhf_api.model import Dtype
 from rlhf_api.sampling import Engine as EngineSpec
 
 from .errors import ConfigurationProblem
+from .seeds import hashed_seed
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class Completion:
 
 
 def request_seed(seed: int, iteration: int, prompt_id: str, entry: str) -> int:
-    """A 63-bit hash: never base + index, which collides across prompts."""
-    digest = hashlib.sha256(f"{seed}/{iteration}/{prompt_id}/{entry}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    """Of one prompt under one entry of the mixture, or one decoding."""
+    return hashed_seed(seed, iteration, prompt_id, entry)
 
 
 def prepare_cpu_environment() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifac
 from ..errors import ApplicationProblem
 from ..models import Vocabulary, load_vocabulary
 from ..runtime import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
+from ..seeds import hashed_seed
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
 from .rows import Example
@@ -117,9 +117,8 @@ def new_job(
 
 
 def training_seed(config: StageConfig) -> int:
-    """A 63-bit hash of seed, iteration and stage: a sum would give seed 0 in iteration 1 the order of seed 1 in iteration 0."""
-    digest = hashlib.sha256(f"{config.seed}/{config.iteration or 0}/{config.stage}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    """Of the order of the data, and of a new head."""
+    return hashed_seed(config.seed, config.iteration or 0, config.stage)
 
 
 def summarise(metrics_file: Path) -> dict[Metric, MetricValue]:
