@@ -20,7 +20,6 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -100,13 +99,13 @@ def _report_exit(selector: selectors.BaseSelector, key: selectors.SelectorKey) -
 def _become_stage(request: dict[str, Any], server: int) -> NoReturn:
     """In the child. Whatever goes wrong, this process ends here; the stage's log says what it was."""
     code = 1
-    try:
+
+    def stage() -> int:
         _leave_the_server(server, request["log"], request["env"])
-        code = _run(request["argv"])
-    except SystemExit as refused:
-        code = refused.code if isinstance(refused.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
+        return _run(request["argv"])
+
+    try:
+        code = processes.exit_code_of(stage)
     finally:
         try:
             sys.stdout.flush()

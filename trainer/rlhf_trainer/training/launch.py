@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -57,15 +56,15 @@ def _run_agent(arguments: list[str], threads: str) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
-        try:
+
+        def torchrun() -> int:
             os.setsid()
             processes.die_with(stage)
             os.environ["OMP_NUM_THREADS"] = threads
-            code = agent.main(arguments)
-        except SystemExit as refused:
-            code = refused.code if isinstance(refused.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
+            return agent.main(arguments)
+
+        try:
+            code = processes.exit_code_of(torchrun)
         finally:
             os._exit(code)
     _await_end(pid)
