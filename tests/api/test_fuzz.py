@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from rlhf_api.manifest import Loc, read_manifest
 from rlhf_api.validation import Problem, Validation, validate
 from rlhf_api.validation.problem import value_at
-from support.manifests import manifest
+from support.manifests import manifest, places
 
 EXAMPLE = read_manifest((Path(__file__).parents[2] / "examples" / "llama3-8b.yaml").read_text()).raw
 NAMES = st.sampled_from(["spec", "metadata", "name", "type", "train", "gates", "pod", "[key]", "int"]) | st.text(max_size=8)
@@ -30,16 +29,6 @@ SCALARS = (
 NONSENSE = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.integers(), inner, max_size=4), max_leaves=20
 )
-
-
-def places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
-    yield loc
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from places(item, (*loc, key))
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from places(item, (*loc, index))
 
 
 PLACES = [loc for loc in places(EXAMPLE) if loc]

@@ -7,24 +7,8 @@ from typing import Any
 import pytest
 
 from rlhf_api.validation import validate
-from support.manifests import manifest, paths, problems
+from support.manifests import DATA, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
-
-DATA = [{"name": "a", "uri": "hf://owner/data"}]
-RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
-BRADLEY_TERRY = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
-
-
-def gate(**fields: Any) -> dict[str, Any]:
-    return {"name": "g", "metric": "rewardMean", "action": "Stop", **fields}
-
-
-def pod(**fields: Any) -> dict[str, Any]:
-    return {"spec.sample.pod": fields}
-
-
-def mounted(**fields: Any) -> dict[str, Any]:
-    return pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/data", **fields}])
 
 
 def limits(gpus: Any) -> dict[str, Any]:
@@ -61,7 +45,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     # The judge.
     ({"spec.reward": RULE}, "spec.evaluate.judge.rule.entryPoint", '"grades:judge": the judge is the training reward'),
-    ({"spec.evaluate.judge": BRADLEY_TERRY}, "spec.evaluate.judge.bradleyTerry.model.uri", "the judge is the training reward"),
+    ({"spec.evaluate.judge": TRAINED}, "spec.evaluate.judge.bradleyTerry.model.uri", "the judge is the training reward"),
     (
         {
             "spec.evaluate.judge": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,12 +10,13 @@ import pytest
 
 from cluster.api import Api, ApiError
 from cluster.handle import Cluster
-from rlhf_api.manifest import Loc, read_manifest
+from rlhf_api.manifest import read_manifest
 from rlhf_api.run import RLHFRun
 from rlhf_api.validation import validate
 from rlhf_api.validation.problem import value_at
 from support.crd_server import create
 from support.documents import ROOT
+from support.manifests import places
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 Json = dict[str, Any]
@@ -73,13 +73,3 @@ def changed(raw: Json, rng: random.Random) -> Json:
         else:
             parent[key] = deepcopy(rng.choice(VALUES))
     return raw
-
-
-def places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
-    yield loc
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from places(item, (*loc, key))
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from places(item, (*loc, index))

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from rlhf_api.manifest import Loc
 from rlhf_api.validation import Problem, validate
 
 #: Takes a field out.
 GONE = object()
+#: What changes are made of.
+DATA = [{"name": "a", "uri": "hf://owner/data"}]
+RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
+TRAINED = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
+
+
+def gate(**fields: Any) -> dict[str, Any]:
+    return {"name": "g", "metric": "rewardMean", "action": "Stop", **fields}
+
+
+def pod(**fields: Any) -> dict[str, Any]:
+    return {"spec.sample.pod": fields}
+
+
+def mounted(**fields: Any) -> dict[str, Any]:
+    return pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/data", **fields}])
 
 
 def manifest(changes: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -20,9 +38,9 @@ def manifest(changes: dict[str, Any] | None = None) -> dict[str, Any]:
         "spec": {
             "storage": {"url": "s3://bucket/small"},
             "policy": {"model": {"uri": "hf://owner/policy"}},
-            "reward": {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}},
+            "reward": deepcopy(TRAINED),
             "prompts": {"source": {"uri": "hf://owner/prompts"}},
-            "evaluate": {"judge": {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}},
+            "evaluate": {"judge": deepcopy(RULE)},
         },
     }
     for path, value in (changes or {}).items():
@@ -45,3 +63,14 @@ def problems(changes: dict[str, Any], *, local: bool = False) -> list[Problem]:
 def paths(changes: dict[str, Any], *, local: bool = False) -> list[str]:
     """Where the problems are, in order."""
     return [problem.path for problem in problems(changes, local=local)]
+
+
+def places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
+    """Every place in it, its own first."""
+    yield loc
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from places(item, (*loc, key))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*loc, index))

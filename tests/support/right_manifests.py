@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .wrong_manifests import RULE, TRAINED
-from .wrong_shapes import gate, pod
+from .manifests import RULE, TRAINED, gate, pod
 
 ACCEPTED: list[dict[str, Any]] = [
     {},

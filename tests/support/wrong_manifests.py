@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .wrong_shapes import DUPLICATES, NUMBERS, SHAPES, TEXTS, UNKNOWN, Wrong, gate, mixture, mounted, pod
+from .manifests import DATA, RULE, TRAINED, gate, mounted, pod
+from .wrong_shapes import DUPLICATES, NUMBERS, SHAPES, TEXTS, UNKNOWN, Wrong, mixture
 
 MODEL = {"uri": "hf://owner/model"}
-DATA = [{"name": "a", "uri": "hf://owner/data"}]
-RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
-TRAINED = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
 _RANKS = "globalBatchSize must be a multiple of the ranks: compute.nodes times compute.processesPerNode"
 _SHARDS = "there are not so many shards; lower parallelism, or raise shards"
 _NO_ORDER = "iterates, pi_0 among them, have no order by it; write one of winRateVsInitial, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .manifests import GONE
+from .manifests import GONE, gate, mounted, pod
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"should match '^{_LABEL}(\.{_LABEL})*$'"
@@ -33,18 +33,6 @@ class Wrong:
     @property
     def name(self) -> str:
         return f"{self.path}: {self.said[:20]}"
-
-
-def gate(**fields: Any) -> dict[str, Any]:
-    return {"name": "g", "metric": "rewardMean", "action": "Stop", **fields}
-
-
-def pod(**fields: Any) -> dict[str, Any]:
-    return {"spec.sample.pod": fields}
-
-
-def mounted(**fields: Any) -> dict[str, Any]:
-    return pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/data", **fields}])
 
 
 def mixture(**fields: Any) -> dict[str, Any]:
