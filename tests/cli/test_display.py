@@ -14,7 +14,7 @@ from rlhfctl import live, local, progress_line, terminal
 from rlhfctl.plain import PlainDisplay
 from rlhfctl.rates import Rate
 from support import example_runs
-from support.rlhfctl import assert_golden
+from support.rlhfctl import assert_screen
 
 START = example_runs.START
 
@@ -82,7 +82,7 @@ def test_off_a_terminal_each_event_is_one_line_with_its_time() -> None:
     for second in range(81, 150):
         show(_event(second, LocalEventKind.PROGRESS, progress=_progress((second - 80) * 10), attempt=2, **train))
     show(_event(150, LocalEventKind.GATE, "Gate kl tripped: klToInitial 61 is above 50.", iteration=2))
-    assert_golden("wide-plain.txt", out.stream.getvalue())  # type: ignore[attr-defined]
+    assert_screen("wide-plain.txt", out.stream.getvalue())  # type: ignore[attr-defined]
 
 
 def test_the_live_picture_of_a_run_at_work_fits_80_columns() -> None:
@@ -90,7 +90,7 @@ def test_the_live_picture_of_a_run_at_work_fits_80_columns() -> None:
     progress, rate = _progress(320, detail="loss 0.53"), _rate((0, 0), (10, 104))
     notes = ["retrying: Stage train of iteration 2 was killed by SIGKILL; it is tried again from its newest checkpoint."]
     lines = live.frame(run, progress, rate, notes, _terminal(), START + timedelta(seconds=700))
-    assert_golden("live.txt", "\n".join(lines) + "\n")
+    assert_screen("live.txt", "\n".join(lines) + "\n")
 
 
 def test_a_run_without_status_is_starting() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rlhfctl.exits import Exit
 from rlhfctl.main import SECTIONS, cli
-from support.rlhfctl import assert_golden, environment, process, rlhfctl
+from support.rlhfctl import assert_screen, environment, process, rlhfctl
 
 COMMANDS = [entry for entries in SECTIONS.values() for entry in entries]
 HEAVY = (
@@ -53,7 +53,7 @@ def test_a_commands_own_help_loads_nothing_heavy() -> None:
 def test_the_top_level_help_stays_as_it_is() -> None:
     done = rlhfctl("--help")
     assert (done.code, done.err) == (0, "")
-    assert_golden("help.txt", done.out)
+    assert_screen("help.txt", done.out)
 
 
 def test_every_command_has_help_for_itself_and_for_each_of_its_options() -> None:

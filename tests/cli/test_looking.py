@@ -14,7 +14,7 @@ from rlhf_api import RLHFRun
 from rlhfctl import terminal, views
 from rlhfctl.exits import Exit
 from support import example_runs
-from support.rlhfctl import assert_golden, process, rlhfctl
+from support.rlhfctl import assert_screen, process, rlhfctl
 
 STORE = "file:///state/store"
 NOW = example_runs.START + timedelta(seconds=700)
@@ -44,12 +44,12 @@ def _plain() -> terminal.Terminal:
 @pytest.mark.parametrize("name", ["finished", "at_work", "failed", "paused"])
 def test_status_fits_80_columns_and_stays_as_it_is(name: str) -> None:
     run = getattr(example_runs, name)("quickstart", STORE)
-    assert_golden(f"status-{name}.txt", "\n".join(views.run_lines(run, _plain(), NOW)) + "\n")
+    assert_screen(f"status-{name}.txt", "\n".join(views.run_lines(run, _plain(), NOW)) + "\n")
 
 
 def test_wide_status_stays_as_it_is() -> None:
     run = example_runs.finished("quickstart", STORE)
-    assert_golden("wide-status.txt", "\n".join(views.stage_table(run, _plain(), NOW)) + "\n")
+    assert_screen("wide-status.txt", "\n".join(views.stage_table(run, _plain(), NOW)) + "\n")
 
 
 def test_list_fits_80_columns_and_stays_as_it_is() -> None:
@@ -58,7 +58,7 @@ def test_list_fits_80_columns_and_stays_as_it_is() -> None:
         example_runs.at_work("a-longer-name", STORE),
         example_runs.failed("x", STORE),
     ]
-    assert_golden("list.txt", "\n".join(views.list_table(runs, _plain(), NOW, wide=False)) + "\n")
+    assert_screen("list.txt", "\n".join(views.list_table(runs, _plain(), NOW, wide=False)) + "\n")
 
 
 def test_colour_always_comes_with_the_same_words() -> None:

@@ -37,7 +37,7 @@ NOT_RUN = {
     "RLHF_OPERATOR_LEASE_NAMESPACE=default RLHF_OPERATOR_IMAGE=example/rlhf-operator:dev .venv/bin/python -m "
     "rlhf_operator.kubernetes": "runs until it is stopped; tests/kubernetes/test_app_runs.py starts it so",
     "make cluster-down": "would end the cluster of whoever runs the tests",
-    "RLHF_WRITE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
+    "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",
 }
 _IN_A_CLUSTER = {command for document, heading in CLUSTER_STORIES for command in story(document, heading)}

@@ -17,6 +17,7 @@ import pytest
 from cluster.handle import Cluster
 from support.crash_points import WHOLE, Choose, Crash, FinalState, Moment, Outcome, Scenario, Write, outcome, outcomes, sweep
 from support.crash_table import table, write_into_document
+from support.golden import updating
 from support.operator_forks import Forks
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
@@ -88,7 +89,7 @@ def test_a_run_ends_the_same_at_whichever_of_its_writes_the_operator_is_killed(
     text = table(found, time.monotonic() - begun)
     with capsys.disabled():
         print(f"\n{text}")
-    if os.environ.get("UPDATE_GOLDEN"):
+    if updating():
         write_into_document(text)
     assert failures(found) == {}
     assert all(crashed_at_all_writes(runs) for _, runs in found.values())

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from rlhfctl.main import run
+from support.golden import assert_golden
 
 GOLDEN = Path(__file__).resolve().parent.parent / "cli" / "golden"
 
@@ -83,13 +84,9 @@ def on_terminal(*arguments: str, keys: str, env: Mapping[str, str]) -> tuple[int
         return started.wait(timeout=300), shown.decode()
 
 
-def assert_golden(name: str, text: str) -> None:
-    """`text` is what tests/cli/golden/<name> holds. With UPDATE_GOLDEN=1 it is written there instead."""
-    path = GOLDEN / name
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"differs from {path}; look, then UPDATE_GOLDEN=1"
+def assert_screen(name: str, text: str) -> None:
+    """`text` is what tests/cli/golden/<name> holds, and fits a terminal."""
+    assert_golden(text, GOLDEN / name)
     # A URL is never broken, so that it can be copied.
     wide = [line for line in text.splitlines() if len(line) > 80 and "://" not in line]
     assert not wide or name.startswith("wide"), f"wider than 80 columns: {wide}"
