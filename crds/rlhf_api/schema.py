@@ -58,11 +58,6 @@ def _element(node: Node) -> Node:
     return _element(inner) if isinstance(inner, dict) and "properties" not in node else node
 
 
-def is_open(node: Node) -> bool:
-    """Whether the node takes any object as it is."""
-    return bool(node.get("x-kubernetes-preserve-unknown-fields"))
-
-
 def _inline(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     node = _resolved(node, definitions)
     if node.get("type") == "object" and node.get("additionalProperties") is True and "properties" not in node:

@@ -192,7 +192,7 @@ def test_it_lives_while_all_beat_and_says_who_does_not(health: Health) -> None:
     health.heartbeats.beat("worker 0")
     assert health.get("/livez") == (200, "ok")
     health.now = 70
-    health.heartbeats.forget("worker 0")
+    health.heartbeats.beat("worker 0")
     assert health.get("/livez") == (503, "watch of pods: silent for 70 s")
 
 

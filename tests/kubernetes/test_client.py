@@ -123,7 +123,6 @@ def test_who_is_no_leader_writes_nothing(client: Cluster, namespace: str) -> Non
         lambda: client.create(CONFIG_MAPS, namespace, config_map("c")),
         lambda: client.apply(CONFIG_MAPS, namespace, config_map("c")),
         lambda: client.merge_patch(CONFIG_MAPS, namespace, "c", {}),
-        lambda: client.replace(CONFIG_MAPS, namespace, config_map("c")),
         lambda: client.delete(CONFIG_MAPS, namespace, "c"),
     ]
     for write in writes:

@@ -253,12 +253,6 @@ class Cluster:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return self._write("PATCH", path, body, _APPLY, {"fieldManager": self._field_manager, "force": "true"})
 
-    def replace(self, resource: Resource, namespace: str, body: Json) -> Json:
-        """Of the resourceVersion in `body`: Conflict where it is a newer one."""
-        return self._write(
-            "PUT", resource.path(namespace, body["metadata"]["name"]), body, query={"fieldManager": self._field_manager}
-        )
-
     def merge_patch(
         self,
         resource: Resource,

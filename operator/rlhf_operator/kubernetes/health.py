@@ -42,11 +42,6 @@ class Heartbeats:
             if name in self._limits:
                 self._last[name] = self._clock()
 
-    def forget(self, name: str) -> None:
-        with self._lock:
-            self._limits.pop(name, None)
-            self._last.pop(name, None)
-
     def silent(self) -> dict[str, float]:
         """Who has been silent for too long, and for how many seconds."""
         with self._lock:
