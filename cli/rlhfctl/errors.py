@@ -15,7 +15,11 @@ CliError                 exit 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .exits import Exit
+
+FOUND_AGAIN = "finished stages whose work is the same are found in the store, not done again"
 
 
 class CliError(Exception):
@@ -48,6 +52,15 @@ class NoConnection(CliError):
 
 class Conflict(CliError):
     exit = Exit.CONFLICT
+
+    @classmethod
+    def of_fields(cls, name: str, fields: Sequence[str]) -> Conflict:
+        """The manifest is another run than the one that has its name."""
+        return cls(
+            f"run {name!r} exists, and the manifest changes {', '.join(fields)}",
+            why="these fields cannot change while the run exists",
+            hints=("set them back, or give the manifest another metadata.name", FOUND_AGAIN),
+        )
 
 
 class RunFailed(CliError):

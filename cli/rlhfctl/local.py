@@ -55,14 +55,7 @@ def backend_errors(state: LocalState) -> Iterator[None]:
             ),
         ) from error
     except RunConflict as error:
-        raise Conflict(
-            f"run {error.name!r} exists, and the manifest changes {', '.join(error.fields)}",
-            why="these fields cannot change while the run exists",
-            hints=(
-                "set them back, or give the manifest another metadata.name",
-                "finished stages whose work is the same are found in the store, not done again",
-            ),
-        ) from error
+        raise Conflict.of_fields(error.name, error.fields) from error
     except StateUnusable as error:
         raise CliError(str(error).rstrip(".")) from error
     except LocalError as error:

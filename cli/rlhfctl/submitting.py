@@ -11,7 +11,7 @@ from rlhf_operator.core.changes import immutable_changes, with_said_later
 
 from .applying import merge_patch
 from .cluster_source import ClusterSource
-from .errors import Conflict, NotFound, UsageProblem
+from .errors import FOUND_AGAIN, Conflict, NotFound, UsageProblem
 from .manifests import Checked, check
 from .source import command_for
 from .watching import phase_of
@@ -78,18 +78,11 @@ def _change(source: ClusterSource, known: RLHFRun, run: RLHFRun, dry_run: DryRun
             hints=(
                 "give the manifest another metadata.name",
                 command_for(source, "delete", name) + "   then submit it again",
-                "finished stages whose work is the same are found in the store, not done again",
+                FOUND_AGAIN,
             ),
         )
     if fields := immutable_changes(known.spec, wanted):
-        raise Conflict(
-            f"run {name!r} exists, and the manifest changes {', '.join(fields)}",
-            why="these fields cannot change while the run exists",
-            hints=(
-                "set them back, or give the manifest another metadata.name",
-                "finished stages whose work is the same are found in the store, not done again",
-            ),
-        )
+        raise Conflict.of_fields(name, fields)
     patch: dict[str, Any] = {key: value for key, value in {"spec": spec, "metadata": metadata}.items() if value}
     if not patch:
         return Submitted(known, "unchanged")

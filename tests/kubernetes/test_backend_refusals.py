@@ -11,6 +11,7 @@ from cluster.handle import Cluster
 from cluster.stages import PLAN
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, Reason, StageName
+from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.actions import (
     Action,
     CreateConfigMap,
@@ -30,7 +31,7 @@ from rlhf_operator.kubernetes.resources import CONFIG_MAPS, EVENTS, JOBS, PODS, 
 from rlhf_operator.ports import Seen
 from rlhf_operator.reconcile import reconcile
 from support.backend_contract import SPEC, launched
-from support.kubernetes_world import KubernetesWorld, SystemClock, played
+from support.kubernetes_world import KubernetesWorld, played
 from support.player import ANNOTATIONS, Player
 from support.waiting import wait_until
 

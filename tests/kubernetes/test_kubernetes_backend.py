@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.handle import Cluster
+from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.observed import Job
 from support.backend_contract import SPEC, BackendContract, Harness
-from support.kubernetes_world import KubernetesWorld, SystemClock, played
+from support.kubernetes_world import KubernetesWorld, played
 from support.player import Player
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from cluster.handle import Cluster as Handle
 from rlhf_api.run import RLHFRun
+from rlhf_operator.clock import SystemClock
 from rlhf_operator.kubernetes.backend import KubernetesBackend
 from rlhf_operator.kubernetes.client import Cluster, Json
 from rlhf_operator.kubernetes.index import Index, Kind, RunKey
@@ -16,11 +16,6 @@ from support import player
 from support.runs import run_of, spec_of
 
 IMAGE = "example.com/rlhf-operator:test"
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 def played(**changes: Any) -> RLHFRun:

@@ -27,10 +27,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import kopf
+
+from rlhf_operator.clock import SystemClock
 
 from .backend import KubernetesBackend
 from .client import Cluster
@@ -56,11 +57,6 @@ _LAST_ROUNDS_SECONDS = 15.0
 _STOP_SECONDS = 20.0
 #: A read of the Lease is given up when its next step is due, but is not hurried more than this.
 _LEAST_LEASE_READ_SECONDS = 2.0
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 class Operator:

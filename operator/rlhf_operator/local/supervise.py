@@ -6,13 +6,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from rlhf_api.run import RLHFRun
 from rlhf_api.stage import StageConfig
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
+from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.cursor import current_stage
 from rlhf_operator.ports import Clock
 from rlhf_operator.reconcile import Reconciled, reconcile
@@ -29,11 +30,6 @@ from .warm import WarmLauncher
 #: The display is fed this often.
 _TICK = 1.0
 _WITHOUT_WORK = frozenset({Phase.SUSPENDED, Phase.PAUSED})
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 def trainer_command(config: StageConfig, file: Path) -> Sequence[str]:

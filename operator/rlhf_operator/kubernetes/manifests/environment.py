@@ -12,12 +12,11 @@ from rlhf_api.quantity import parse_quantity
 from rlhf_api.run import RLHFRun
 from rlhf_api.storage import SecretReference, Storage
 from rlhf_api.validation.walk import models
-from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 
 from ..labels import COMPLETION_INDEX
 from .service import MASTER_PORT
-from .volumes import HOME, SCRATCH, TMP
+from .volumes import HOME, SCRATCH, TMP, looked_at
 
 _INDEX = f"metadata.annotations['{COMPLETION_INDEX}']"
 Json = dict[str, Any]
@@ -58,9 +57,8 @@ def _storage(storage: Storage) -> Iterator[Json]:
 
 
 def _hub_tokens(run: RLHFRun, action: CreateJob) -> Iterator[Json]:
-    """Of the sources that the stage reads; preflight looks at all of the spec, which it has as JSON."""
-    looked_at = run.spec if action.config.stage is StageName.PREFLIGHT else action.config.work
-    credentials = (found for _, found in models(looked_at, ()) if isinstance(found, SourceCredentials))
+    """Of the sources that the stage reads."""
+    credentials = (found for _, found in models(looked_at(run, action), ()) if isinstance(found, SourceCredentials))
     secrets = {found.secret_ref.name: found.secret_ref for found in credentials}
     for _, secret in sorted(secrets.items()):
         yield _secret(hub_token_variable(secret), secret, key="HF_TOKEN")

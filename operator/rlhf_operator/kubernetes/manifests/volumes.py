@@ -57,8 +57,12 @@ def _config_sources(run: RLHFRun, action: CreateJob) -> list[Json]:
     return sources
 
 
+def looked_at(run: RLHFRun, action: CreateJob) -> Any:
+    """What the stage reads of models and data; preflight has the whole spec in its configuration, as JSON, and reads all of it."""
+    return run.spec if action.config.stage is StageName.PREFLIGHT else action.config.work
+
+
 def _references(run: RLHFRun, action: CreateJob) -> list[ConfigMapKey]:
-    """preflight has the whole spec as JSON in its configuration, and looks at all of it."""
-    looked_at = (run.spec if action.config.stage is StageName.PREFLIGHT else action.config.work, action.config.storage)
-    found = {(ref.name, ref.key): ref for _, ref in models(looked_at, ()) if isinstance(ref, ConfigMapKey)}
+    places = (looked_at(run, action), action.config.storage)
+    found = {(ref.name, ref.key): ref for _, ref in models(places, ()) if isinstance(ref, ConfigMapKey)}
     return [found[key] for key in sorted(found)]
