@@ -8,8 +8,9 @@ names the cluster; without it the test cluster is started, and ended afterwards.
    one run's always the same, so that stages end at random moments. A real stage takes minutes to hours: this is more changes a
    second than so many runs make.
 3. For `--seconds` it measures:
-   - the gap of each stage: one watch of Jobs, read with a monotonic clock, says that a Job is complete, and later that the run's
-     next Job was made. It holds everything that the operator does: its own watch, reads, status, events, ConfigMap, Job.
+   - the gap of each stage: watches of Jobs and Pods, read with a monotonic clock, say that all pods of a Job have succeeded, and
+     later that the run's next Job was made. It holds everything that the operator does: its own watch, reads, status, events,
+     ConfigMap, Job. The Job's condition Complete comes later still, often after the next Job: that would be a gap of nothing.
    - the yardstick: requests as the operator makes them for one stage, on objects of the same size, made one after another on one
      connection by a client that does nothing else. A gap that is one yardstick long has nothing in it but the API server.
    - the operator's requests, CPU seconds and memory.
@@ -29,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ from support.waiting import wait_until
 Json = dict[str, Any]
 RUNS = "/apis/rlhf.dev/v1alpha1/namespaces/{}/rlhfruns"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
+PODS = "/api/v1/namespaces/{}/pods"
 MEDIAN_SECONDS, WORST_SECONDS, MEMORY_MB = 1.0, 2.0, 250.0
 _RUN, _JOB_OWN = "rlhf.dev/run", ("controller-uid", "job-name")
 _YARDSTICK_EVERY = 1.5
@@ -233,51 +235,82 @@ def _begin(cluster: Cluster, namespace: str, size: Size, seconds: float) -> None
 
 @dataclass
 class Gaps:
-    """What one watch of Jobs tells. A Job that is found complete ends its run's stage; the run's next new Job ends the gap."""
+    """What a watch of Jobs and one of Pods tell. A Job's end is what comes first: that all its pods have succeeded, for then it
+    holds no GPU any more, or its condition Complete, which its controller writes later. The run's next new Job ends the gap.
+    """
 
     found: list[tuple[float, float]] = field(default_factory=list)
-    """(When a Job was complete, seconds until the next.)"""
+    """(When a Job had ended, seconds until the next.)"""
+    _latest: dict[str, str] = field(default_factory=dict)
+    """The name of each run's latest Job."""
+    _completions: dict[str, int] = field(default_factory=dict)
+    """Pods that must succeed, by the Job's name."""
+    _succeeded: dict[str, set[str]] = field(default_factory=dict)
+    """The uids of those that did."""
     _ended: dict[str, float] = field(default_factory=dict)
-    _seen: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, kind: str, job: Json, now: float) -> None:
-        run = job["metadata"].get("labels", {}).get(_RUN)
-        uid = job["metadata"].get("uid")
-        if run is None:
+    def take_job(self, kind: str, job: Json, now: float) -> None:
+        metadata = job["metadata"]
+        run, name = metadata.get("labels", {}).get(_RUN), metadata.get("name")
+        if run is None or name is None:
             return
-        if kind == "ADDED":
-            ended = self._ended.pop(run, None)
-            if ended is not None:
-                self.found.append((ended, now - ended))
-        elif kind == "MODIFIED" and uid not in self._seen and _is_complete(job):
-            self._seen.add(uid)
-            self._ended[run] = now
+        with self._lock:
+            if kind == "ADDED":
+                self._completions[name] = job["spec"]["completions"]
+                ended = self._ended.get(self._latest.get(run, ""))
+                self._latest[run] = name
+                if ended is not None:
+                    self.found.append((ended, now - ended))
+            if _is_complete(job):
+                self._end(run, name, now)
+
+    def take_pod(self, _: str, pod: Json, now: float) -> None:
+        labels = pod["metadata"].get("labels", {})
+        run, name = labels.get(_RUN), labels.get("batch.kubernetes.io/job-name")
+        if run is None or name is None or pod["status"].get("phase") != "Succeeded":
+            return
+        with self._lock:
+            done = self._succeeded.setdefault(name, set())
+            done.add(pod["metadata"]["uid"])
+            if len(done) == self._completions.get(name):
+                self._end(run, name, now)
+
+    def _end(self, run: str, name: str, now: float) -> None:
+        if name in self._ended:
+            return
+        self._ended[name] = now
+        if self._latest.get(run) != name:
+            # The operator was told before we were, and the next Job is there already.
+            self.found.append((now, 0.0))
 
 
 @contextmanager
 def _gaps_of(cluster: Cluster, namespace: str) -> Iterator[Gaps]:
     gaps, stopped = Gaps(), threading.Event()
-    version = cluster.api.get(JOBS.format(namespace), limit=1)["metadata"]["resourceVersion"]
-    watches: list[Watch] = []
+    watches: dict[str, Watch] = {}
 
-    def follow() -> None:
-        at = version
+    def follow(path: str, version: str, take: Callable[[str, Json, float], None]) -> None:
         while not stopped.is_set():
-            watch = cluster.api.watch(JOBS.format(namespace), at)
-            watches[:] = [watch]
-            for kind, job in watch:
-                gaps.take(kind, job, time.monotonic())
-                at = job["metadata"]["resourceVersion"]
+            watches[path] = watch = cluster.api.watch(path, version)
+            for kind, obj in watch:
+                take(kind, obj, time.monotonic())
+                version = obj["metadata"]["resourceVersion"]
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
+    threads = []
+    for path, take in ((JOBS.format(namespace), gaps.take_job), (PODS.format(namespace), gaps.take_pod)):
+        version = cluster.api.get(path, limit=1)["metadata"]["resourceVersion"]
+        threads.append(threading.Thread(target=follow, args=(path, version, take), daemon=True))
+    for thread in threads:
+        thread.start()
     try:
         yield gaps
     finally:
         stopped.set()
-        for watch in watches:
+        for watch in list(watches.values()):
             watch.close()
-        thread.join(10)
+        for thread in threads:
+            thread.join(10)
 
 
 def _is_complete(job: Json) -> bool:
