@@ -10,6 +10,8 @@ LOCK ?= locks/dev.lock
 PYTEST_ARGS ?=
 # Behind a company's own certificate authority uv must read the system's certificates, as pip does.
 export UV_SYSTEM_CERTS ?= 1
+# Hundreds of processes are started here, and each would compile anew what it imports: torch alone takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,10 +48,10 @@ test: install ## Every test that needs no GPU, the full quickstart among them. A
 
 # Importing torch costs more than most tests: the tests that need it go in one process, the others in two beside it. One thread in each,
 # for tiny models only get in each other's way. Exit code 5: PYTEST_ARGS selects nothing of one half.
-FAST := not engine and not s3 and not faults and not cluster and not gpu
+FAST := not engine and not processes and not s3 and not faults and not cluster and not gpu
 HEAVY := tests/trainer tests/faults
 .PHONY: test-fast
-test-fast: install ## The tests without engines, S3 server and faults. About a minute.
+test-fast: install ## The tests without engines, S3 server, cluster and faults. Within a minute.
 	@export OMP_NUM_THREADS=1; \
 	said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
 	$(PYTEST) -q -m "$(FAST)" $(HEAVY) $(PYTEST_ARGS) > "$$said" 2>&1 & \

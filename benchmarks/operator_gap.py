@@ -329,7 +329,7 @@ class Yardstick:
     def __init__(self, cluster: Cluster, namespace: str, beside: str) -> None:
         self._api = cluster.api
         self._namespace, self._beside = namespace, beside
-        job = next(found for found in self._api.get(JOBS.format(namespace))["items"] if _is_complete(found))
+        job = next(found for found in self._api.get(JOBS.format(namespace))["items"] if _RUN in found["metadata"].get("labels", {}))
         self._run = job["metadata"]["labels"][_RUN]
         self._job = _copy(job)
         self._job["spec"] = {**job["spec"], "suspend": True}

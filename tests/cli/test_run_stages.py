@@ -18,6 +18,8 @@ from support import example_runs
 from support.rlhfctl import Done, environment, rlhfctl
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 FAKE_STAGES = Path(__file__).resolve().parents[1] / "support" / "fake_stages"
 
 

@@ -89,6 +89,16 @@ def test_a_sealed_artifact_is_success_even_if_a_peer_fell_afterwards() -> None:
     assert outcome_of(job(done, failed(1, index=1)), TRAIN) == Succeeded(GOOD)
 
 
+def test_a_stage_without_an_artifact_is_done_when_its_pods_are_and_not_when_one_of_them_still_works() -> None:
+    """The word Complete comes a second later, and no GPU is to wait for it."""
+    preflight = config(StageName.PREFLIGHT)
+    done = Pod(PodState.SUCCEEDED, 0, 0, result=result_of(preflight))
+    for phase in (JobPhase.ACTIVE, JobPhase.COMPLETE):
+        assert isinstance(outcome_of(job(done, phase=phase), preflight), Succeeded)
+    for unfinished in (job(done, Pod(PodState.RUNNING, 1), phase=JobPhase.ACTIVE), job(done, phase=JobPhase.FAILURE_TARGET)):
+        assert outcome_of(unfinished, preflight) is None
+
+
 def test_a_complete_job_without_a_readable_result_is_lost_not_failed() -> None:
     assert isinstance(outcome_of(job(Pod(PodState.SUCCEEDED, 0, 0), phase=JobPhase.COMPLETE), TRAIN), Lost)
 

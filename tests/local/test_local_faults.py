@@ -206,7 +206,7 @@ def test_shards_that_wait_for_their_turn_are_not_held_against_the_run(world: Loc
     world.hanging()
     clock.ahead = timedelta(hours=1)
     looks = clock.looks
-    wait_until(lambda: clock.looks > looks + 20, "some rounds an hour later")
+    wait_until(lambda: clock.looks > looks + 6, "some rounds an hour later")
     (world.folder / "fake" / "go-on").touch()
     assert_finished_once(world, background.result())
 
@@ -231,6 +231,7 @@ exit 99
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kibibytes", [12, 28, 44, 64, 96])
 def test_a_full_disk_is_said_so_wherever_it_is_met_and_with_more_room_the_run_goes_on(world: LocalWorld, kibibytes: int) -> None:
     state = world.folder / "state"

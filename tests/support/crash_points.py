@@ -40,6 +40,8 @@ _FINISHED = ("Succeeded", "Failed", "Cancelled")
 #: Of a whole run, on a machine that does much else.
 _PATIENCE_SECONDS = 900.0
 _LOOK_SECONDS = 0.5
+#: Until a controller has written what it knows; it gathers for a second.
+_CONTROLLER_SECONDS = 30.0
 _CHILDREN = (
     ("/apis/batch/v1", "jobs"),
     ("/api/v1", "pods"),
@@ -170,6 +172,9 @@ class World:
         done = [done.asked for done in self.proxy.writes if done.status == 201 and done.asked.resource == "jobs"]
         made = Counter((asked.json["metadata"]["ownerReferences"][0]["uid"], asked.name) for asked in done)
         yield from (f"the Job {name} was created {times} times for one run" for (_, name), times in made.items() if times > 1)
+        with suppress(AssertionError):
+            # The run may have ended first: its last Job's pods have, and their controller says so a second later.
+            self.until(lambda: all(_ended(obj) for kind, obj in self._children() if kind == "jobs"), _CONTROLLER_SECONDS, every=0.2)
         children = self._children()
         living = {self.run.uid} | {obj["metadata"]["uid"] for _, obj in children}
         for kind, obj in children:

@@ -97,10 +97,18 @@ class Job:
         return self.phase.ended and all(pod.state.ended for pod in self.pods)
 
     @property
+    def succeeded(self) -> bool:
+        """Its controller says so, or will in a second or two."""
+        return self.phase is JobPhase.COMPLETE or self._only_the_word_is_missing
+
+    @property
     def released(self) -> bool:
-        """It holds nothing any more: it has ended, or all its pods ended well and only the word Complete is missing."""
-        done = self.phase is JobPhase.ACTIVE and bool(self.pods) and all(pod.state is PodState.SUCCEEDED for pod in self.pods)
-        return self.ended or done
+        """It holds nothing any more."""
+        return self.ended or self._only_the_word_is_missing
+
+    @property
+    def _only_the_word_is_missing(self) -> bool:
+        return self.phase is JobPhase.ACTIVE and bool(self.pods) and all(pod.state is PodState.SUCCEEDED for pod in self.pods)
 
     @property
     def key(self) -> tuple[int | None, StageName, int]:

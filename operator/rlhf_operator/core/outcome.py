@@ -57,9 +57,7 @@ Outcome = Succeeded | NotFound | Lost | Failed
 def outcome_of(job: Job, config: StageConfig) -> Outcome | None:
     """None while it is not over. `config` is the attempt's; its fingerprint is what a result must be about."""
     successes = [
-        result
-        for result in _results(job)
-        if _is_success(result, config) and (result.artifact is not None or job.phase is JobPhase.COMPLETE)
+        result for result in _results(job) if _is_success(result, config) and (result.artifact is not None or job.succeeded)
     ]
     if successes:
         # Of workers that seal at the same time one made the artifact, and the others found it: what this run made, it may remove.
