@@ -77,9 +77,11 @@ def forks() -> Iterator[Forks]:
 @pytest.fixture(scope="module")
 def ends(cluster: Cluster, crd: None, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, FinalState | str]:
     """How the runs ended; in words where one did not end, or not as any must."""
+    # Not in the threads: pytest's factory is made for one.
+    folders = {name: tmp_path_factory.mktemp("fault") for name in FAULTS}
 
     def end(name: str) -> FinalState | str:
-        with world(cluster, tmp_path_factory.mktemp("fault"), SPEC) as here:
+        with world(cluster, folders[name], SPEC) as here:
             FAULTS[name](here.proxy)
             with here.operator(forks):
                 here.create()
