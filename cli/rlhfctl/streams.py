@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+#: Python looks for a signal before it waits and not while it does: of one in between, nobody knows until the wait is over.
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Streams(Generic[T]):
     def until(self, deadline: float | None) -> Iterator[T]:
         """What comes, for ever or until time.monotonic() is past `deadline`. An iterator's exception is raised here."""
         while True:
+            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
             try:
-                item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                item = self._queue.get(timeout=min(max(0.0, left), _LOOK_SECONDS))
             except queue.Empty:
-                return
+                if left <= _LOOK_SECONDS and deadline is not None:
+                    return
+                continue
             if isinstance(item, _Raised):
                 raise item.error
             yield item

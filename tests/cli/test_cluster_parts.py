@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -223,3 +225,15 @@ def test_streams_raise_what_one_of_them_raises() -> None:
 def test_streams_end_when_their_time_is_over() -> None:
     streams: Streams[int] = Streams()
     assert list(streams.until(time.monotonic())) == []
+
+
+def test_ctrl_c_ends_a_wait_for_streams_though_another_thread_took_the_signal() -> None:
+    """As it is where it comes between Python's look for signals and the wait: the wait itself is not broken off."""
+
+    def interrupt() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    streams: Streams[int] = Streams()
+    threading.Timer(0.2, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(streams.until(None))
