@@ -42,23 +42,29 @@ $(INSTALLED): pyproject.toml $(LOCK)
 quickstart: install ## Improve a tiny language model by online iterative DPO on this machine, and write a report.
 	$(BIN)/rlhfctl quickstart
 
+# Importing torch costs more than most tests, and the other tests mostly wait: for a cluster, for processes. So what needs torch goes in
+# one pytest, and the rest in another beside it. Exit code 5: PYTEST_ARGS selects nothing of one half.
+HEAVY := tests/e2e tests/faults tests/trainer
+define in_halves
+	@said=$$(mktemp); light=0; heavy=0; \
+	$(PYTEST) $(1) $(HEAVY) $(PYTEST_ARGS) > "$$said" 2>&1 & \
+	pid=$$!; trap 'kill $$pid 2> /dev/null || :; rm -f "$$said"' EXIT; \
+	$(PYTEST) $(2) $(HEAVY:%=--ignore=%) $(PYTEST_ARGS) || light=$$?; \
+	wait $$pid || heavy=$$?; cat "$$said"; \
+	[[ $$light =~ ^[05]$$ && $$heavy =~ ^[05]$$ && $$light$$heavy != 55 ]]
+endef
+
 .PHONY: test
 test: install ## Every test that needs no GPU, the full quickstart among them. At most 30 minutes.
-	$(PYTEST) -m "not gpu and not faults and not crash_points" $(PYTEST_ARGS)
+	$(call in_halves,$(ALL),$(ALL))
+ALL := -m "not gpu and not faults and not crash_points" --durations=12
 
-# Importing torch costs more than most tests: the tests that need it go in one process, the others in two beside it. One thread in each,
-# for tiny models only get in each other's way. Exit code 5: PYTEST_ARGS selects nothing of one half.
-FAST := not engine and not processes and not s3 and not faults and not cluster and not gpu
-HEAVY := tests/trainer tests/faults
+# Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
+test-fast: export OMP_NUM_THREADS = 1
 test-fast: install ## The tests without engines, S3 server, cluster and faults. Within a minute.
-	@export OMP_NUM_THREADS=1; \
-	said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(PYTEST) -q -m "$(FAST)" $(HEAVY) $(PYTEST_ARGS) > "$$said" 2>&1 & \
-	light=0; heavy=0; \
-	$(PYTEST) -q -n 2 --dist worksteal -m "$(FAST)" $(HEAVY:%=--ignore=%) $(PYTEST_ARGS) || light=$$?; \
-	wait $$! || heavy=$$?; cat "$$said"; \
-	[[ $$light =~ ^[05]$$ && $$heavy =~ ^[05]$$ && $$light$$heavy != 55 ]]
+	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
+FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not gpu"
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.

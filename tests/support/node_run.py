@@ -1,0 +1,58 @@
+"""The quickstart's mini run as a cluster runs it: model and data in the store, stages in pods that one small node has room for."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from rlhf_api.storage import Storage
+from rlhf_store import Store, open_store
+from support.mini import make_world, read_manifest
+
+NAME = "mini"
+#: Two of these fit a node of two cores beside the operator and what the cluster itself runs there.
+RESOURCES = {"requests": {"cpu": "700m", "memory": "1Gi"}, "limits": {"memory": "6Gi"}}
+_INPUTS = "inputs"
+
+
+def manifest(folder: Path, *, seen_here: Storage, seen_there: Storage, **changes: Any) -> dict[str, Any]:
+    """A manifest of two iterations, sampling in two shards and training on two nodes. What it reads is in the store afterwards.
+
+    The store has one address for this machine and another for the pods. `changes` are of the spec.
+    """
+    found = read_manifest(make_world(folder, size="mini"))
+    store = open_store(seen_here)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "run.yaml":
+            store.upload(path, f"{_INPUTS}/{path.relative_to(folder)}")
+    run: dict[str, Any] = _moved(found, f"file://{folder.resolve()}", f"{store.url}/{_INPUTS}")
+    run["metadata"] = {"name": NAME}
+    spec = run["spec"]
+    spec |= {"iterations": 2, "storage": seen_there.to_wire(), "podDefaults": {"resources": RESOURCES, "shmSize": "1Gi"}}
+    spec["prompts"]["perIteration"] //= 2
+    for section in (spec["sft"], spec["reward"]["bradleyTerry"]["train"]):
+        section["compute"] = {"processesPerNode": 1}
+    spec["train"]["compute"] = {"nodes": 2, "processesPerNode": 1}
+    spec |= changes
+    return run
+
+
+def downloaded(store: Store, prefix: str, target: Path) -> Path:
+    """Everything below a key, as a user would copy it."""
+    for entry in store.list(f"{prefix}/"):
+        file = target / entry.key.removeprefix(f"{prefix}/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.download(entry.key, file)
+    return target
+
+
+def _moved(value: Any, before: str, after: str) -> Any:
+    """A copy of a manifest in which all URIs below one folder lie below another."""
+    if isinstance(value, dict):
+        return {name: _moved(entry, before, after) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_moved(entry, before, after) for entry in value]
+    if isinstance(value, str):
+        return value.replace(before, after)
+    return deepcopy(value)

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The layer of dependencies: `dependencies.sh LOCK`, in the image's build. What it needs only for that is gone when it ends.
+set -eu
+lock=$1
+here=$(dirname "$0")
+# What a builder behind a certificate authority of its own mounts there is then trusted.
+export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt UV_NO_CACHE=1
+export VIRTUAL_ENV=/opt/rlhf HOME=/tmp/home
+uv=/tmp/uv/bin/uv
+before=$(mktemp)
+dpkg-query --show --showformat='${Package}\n' | sort > "$before"
+
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends g++ python3-dev
+python3 -m venv /tmp/uv
+/tmp/uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "uv==$UV_VERSION"
+
+python3 -m venv --without-pip "$VIRTUAL_ENV"
+"$uv" pip install --quiet --no-deps --compile-bytecode --require-hashes -r "$lock"
+sh "$here/build_ops.sh" "$uv" "$lock"
+sh "$here/cut.sh"
+packages=$("$VIRTUAL_ENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+# Where project.sh puts the project: a layer of its own.
+echo /opt/project > "$packages/project.pth"
+"$uv" tool run --quiet --from "cyclonedx-bom==$CYCLONEDX_VERSION" cyclonedx-py environment "$VIRTUAL_ENV/bin/python" \
+  --output-reproducible --output-format JSON --output-file /tmp/python.cdx.json
+
+dpkg-query --show --showformat='${Package}\n' | sort | comm -13 "$before" - | xargs --no-run-if-empty apt-get purge -y -qq
+"$VIRTUAL_ENV/bin/python" "$here/sbom.py" /tmp/python.cdx.json /usr/share/sbom/rlhf-operator.cdx.json
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/* /tmp/* /root/.cache
