@@ -36,6 +36,13 @@ NOT_RUN = {
     "kubectl apply --server-side -f crds/rlhf.dev_rlhfruns.yaml": "needs that cluster; the fixture `crd` does the same",
     "RLHF_OPERATOR_LEASE_NAMESPACE=default RLHF_OPERATOR_IMAGE=example/rlhf-operator:dev .venv/bin/python -m "
     "rlhf_operator.kubernetes": "runs until it is stopped; tests/kubernetes/test_app_runs.py starts it so",
+    "docker build --tag registry.example/rlhf-operator:0.1.0 .": "downloads the GPU stack; tests/image builds the variant for CPUs",
+    "docker build --tag registry.example/rlhf-operator:0.1.0-cpu --build-arg LOCK=locks/cpu.lock --build-arg COMPILER= "
+    "--build-arg TORCHDYNAMO_DISABLE=1 .": "tests/image/builder.py does the same without an engine; see tests/image/test_image.py",
+    "docker push registry.example/rlhf-operator:0.1.0": "needs a registry",
+    "docker run --rm registry.example/rlhf-operator:0.1.0 cat /usr/share/sbom/rlhf-operator.cdx.json": (
+        "needs an engine; tests/image/test_image.py reads that file"
+    ),
     "make cluster-down": "would end the cluster of whoever runs the tests",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",

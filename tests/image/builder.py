@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -72,9 +73,23 @@ def mounted(tag: str) -> Iterator[Path]:
         _buildah("rm", container)
 
 
-def inspect(tag: str) -> str:
-    """JSON, as buildah has it."""
-    return _buildah("inspect", "--type", "image", tag)
+def run(tag: str, *command: str) -> str:
+    """What a command prints that runs in the image as the image's user."""
+    container = _buildah("from", "--pull-never", tag).strip()
+    try:
+        return _buildah("run", "--isolation", "chroot", container, "--", *command)
+    finally:
+        _buildah("rm", container)
+
+
+def layers(tag: str) -> list[tuple[str, int]]:
+    """The instruction that made each layer, and its bytes; the base first."""
+    inspected = json.loads(_buildah("inspect", "--type", "image", tag))
+    digests = inspected["OCIv1"]["rootfs"]["diff_ids"]
+    stored = json.loads((folder() / "storage" / "root" / "overlay-layers" / "layers.json").read_text())
+    sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
+    made_by = [step["created_by"] for step in inspected["OCIv1"]["history"] if not step.get("empty_layer")]
+    return [(step, sizes[digest]) for step, digest in zip(made_by, digests, strict=True)]
 
 
 def remove() -> None:
