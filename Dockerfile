@@ -18,8 +18,10 @@ FROM base AS dependencies
 ARG LOCK=locks/gpu.lock
 ARG UV_VERSION=0.13.9
 ARG CYCLONEDX_VERSION=7.5.0
-RUN --mount=type=bind,source=locks,target=/build/locks --mount=type=bind,source=tools/image,target=/build/tools/image \
-    cd /build && sh tools/image/dependencies.sh ${LOCK}
+# Copied, not mounted: not every builder sees that what it mounts has changed. And so the image says how it was made.
+COPY ${LOCK} /usr/share/rlhf-operator/requirements.lock
+COPY tools/image /usr/share/rlhf-operator/build
+RUN sh /usr/share/rlhf-operator/build/dependencies.sh /usr/share/rlhf-operator/requirements.lock
 
 FROM base AS project
 ARG UV_VERSION=0.13.9
@@ -28,8 +30,8 @@ COPY crds /src/crds
 COPY operator /src/operator
 COPY trainer /src/trainer
 COPY cli /src/cli
-RUN --mount=type=bind,source=tools/image,target=/build/tools/image \
-    cd /build && sh tools/image/project.sh /src /opt/project
+COPY tools/image/project.sh /build/
+RUN sh /build/project.sh /src /opt/project
 
 FROM dependencies
 COPY --from=project /opt/project /opt/project

@@ -27,4 +27,6 @@ echo /opt/project > "$packages/project.pth"
 
 dpkg-query --show --showformat='${Package}\n' | sort | comm -13 "$before" - | xargs --no-run-if-empty apt-get purge -y -qq
 "$VIRTUAL_ENV/bin/python" "$here/sbom.py" /tmp/python.cdx.json /usr/share/sbom/rlhf-operator.cdx.json
+# uv's own, which everybody may write to.
+rm -f "$VIRTUAL_ENV/.lock"
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/* /tmp/* /root/.cache

@@ -9,3 +9,5 @@ python3 -m venv /tmp/uv
 /tmp/uv/bin/uv pip install --quiet --no-deps --python python3 --target "$target" --compile-bytecode /tmp/dist/*.whl
 # It names the builder's interpreter; the stages' one has everything that it imports.
 sed -i '1s|.*|#!/opt/rlhf/bin/python|' "$target/bin/rlhfctl"
+# uv's own, which everybody may write to.
+rm -f "$target/.lock"
