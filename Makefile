@@ -64,7 +64,7 @@ ALL := -m "not gpu and not faults and not crash_points" --durations=12
 test-fast: export OMP_NUM_THREADS = 1
 test-fast: install ## The tests without engines, S3 server, cluster and faults. Within a minute.
 	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
-FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not gpu"
+FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
