@@ -90,6 +90,19 @@ def test_absent_credentials_say_how_to_give_them(s3_storage: Storage, monkeypatc
         open_store(s3_storage).get("key")
 
 
+def test_a_profile_that_does_not_exist_is_no_bug_of_ours(s3_storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "absent")
+
+    with pytest.raises(AccessDenied, match="AWS_PROFILE"):
+        open_store(s3_storage)
+
+
+@pytest.mark.parametrize("changes", [{"endpoint_url": "http://no server"}, {"region": "no region"}])
+def test_an_endpoint_or_region_that_is_none_is_told_before_anything_is_asked(s3_storage: Storage, changes: dict[str, str]) -> None:
+    with pytest.raises(WrongEndpoint, match="endpointURL"):
+        open_store(s3_storage.model_copy(update=changes))
+
+
 def test_no_message_or_log_holds_a_credential(s3_server: S3Server, caplog: pytest.LogCaptureFixture) -> None:
     url = s3_server.endpoint_url.replace("http://", f"https://{ACCESS_KEY}-user:password@")
     store = open_store(s3_server.storage().model_copy(update={"endpoint_url": url}), retry_seconds=0)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -16,11 +16,14 @@ from s3transfer.manager import TransferManager
 
 from rlhf_api.storage import Storage
 
-from .errors import Corrupted, NotFound, StoreError
+from .errors import Corrupted, NotFound, StoreError, WrongEndpoint
 from .local import local_errors
 from .retry import Retries
 from .s3_errors import S3_ERRORS, TRANSPORT_ERRORS, translate
 from .store import ObjectInfo, check_key, probe
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _MEBIBYTE = 1 << 20
 #: One multi-part transfer saturates a few connections; several files share the same pool of requests.
@@ -39,19 +42,9 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._url = storage.url
-        self._client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=storage.endpoint_url,
-            region_name=storage.region,
-            config=Config(
-                connect_timeout=10,
-                read_timeout=60,
-                max_pool_connections=2 * _TRANSFER.max_request_concurrency,
-                retries={"mode": "standard", "total_max_attempts": 1},
-                s3={"addressing_style": storage.addressing_style.value.lower()},  # type: ignore[arg-type]
-                tcp_keepalive=True,
-            ),
-        )
+        # Whoever opens a store may have no such profile, or an endpoint that is no address.
+        with self._errors(""):
+            self._client = _client(storage)
         # Ours instead of botocore's: that one counts attempts, and a server that restarts needs seconds.
         self._client.meta.events.register_first("needs-retry.s3", Retries(retry_seconds))  # type: ignore[arg-type]
         self._transfers = TransferManager(self._client, _TRANSFER)
@@ -174,3 +167,18 @@ class S3Store:
     @staticmethod
     def _is_refused(error: ClientError) -> bool:
         return error.response["ResponseMetadata"].get("HTTPStatusCode") == 412
+
+
+def _client(storage: Storage) -> S3Client:
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=2 * _TRANSFER.max_request_concurrency,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        s3={"addressing_style": storage.addressing_style.value.lower()},  # type: ignore[arg-type]
+        tcp_keepalive=True,
+    )
+    try:
+        return boto3.session.Session().client("s3", endpoint_url=storage.endpoint_url, region_name=storage.region, config=config)
+    except ValueError as error:
+        raise WrongEndpoint("its endpointURL or its region is none", storage.url) from error

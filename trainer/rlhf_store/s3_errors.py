@@ -18,6 +18,7 @@ from botocore.exceptions import (
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
     SSLError,
 )
 from botocore.exceptions import ConnectionError as NotConnected
@@ -88,6 +89,8 @@ def translate(error: BaseException, url: str, *, conditional: bool = False) -> S
             return WrongEndpoint("the server's certificate is not trusted, or it does not speak TLS", url)
         case _ if isinstance(error, _CREDENTIALS):
             return AccessDenied("there are no credentials for it", url)
+        case ProfileNotFound():
+            return AccessDenied("there is no AWS profile of the name that AWS_PROFILE has", url, "Correct AWS_PROFILE.")
         case NoRegionError():
             return WrongRegion("no region is given", url)
         case FlexibleChecksumError():
