@@ -26,6 +26,7 @@ from .errors import (
     WrongEndpoint,
     WrongRegion,
 )
+from .logs import KeptLog, LogWriter, kept_logs, log_key, logs_folder
 from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
 from .pointers import Pointer, pointer_key, run_folder, write_pointer
 from .shards import ShardRecord, commit_shard, committed_shards
@@ -44,6 +45,8 @@ __all__ = [
     "DiskFull",
     "ExternalModel",
     "FileEntry",
+    "KeptLog",
+    "LogWriter",
     "Manifest",
     "ModelLineage",
     "NoSuchBucket",
@@ -63,6 +66,9 @@ __all__ = [
     "commit_shard",
     "committed_shards",
     "find_artifact",
+    "kept_logs",
+    "log_key",
+    "logs_folder",
     "manifest_key",
     "open_artifact",
     "open_store",

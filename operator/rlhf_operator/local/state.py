@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from rlhf_api.file_urls import file_url
+from rlhf_api.log_names import LogName
 from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
@@ -90,8 +91,7 @@ class LocalState:
 
     def log_file(self, name: str, iteration: int | None, stage: StageName, attempt: int, shard: int | None) -> Path:
         """logs/<stage>-<iteration>-<attempt>[-<shard>].log; iteration 0 for the stages of the run."""
-        suffix = "" if shard is None else f"-{shard}"
-        return self.run_folder(name) / "logs" / f"{stage.value}-{iteration or 0}-{attempt}{suffix}.log"
+        return self.run_folder(name) / "logs" / f"{LogName(stage, iteration or 0, attempt, shard)}.log"
 
     def attempt_folder(self, name: str, iteration: int | None, stage: StageName, attempt: int) -> Path:
         """Configuration, results and progress of one attempt."""
