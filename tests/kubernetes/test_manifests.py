@@ -115,6 +115,7 @@ def test_a_resolve_job_runs_resolve_and_is_booked_on_its_target() -> None:
     assert job["metadata"]["annotations"]["rlhf.dev/resolving"] == "true"
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["command"][:4] == ["python", "-m", "rlhf_trainer", "resolve"]
+    assert variables(job["spec"]["template"]["spec"])["RLHF_KEEP_LOG"] == "train-1-2"
     assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
 
 

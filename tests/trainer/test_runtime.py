@@ -16,17 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlhf_api.log_names import LogName
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageExit, StageName
-from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, open_store
+from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
 from rlhf_trainer import __main__ as entry
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
 from rlhf_trainer.parquet import SAMPLES
 from rlhf_trainer.progress import Progress
 from rlhf_trainer.runtime import RESULT_LIMIT, from_exception, work_of, write_result
-from support.stages import config_of, context_of, run_stage, write_config
+from support.stages import RUN, config_of, context_of, run_stage, start_stage, write_config
 
 LONG = "Was nicht geht, steht hier, auch mit “Anführung” und 漢字. " * 200
 
@@ -179,6 +180,35 @@ def test_an_unreadable_configuration_names_what_is_wrong(
         signal.signal(signal.SIGTERM, before)
     assert code == StageExit.CONFIGURATION
     assert said in (json.loads((tmp_path / "result.json").read_text())["problem"])
+
+
+def test_the_log_of_a_stage_lies_under_its_name_and_index(storage: Storage, tmp_path: Path) -> None:
+    config = config_of(resolve(), storage)
+    process = start_stage(config, tmp_path, RLHF_KEEP_LOG="sample-1-2", JOB_COMPLETION_INDEX="3")
+    assert process.wait() == StageExit.DONE
+    store = open_store(storage)
+    (log,) = kept_logs(store, RUN)
+    assert log.name == LogName(StageName.SAMPLE, 1, 2, 3)
+    assert store.get(log.key) == (tmp_path / "log-0").read_bytes()
+    assert b"resolve is done" in store.get(log.key)
+
+
+def test_without_the_variable_nothing_is_kept(storage: Storage, tmp_path: Path) -> None:
+    config = config_of(resolve(), storage)
+    assert start_stage(config, tmp_path).wait() == StageExit.DONE
+    assert kept_logs(open_store(storage), RUN) == []
+
+
+def test_a_stage_whose_configuration_cannot_be_read_says_so_all_the_same(storage: Storage, tmp_path: Path) -> None:
+    config = config_of(resolve(), storage)
+    write_config(config, tmp_path)
+    command = [sys.executable, "-m", "rlhf_trainer", "sample", "--config", str(tmp_path / "stage.json")]
+    environment = {**os.environ, "RLHF_KEEP_LOG": "sample-1-2", "RLHF_RESULT": str(tmp_path / "result.json")}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == StageExit.CONFIGURATION
+    assert b"configures resolve" in done.stderr
+    assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).reason == "ConfigurationError"
+    assert kept_logs(open_store(storage), RUN) == []
 
 
 def label_of_samples(

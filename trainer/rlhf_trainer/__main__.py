@@ -11,16 +11,19 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
+from rlhf_api.log_names import KEEP_LOG, LogName
 from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
 
 from .errors import ConfigurationProblem, Preempted, StageError
+from .log_keeper import keep_log
 from .progress import Progress
 from .runtime import StageContext, clear_scratch, from_exception, log, write_result
 
@@ -122,7 +125,22 @@ def _short(text: str, limit: int = 2000) -> str:
     return text if len(text) <= limit else f"{text[: limit - 30]} … (the log has the rest)"
 
 
+def _keep_log() -> None:
+    """Where the pod's log is to be kept in the store; in what cannot be read nothing says where, and main() says what is wrong."""
+    name = LogName.parse(os.environ.pop(KEEP_LOG, ""))
+    if name is None:
+        return
+    arguments = _arguments(None)
+    try:
+        config = _read_config(arguments.config, StageName(arguments.stage))
+    except (ConfigurationProblem, OSError):
+        return
+    index = os.environ.get("JOB_COMPLETION_INDEX")
+    keep_log(config.storage, config.run, name if index is None else replace(name, index=int(index)))
+
+
 if __name__ == "__main__":
+    _keep_log()
     code = main()
     try:
         sys.stdout.flush()

@@ -22,6 +22,7 @@ APPLICATION_BASE = f"{GROUP}/application-base"
 
 #: Of an Indexed Job's pod, by the Job's controller.
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 #: All annotations of Jobs and pods that an observation reads.
 READ_ANNOTATIONS = (RESOLVING, INFRASTRUCTURE_BASE, APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from rlhf_api.log_names import KEEP_LOG
 from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import Reason, StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
@@ -35,7 +36,7 @@ _SIGKILLED = 137
 _GRACE = timedelta(seconds=60)
 
 #: Variables of a stage that nothing else inherits.
-_OF_A_STAGE = ("PET_", "RLHF_RESULT", "RLHF_SCRATCH", SUPERVISOR)
+_OF_A_STAGE = ("PET_", "RLHF_RESULT", "RLHF_SCRATCH", KEEP_LOG, SUPERVISOR)
 
 StageCommand = Callable[[StageConfig, Path], Sequence[str]]
 

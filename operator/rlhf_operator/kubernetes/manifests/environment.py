@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_api.compute import Pod
+from rlhf_api.log_names import KEEP_LOG, LogName
 from rlhf_api.model import SourceCredentials
 from rlhf_api.mounts import CONFIG_FOLDER, config_map_file, hub_token_variable
 from rlhf_api.quantity import parse_quantity
@@ -40,6 +41,7 @@ def _of_the_process(action: CreateJob) -> Iterator[Json]:
     yield _value("USER", "rlhf")
     yield _value("TMPDIR", TMP)
     yield _value("RLHF_SCRATCH", SCRATCH)
+    yield _value(KEEP_LOG, str(LogName(action.stage, action.iteration or 0, action.attempt)))
     yield _value("PYTHONUNBUFFERED", "1")
     threads = _threads(action.pod, action.config.execution.processes_per_node)
     if threads is not None:
