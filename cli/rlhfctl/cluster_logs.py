@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from rlhf_api import RLHFRun, RLHFRunSpec
-from rlhf_api.status import RLHFRunStatus
-from rlhf_api.words import Phase
-from rlhf_operator.core.cursor import stages_of
-from rlhf_operator.core.execution import compute_of, shards_of
+from rlhf_api import RLHFRun
 
 from .cluster import IDLE_SECONDS, Change, Connection, LogUnreadable
 from .errors import NoConnection
+from .gone_logs import gone_logs, read_gone
 from .objects import PodView
-from .source import LogNote, LogSelection, LogText, Sight, log_heading
+from .source import LogNote, LogSelection, LogText, Sight, heading_of, prefix, selects
 from .streams import Streams
 
 #: A run that has ended has ended its pods; what they still write is waited for so long.
@@ -27,9 +24,9 @@ _TRIES = 60
 
 
 def read_pods(connection: Connection, run: RLHFRun, wanted: LogSelection) -> Iterator[LogText | LogNote]:
-    """What the pods have written so far, oldest first."""
+    """What the pods have written so far, oldest first: those that are gone, then those that are there."""
     pods = connection.pods(run)
-    yield from gone_notes(run, pods, wanted)
+    yield from read_gone(run, gone_logs(run, pods, wanted))
     for pod in (pod for pod in pods if selected(pod, wanted)):
         if pod.started:
             yield from _read(connection, run, pod)
@@ -42,7 +39,7 @@ def follow_pods(
 ) -> Iterator[LogText | LogNote]:
     """The same, then what is added, stage by stage, until the run has ended and its pods have."""
     pods = connection.pods(run)
-    yield from gone_notes(run, pods, wanted)
+    yield from read_gone(run, gone_logs(run, pods, wanted))
     read: set[str] = set()
     # What has ended is read in its order; only what is written now may come from several pods at once.
     for pod in (pod for pod in pods if pod.ended and _readable(pod, wanted, read)):
@@ -85,37 +82,8 @@ def follow_pods(
                 return
 
 
-def gone_notes(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[LogNote]:
-    """Attempts that the run's status tells of and that have no pod any more."""
-    there = {(pod.iteration, pod.stage, pod.attempt) for pod in pods}
-    stages = [(iteration or 0, stage) for iteration, stage in stages_of(run.status or RLHFRunStatus())]
-    gone = [
-        f"{stage.name.value}-{number}-{attempt}"
-        for number, stage in stages
-        for attempt in range(1, stage.attempt + 1)
-        if (number, stage.name, attempt) not in there
-        and _matches(wanted, number, stage.name.value, attempt)
-        # The newest attempt of a stage at work may have no pod yet.
-        and (attempt < stage.attempt or stage.phase not in (Phase.PENDING, Phase.RUNNING))
-    ]
-    if not gone:
-        return []
-    names = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
-    return [LogNote(f"gone with their pods: {names}. This version reads logs from pods; later ones read them from the store too.")]
-
-
 def selected(pod: PodView, wanted: LogSelection) -> bool:
-    return _matches(wanted, pod.iteration, pod.stage.value, pod.attempt)
-
-
-def prefix(pod: PodView, spec: RLHFRunSpec) -> str:
-    """`shard 3 | `, `node 1 | `; empty where one pod does the whole stage."""
-    compute = compute_of(spec, pod.stage)
-    if pod.index is None:
-        return ""
-    if shards_of(spec, pod.stage) > 1:
-        return f"shard {pod.index} | "
-    return f"node {pod.index} | " if compute is not None and compute.nodes > 1 else ""
+    return selects(wanted, pod.log_name)
 
 
 @dataclass(frozen=True)
@@ -125,24 +93,12 @@ class _Ended:
     uid: str
 
 
-def _heading(pod: PodView) -> str:
-    return log_heading(pod.stage.value, pod.iteration, pod.attempt)
-
-
-def _matches(wanted: LogSelection, iteration: int, stage: str, attempt: int) -> bool:
-    return (
-        wanted.iteration in (None, iteration)
-        and (wanted.stage is None or wanted.stage.value == stage)
-        and wanted.attempt in (None, attempt)
-    )
-
-
 def _readable(pod: PodView, wanted: LogSelection, known: set[str]) -> bool:
     return pod.started and pod.uid not in known and selected(pod, wanted)
 
 
 def _read(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogText | LogNote]:
-    title, before = _heading(pod), prefix(pod, run.spec)
+    title, before = heading_of(pod.log_name), prefix(pod.log_name, run.spec)
     yield LogText(title, "")
     try:
         for line in connection.log(run.metadata.namespace, pod, follow=False):
@@ -153,7 +109,7 @@ def _read(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogTex
 
 def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogText | LogNote | _Ended]:
     """All of one pod's log, each line once, whatever happens to the connection."""
-    title, before, namespace = _heading(pod), prefix(pod, run.spec), run.metadata.namespace
+    title, before, namespace = heading_of(pod.log_name), prefix(pod.log_name, run.spec), run.metadata.namespace
     newest, tries = "", 0
     now: PodView | None = pod
     while now is not None:
@@ -185,7 +141,7 @@ def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogT
 
 def _unreadable(pod: PodView, error: LogUnreadable) -> LogNote:
     if error.gone:
-        return LogNote(f"pod {pod.name} is gone, and its log with it; later versions read it from the store")
+        return LogNote(f"pod {pod.name} went before all of its log was read; run this command again, and it comes from the store")
     return LogNote(f"the log of pod {pod.name} cannot be read: {error}")
 
 

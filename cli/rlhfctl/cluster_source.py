@@ -20,6 +20,7 @@ from .applying import merge_patch
 from .cluster import Change, Connection, connection
 from .cluster_logs import follow_pods, read_pods
 from .errors import CliError, Conflict, NotFound
+from .gone_logs import gone_logs, kept_names
 from .kubeconfig import resolve
 from .options import Place
 from .source import LogNote, LogSelection, LogText, Sight, command_for
@@ -115,7 +116,10 @@ class ClusterSource:
         yield from follow_pods(self.connection, run, wanted, self.watch(name), say)
 
     def log_names(self, name: str) -> list[str]:
-        return [pod.log_name for pod in self.connection.pods(self.load(name)) if pod.started]
+        run = self.load(name)
+        pods = self.connection.pods(run)
+        kept = kept_names(run) if gone_logs(run, pods, LogSelection()) else []
+        return list(dict.fromkeys([*kept, *(str(pod.log_name) for pod in pods if pod.started)]))
 
     def carried_out_by(self, run: RLHFRun) -> str:  # noqa: ARG002 - the protocol's signature
         return "the operator carries it out"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rlhf_api import RLHFRun, RLHFRunSpec
+from rlhf_api.log_names import LogName
 from rlhf_operator.local import LocalState
 
 from . import progress_line
 from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
 from .rates import Rate
-from .source import LogNote, LogSelection, LogText, Sight, log_heading
+from .source import LogNote, LogSelection, LogText, Sight, heading_of
 from .watching import phase_of
 
 EVERY_SECONDS = 0.5
@@ -117,8 +117,7 @@ class _LogFiles:
 
 def heading(path: Path) -> str:
     """`train, iteration 2, attempt 1` from train-2-1.log."""
-    match = re.fullmatch(r"([a-z]+)-(\d+)-(\d+)(?:-(\d+))?", path.stem)
-    if match is None:
+    name = LogName.parse(path.stem)
+    if name is None:
         return path.name
-    stage, iteration, attempt, shard = match.groups()
-    return log_heading(stage, int(iteration), int(attempt), None if shard is None else int(shard))
+    return heading_of(name) + ("" if name.index is None else f", shard {name.index}")

@@ -11,10 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_api import RLHFRun
+from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.kubernetes.labels import (
     ATTEMPT_LABEL,
     COMPLETION_INDEX,
+    IGNORED_FAILURES,
+    INDEX_FAILURES,
     ITERATION_LABEL,
     RUN_UID_LABEL,
     STAGE_CONTAINER,
@@ -64,6 +67,8 @@ class PodView:
     stage: StageName
     attempt: int
     index: int | None
+    failed_before: int
+    """Pods of its index in the same Job, which replaced them."""
     created: datetime
     started: bool
     """There is a log."""
@@ -72,10 +77,8 @@ class PodView:
     """Why it has not started, in the cluster's words; may be empty."""
 
     @property
-    def log_name(self) -> str:
-        """As the local backend names logs: `train-2-1`, `sample-1-1-3`."""
-        shard = "" if self.index is None else f"-{self.index}"
-        return f"{self.stage.value}-{self.iteration}-{self.attempt}{shard}"
+    def log_name(self) -> LogName:
+        return LogName(self.stage, self.iteration, self.attempt, self.index)
 
 
 def pod_view(raw: Mapping[str, Any]) -> PodView | None:
@@ -96,6 +99,7 @@ def pod_view(raw: Mapping[str, Any]) -> PodView | None:
         stage=stage,
         attempt=attempt,
         index=None if index is None else int(index),
+        failed_before=sum(int(annotations.get(name, 0)) for name in (INDEX_FAILURES, IGNORED_FAILURES)),
         created=_time(metadata.get("creationTimestamp")),
         started="running" in state or "terminated" in state,
         ended="terminated" in state or status.get("phase") in ("Succeeded", "Failed"),

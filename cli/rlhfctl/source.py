@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rlhf_api import RLHFRun, RLHFRunSpec
+from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
+from rlhf_operator.core.execution import compute_of, shards_of
 from rlhf_operator.local import Progress
 
 
@@ -106,10 +108,26 @@ class Source(Protocol):
         ...
 
 
-def log_heading(stage: str, iteration: int, attempt: int, shard: int | None = None) -> str:
+def heading_of(name: LogName) -> str:
     """`train, iteration 2, attempt 1`; iteration 0 is the run itself."""
-    where = f", iteration {iteration}" if iteration else ""
-    return f"{stage}{where}, attempt {attempt}" + ("" if shard is None else f", shard {shard}")
+    where = f", iteration {name.iteration}" if name.iteration else ""
+    return f"{name.stage.value}{where}, attempt {name.attempt}"
+
+
+def prefix(name: LogName, spec: RLHFRunSpec) -> str:
+    """`shard 3 | `, `node 1 | `; empty where one pod does the whole stage."""
+    compute = compute_of(spec, name.stage)
+    if name.index is None:
+        return ""
+    if shards_of(spec, name.stage) > 1:
+        return f"shard {name.index} | "
+    return f"node {name.index} | " if compute is not None and compute.nodes > 1 else ""
+
+
+def selects(wanted: LogSelection, name: LogName) -> bool:
+    return (
+        wanted.iteration in (None, name.iteration) and wanted.stage in (None, name.stage) and wanted.attempt in (None, name.attempt)
+    )
 
 
 def command_for(source: Source, *words: str) -> str:

@@ -122,19 +122,6 @@ def test_logs_are_those_of_the_pods_oldest_first(runs: ClusterRuns) -> None:
     assert runs.rlhfctl("logs", "tiny", "--iteration", "1").out.startswith("shard 0 | 0 of 2\n")
 
 
-def test_logs_of_pods_that_are_gone_are_said_to_be(runs: ClusterRuns) -> None:
-    runs.create(example_runs.failed, "broken")
-    pod = runs.pod("sft", run="broken", attempt=3, log="no space left\n")
-    runs.start(pod)
-    runs.end(pod)
-    done = runs.rlhfctl("logs", "broken")
-    assert done.out == "no space left\n"
-    assert "gone with their pods: preflight-0-1, sft-0-1, sft-0-2." in _words(done.err)
-    none = runs.rlhfctl("logs", "broken", "--stage", "preflight")
-    assert none.code == Exit.NOT_FOUND
-    assert "it has sft-0-3" in none.err
-
-
 def test_a_pod_that_cannot_start_says_why(runs: ClusterRuns) -> None:
     runs.create(None)
     pod = runs.pod("preflight")

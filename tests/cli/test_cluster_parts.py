@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api import RLHFRun
+from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.core.names import child_name
 from rlhfctl.applying import merge_patch
 from rlhfctl.cluster import readable
 from rlhfctl.cluster_events import Belongs, of_run
-from rlhfctl.cluster_logs import gone_notes, prefix
 from rlhfctl.errors import CliError
+from rlhfctl.gone_logs import Gone, gone_logs
 from rlhfctl.objects import EventView, PodView, event_view, parse_run, pod_view
-from rlhfctl.source import LogSelection
+from rlhfctl.source import LogSelection, prefix
 from rlhfctl.streams import Streams
 from support import example_runs
 
@@ -88,7 +89,11 @@ def _raw_pod(**status: object) -> dict[str, Any]:
         "name": "tiny-i2-sample-1-3-abcde",
         "uid": "p",
         "labels": labels,
-        "annotations": {"batch.kubernetes.io/job-completion-index": "3"},
+        "annotations": {
+            "batch.kubernetes.io/job-completion-index": "3",
+            "batch.kubernetes.io/job-index-failure-count": "1",
+            "batch.kubernetes.io/job-index-ignored-failure-count": "2",
+        },
         "creationTimestamp": "2026-03-01T12:00:00Z",
     }
     return {"metadata": metadata, "status": status}
@@ -121,7 +126,7 @@ def test_a_pod_is_read_by_its_stage_container(status: dict[str, object], started
     view = pod_view(_raw_pod(**status))
     assert view is not None
     assert (view.started, view.ended, view.waits_for) == (started, ended, waits_for)
-    assert (view.log_name, view.index, view.run_uid) == ("sample-2-1-3", 3, "0f0e")
+    assert (str(view.log_name), view.index, view.failed_before, view.run_uid) == ("sample-2-1-3", 3, 3, "0f0e")
 
 
 def test_a_pod_of_something_else_is_none_of_a_stage() -> None:
@@ -173,18 +178,38 @@ def test_events_of_a_run_are_known_by_the_names_of_its_jobs_and_pods(name: str) 
     assert of_run(run, [_event("Job", job, time=NOW + timedelta(seconds=1)), mine[0]])[0] == mine[0]
 
 
-def _pod(stage: StageName, iteration: int, attempt: int, index: int | None = None) -> PodView:
-    return PodView("p", "u", "r", iteration, stage, attempt, index, NOW, True, True, "")
+def _pod(stage: StageName, iteration: int, attempt: int, index: int | None = None, failed_before: int = 0) -> PodView:
+    return PodView("p", "u", "r", iteration, stage, attempt, index, failed_before, NOW, True, True, "")
 
 
 def test_attempts_whose_pods_are_gone_are_named_but_not_the_one_at_work() -> None:
     run = example_runs.at_work("tiny", STORE)
     pods = [_pod(stage.name, 0, 1) for stage in run.status.stages] if run.status else []
     pods += [_pod(stage, 1, attempt) for stage in StageName for attempt in (1, 2)]
-    notes = [note.text for note in gone_notes(run, pods, LogSelection())]
-    assert len(notes) == 1
-    assert notes[0].startswith("gone with their pods: sample-2-1, label-2-1, reference-2-1, train-2-1. ")
-    assert gone_notes(run, pods, LogSelection(stage=StageName.TRAIN, attempt=2)) == []
+    assert [str(gone.name) for gone in gone_logs(run, pods, LogSelection())] == [
+        "sample-2-1",
+        "label-2-1",
+        "reference-2-1",
+        "train-2-1",
+    ]
+    assert gone_logs(run, pods, LogSelection(stage=StageName.TRAIN, attempt=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ([(0, 0), (1, 0)], []),
+        ([(0, 0), (3, 0)], [(1, 0), (2, 0)]),
+        ([(0, 1), (1, 0)], [(0, 1)]),
+        ([(0, 0), (0, 1), (1, 3), (1, 2)], [(1, 2)]),
+    ],
+)
+def test_pods_that_their_job_replaced_are_missed(pods: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+    """By index: failures before a pod, as the Job's controller counts them."""
+    run = example_runs.finished("tiny", STORE)
+    there = [_pod(StageName.SAMPLE, 2, 1, index, failed_before) for index, failed_before in pods]
+    gone = [Gone(LogName(StageName.SAMPLE, 2, 1, index), number) for index, number in expected]
+    assert gone_logs(run, there, LogSelection(StageName.SAMPLE, 2)) == gone
 
 
 @pytest.mark.parametrize(
@@ -198,7 +223,7 @@ def test_attempts_whose_pods_are_gone_are_named_but_not_the_one_at_work() -> Non
 )
 def test_lines_carry_the_shard_or_node_where_there_are_several(stage: StageName, index: int | None, expected: str) -> None:
     spec = example_runs.run("tiny", STORE, sample={"shards": 4}, train={"compute": {"nodes": 2}}).spec
-    assert prefix(_pod(stage, 1, 1, index), spec) == expected
+    assert prefix(LogName(stage, 1, 1, index), spec) == expected
 
 
 def test_streams_give_what_each_gives() -> None:

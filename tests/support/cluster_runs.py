@@ -17,7 +17,7 @@ from cluster.handle import Cluster
 from cluster.stages import PLAN, PLAYED
 from rlhf_api import RLHFRun
 from rlhf_api.words import API_VERSION, KIND, StageName
-from rlhf_operator.kubernetes.labels import STAGE_CONTAINER, attempt_labels
+from rlhf_operator.kubernetes.labels import COMPLETION_INDEX, INDEX_FAILURES, STAGE_CONTAINER, attempt_labels
 from support import example_runs
 from support.rlhfctl import Done, environment, rlhfctl
 from support.waiting import wait_until
@@ -94,6 +94,7 @@ class ClusterRuns:
         iteration: int | None = None,
         attempt: int = 1,
         index: int | None = None,
+        failed_before: int = 0,
         log: str = "",
         node: str | None = None,
     ) -> str:
@@ -101,7 +102,8 @@ class ClusterRuns:
         owner = RLHFRun.model_validate({**self.get(run), "metadata": self._meta(run)})
         shard = "" if index is None else f"-{index}"
         name = f"{run}-i{iteration or 0}-{stage}-{attempt}{shard}-abcde"
-        annotations = {PLAN: PLAYED} | ({} if index is None else {"batch.kubernetes.io/job-completion-index": str(index)})
+        indexed = {COMPLETION_INDEX: str(index), INDEX_FAILURES: str(failed_before)}
+        annotations = {PLAN: PLAYED} | ({} if index is None else indexed)
         container = {
             "name": STAGE_CONTAINER,
             "image": "stage",

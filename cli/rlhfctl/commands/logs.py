@@ -22,7 +22,8 @@ def command(name: str, place: Place, follow: bool, stage: str | None, iteration:
     """Print the logs of the run NAME, oldest stage first.
 
     A heading on stderr names each log; stdout has the logs alone. In a cluster, lines of several shards carry the shard
-    before them, and logs are those of pods: what is gone with its pod is said on stderr.
+    before them, and the log of a pod that is gone comes from the store, before those of pods: with the credentials of your
+    own environment (AWS_PROFILE, AWS_ACCESS_KEY_ID and so on). What is in neither is said on stderr.
     """
     from rlhf_api.words import StageName
     from rlhfctl.places import source_of
