@@ -142,7 +142,7 @@ def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogT
 def _unreadable(pod: PodView, error: LogUnreadable) -> LogNote:
     if error.gone:
         return LogNote(f"pod {pod.name} went before all of its log was read; run this command again, and it comes from the store")
-    return LogNote(f"the log of pod {pod.name} cannot be read: {error}")
+    return LogNote(f"the log of pod {pod.name} cannot be read: {error}; when the pod is gone, this command reads it from the store")
 
 
 def _untimed(line: bytes) -> tuple[str, str]:
