@@ -106,7 +106,9 @@ def _read(store: Store, log: KeptLog, run: RLHFRun) -> Iterator[LogText | LogNot
         return
     title, before = heading_of(log.name), prefix(log.name, run.spec)
     yield LogText(title, "")
-    for line in content.decode(errors="replace").removesuffix("\n").split("\n"):
+    # Not splitlines: a progress bar returns to the beginning of its line many times.
+    lines = content.decode(errors="replace").split("\n")
+    for line in lines if lines[-1] else lines[:-1]:
         yield LogText(title, before + line.removesuffix("\r") + "\n")
 
 

@@ -47,20 +47,28 @@ class Pods:
     storage: Storage
 
     def start(
-        self, stage: str, *, stdout: int | Path = subprocess.PIPE, end_seconds: float = 60, every: float = 600
+        self, stage: str, *, stdout: int | Path = subprocess.PIPE, end_seconds: float = 60, every: float = 600, before: str = ""
     ) -> subprocess.Popen[bytes]:
         target = stdout.open("wb") if isinstance(stdout, Path) else stdout
         storage = self.storage.model_dump_json(by_alias=True)
         return subprocess.Popen(
-            [sys.executable, "-c", _STAGE + textwrap.dedent(stage), str(self.folder), storage, str(end_seconds), str(every)],
+            [
+                sys.executable,
+                "-c",
+                f"{before}\n{_STAGE}{textwrap.dedent(stage)}",
+                str(self.folder),
+                storage,
+                str(end_seconds),
+                str(every),
+            ],
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdout=target,
             stderr=subprocess.PIPE,
         )
 
-    def run(self, stage: str) -> tuple[int, bytes, bytes]:
-        """Exit code, stdout, stderr."""
-        process = self.start(stage)
+    def run(self, stage: str, *, before: str = "") -> tuple[int, bytes, bytes]:
+        """Exit code, stdout, stderr. `before`: what is done before there is a keeper."""
+        process = self.start(stage, before=before)
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
@@ -211,6 +219,17 @@ def test_a_stdout_that_nobody_reads_does_not_hold_a_pod_whose_stage_has_ended(po
     process.communicate()
     os.close(reader)
     assert (process.returncode, [len(log) for log in pods.logs]) == (3, [100_000])
+
+
+@pytest.mark.parametrize("missing", ["os.pidfd_open", "os.fork", "threading.Thread.start"])
+def test_a_pod_that_cannot_have_a_keeper_has_its_stage_all_the_same(pods: Pods, missing: str) -> None:
+    error = "RuntimeError('no more')" if "Thread" in missing else "OSError(11, 'no more')"
+    code, out, err = pods.run(
+        "print('step 1')\nos._exit(75)", before=f"import os, threading\ndef refuse(*_): raise {error}\n{missing} = refuse"
+    )
+    assert (code, out) == (75, b"step 1\n")
+    assert err.startswith(b"log keeper: this log is not kept in the store")
+    assert b"no more" in err
 
 
 def _file_in_the_way(pods: Pods) -> None:

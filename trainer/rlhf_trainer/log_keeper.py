@@ -49,9 +49,11 @@ def keep_log(storage: Storage, run: RunRef, name: LogName, *, every: float = EVE
     read_end, write_end = os.pipe()
     keeper = os.getpid()
     try:
+        # A sandbox may lack what only the parent needs: then the stage is to know, and not to be started for nothing.
+        os.close(os.pidfd_open(keeper))
         stage = os.fork()
     except OSError as error:
-        _say(f"the log is not kept in the store: no process could be started for it ({error.strerror})")
+        _say(f"this log is not kept in the store, and the stage goes on: there can be no process for it ({error.strerror})")
         os.close(read_end)
         os.close(write_end)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -118,7 +120,10 @@ class _Upload:
         self._failed = False
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # So many threads are not allowed here.
+            self._tell(str(error))
 
     def finish(self) -> None:
         """Nothing is added any more."""
@@ -130,7 +135,8 @@ class _Upload:
 
     def wait(self, deadline: float) -> None:
         """For the last put; until time.monotonic() is `deadline` at most."""
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             self._tell(f"the store did not take it within {END_SECONDS:.0f} s of the stage's end")
 
