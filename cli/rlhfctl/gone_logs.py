@@ -66,7 +66,7 @@ def read_gone(run: RLHFRun, gone: list[Gone]) -> Iterator[LogText | LogNote]:
     if lost:
         yield LogNote(
             f"gone with their pods: {_listed(lost)}. {store.url}/{logs_folder(_ref(run))} has no log of them: they never began, "
-            "could not reach the store, or were killed before they put one." + _seen_from_here(store)
+            "could not reach the store, or were killed before they put one."
         )
 
 
@@ -114,11 +114,6 @@ def _read(store: Store, log: KeptLog, run: RLHFRun) -> Iterator[LogText | LogNot
 
 def _told(error: StoreError) -> str:
     return f"{error} {_OWN_CREDENTIALS}" if isinstance(error, AccessDenied) else str(error)
-
-
-def _seen_from_here(store: Store) -> str:
-    """A folder of the pods is another one than that of the same name here."""
-    return " It is looked for on this machine, which may not have the pods' folder." if store.url.startswith("file://") else ""
 
 
 def _listed(gone: list[Gone]) -> str:

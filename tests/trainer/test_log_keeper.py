@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from rlhf_api.storage import Storage
+from rlhf_api.words import StageExit, StageName
 from rlhf_store import kept_logs, open_store
 from rlhf_trainer.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog
 from support.s3 import BUCKET, S3Server
-from support.stages import RUN
+from support.stages import RUN, RealRun, children, config_of, start_stage
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -294,3 +295,22 @@ def test_a_store_that_comes_back_gets_all_of_the_log_in_one_object(s3_server: S3
         process.communicate()
     finally:
         server.stop()
+
+
+@pytest.mark.engine
+def test_sigterm_reaches_the_ranks_of_a_training_and_what_they_say_is_kept(
+    real_run: RealRun, storage: Storage, tmp_path: Path
+) -> None:
+    config = config_of(real_run.config(StageName.SFT, None).work, storage, iteration=None)
+    keeper = start_stage(config, tmp_path, RLHF_KEEP_LOG="sft-0-1")
+
+    def torchrun() -> bool:
+        agents = [agent for stage in children(keeper.pid) for agent in children(stage)]
+        return any(b"rlhf_trainer.training.agent" in Path(f"/proc/{agent}/cmdline").read_bytes() for agent in agents)
+
+    wait_until(torchrun, "torchrun", seconds=300)
+    keeper.send_signal(signal.SIGTERM)
+    assert keeper.wait() == StageExit.PREEMPTED
+    store, shown = open_store(storage), (tmp_path / "log-0").read_bytes()
+    assert [store.get(log.key) for log in kept_logs(store, RUN)] == [shown]
+    assert b"asking the ranks to checkpoint" in shown
