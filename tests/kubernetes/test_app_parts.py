@@ -199,6 +199,8 @@ def test_it_lives_while_all_beat_and_says_who_does_not(health: Health) -> None:
 def test_it_is_ready_with_an_index_as_leader_and_as_standby_and_not_while_it_stops(health: Health) -> None:
     assert health.get("/readyz") == (503, "the index is not filled yet")
     health.readiness.indexed.set()
+    assert health.get("/readyz") == (503, "not every watch has begun yet")
+    health.readiness.watching.set()
     assert health.get("/readyz") == (200, "ok, standby")
     health.leading.set()
     assert health.get("/readyz") == (200, "ok, leader")

@@ -13,7 +13,7 @@ from kubernetes.client import Configuration
 
 from rlhf_operator.kubernetes.client import Cluster
 from rlhf_operator.kubernetes.health import Heartbeats
-from rlhf_operator.kubernetes.resources import JOBS
+from rlhf_operator.kubernetes.resources import JOBS, PODS, RUNS
 from rlhf_operator.kubernetes.watches import Watches, kopf_settings
 
 
@@ -23,6 +23,7 @@ class Bench:
     def __init__(self) -> None:
         self.code, self.now, self.lists = 200, 0.0, 0
         self.heartbeats = Heartbeats(lambda: self.now)
+        self.watching = threading.Event()
         bench = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,6 +46,7 @@ class Bench:
             heartbeats=self.heartbeats,
             answered=lambda *_: None,
             listed=self.listed,
+            watching=self.watching,
         )
 
     def listed(self) -> None:
@@ -85,3 +87,44 @@ def test_each_list_of_a_watch_asks_for_a_full_one_though_it_is_empty(bench: Benc
     bench.get(JOBS.path(None), 403)
     bench.get("/apis/batch/v1")
     assert bench.lists == 1
+
+
+def test_the_watches_have_begun_when_each_was_answered_a_refused_one_too(bench: Bench) -> None:
+    bench.get(JOBS.path(None), 503)
+    bench.get(PODS.path(None), 403)
+    bench.get(RUNS.path(None))
+    assert not bench.watching.is_set()
+    bench.get(JOBS.path(None))
+    assert bench.watching.is_set()
+
+
+def test_watches_that_end_as_they_begin_do_not_live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were started again and again, every two seconds, and each start counted for a beat."""
+
+    async def ends(**_: object) -> None:
+        bench.now += 2
+        if bench.now > 600:
+            bench.watches.stop()
+        raise KeyError("it has no name")
+
+    monkeypatch.setattr(kopf, "operator", ends)
+    monkeypatch.setattr("rlhf_operator.kubernetes.watches._RESTART_SECONDS", 0.0)
+    ready = threading.Event()
+    ready.set()
+    bench.watches.run(ready)
+    assert {"watch of jobs", "watch of pods", "watch of rlhfruns"} <= bench.heartbeats.silent().keys()
+
+
+def test_kopf_does_not_ask_for_the_users_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the user is a number: kopf, which would name the operator after it, ended with a KeyError."""
+    given: dict[str, object] = {}
+
+    async def ends(**options: object) -> None:
+        given.update(options)
+        bench.watches.stop()
+
+    monkeypatch.setattr(kopf, "operator", ends)
+    ready = threading.Event()
+    ready.set()
+    bench.watches.run(ready)
+    assert given["identity"]

@@ -97,6 +97,7 @@ class Operator:
             heartbeats=heartbeats,
             answered=self._answered,
             listed=self._relist.want,
+            watching=self._readiness.watching,
         )
 
         def backend_of(key: RunKey) -> KubernetesBackend:

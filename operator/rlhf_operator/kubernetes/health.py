@@ -31,10 +31,12 @@ class Heartbeats:
         self._last: dict[str, float] = {}
 
     def expect(self, name: str, within: float) -> None:
-        """From now on `name` must beat at least every `within` seconds."""
+        """From now on `name` must beat at least every `within` seconds. Said again it is no beat: what begins again and again does
+        not live.
+        """
         with self._lock:
             self._limits[name] = within
-            self._last[name] = self._clock()
+            self._last.setdefault(name, self._clock())
 
     def beat(self, name: str) -> None:
         """A beat of somebody that is not expected counts for nothing."""
@@ -55,12 +57,16 @@ class Readiness:
     def __init__(self) -> None:
         self.indexed = threading.Event()
         """Every kind was listed once."""
+        self.watching = threading.Event()
+        """Every watch has been answered once."""
         self.stopping = threading.Event()
 
     def problem(self) -> str | None:
         if self.stopping.is_set():
             return "stopping"
-        return None if self.indexed.is_set() else "the index is not filled yet"
+        if not self.indexed.is_set():
+            return "the index is not filled yet"
+        return None if self.watching.is_set() else "not every watch has begun yet"
 
 
 class HealthServer:

@@ -64,7 +64,8 @@ class Watches:
     """`registry` has the handlers. The connection is the cluster's own; each request of a watch is a heartbeat, and so is the list
     that it begins with: where it has to begin again and again, the server is away and not the watch.
 
-    `listed` is told of each such list that was answered, for it may be empty and does not tell of what is gone.
+    `listed` is told of each such list that was answered, for it may be empty and does not tell of what is gone. `watching` is set
+    when all of them have been answered once, refusals too: a namespace may be gone.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Watches:
         heartbeats: Heartbeats,
         answered: Callable[[str, str, bool, int], None],
         listed: Callable[[], None],
+        watching: threading.Event,
     ) -> None:
         self._cluster = cluster
         self._registry = registry
@@ -85,6 +87,9 @@ class Watches:
         self._heartbeats = heartbeats
         self._answered = answered
         self._listed = listed
+        self._watching = watching
+        self._begun: set[str] = set()
+        """Paths that were answered."""
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_kopf: asyncio.Event | None = None
@@ -125,6 +130,8 @@ class Watches:
             await kopf.operator(
                 registry=self._registry,
                 settings=self._settings,
+                # It is told to nobody, for there is no peering; kopf's own would need the user to have a name.
+                identity="rlhf-operator",
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 stop_flag=self._stop_kopf,
@@ -165,9 +172,17 @@ class Watches:
             self._answered(request.method, path, watch, 0)
             raise
         self._answered(request.method, path, watch, response.status)
-        if not watch and response.ok and path in self._paths():
-            self._listed()
+        if not watch and path in self._paths():
+            self._heard(path, response)
         return response
+
+    def _heard(self, path: str, response: aiohttp.ClientResponse) -> None:
+        if response.ok:
+            self._listed()
+        if response.status < 500:
+            self._begun.add(path)
+            if self._begun.issuperset(self._paths()):
+                self._watching.set()
 
     def _tls(self) -> ssl.SSLContext:
         found = self._cluster.credentials
