@@ -62,7 +62,7 @@ ALL := -m "not gpu and not faults and not crash_points" --durations=12
 # Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
 test-fast: export OMP_NUM_THREADS = 1
-test-fast: install ## The tests without engines, S3 server, cluster and faults. Within a minute.
+test-fast: install ## The tests without engines, S3 server, cluster, node and faults. Within a minute.
 	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
 FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.fixtures import cluster, crd, namespace  # noqa: F401 - fixtures
+from cluster.node_fixtures import node_cluster, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401
 from rlhf_api.storage import Storage
 from support.s3 import BUCKET, ENVIRONMENT, S3Server
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,23 +14,9 @@ from cluster.handle import Cluster
 from cluster.layout import Layout, layout
 from support import processes
 from support.binaries import cache
-from support.documents import ROOT
+from support.cluster_tool import tool
 
 pytestmark = pytest.mark.cluster
-
-
-def tool(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-    """What it prints, from a folder that is not the checkout."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "cluster"), *arguments],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in codes, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture
