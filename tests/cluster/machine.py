@@ -141,8 +141,17 @@ def end(folder: Path) -> None:
 def make_cgroups(machine: Machine) -> None:
     """In every hierarchy of version 1, or in the one of version 2; a kubelet does not make the parent itself."""
     for root in _cgroup_roots():
-        with suppress(FileExistsError):
-            (root / machine.link).mkdir()
+        (root / machine.link).mkdir(exist_ok=True)
+        for controllers in (root, root / machine.link):
+            _hand_on_controllers(controllers)
+
+
+def _hand_on_controllers(group: Path) -> None:
+    """To the groups below it, which version 2 wants to be told; what is not to be had the kubelet names."""
+    with suppress(OSError):
+        for name in (group / "cgroup.controllers").read_text().split():
+            with suppress(OSError):
+                (group / "cgroup.subtree_control").write_text(f"+{name}")
 
 
 def _holder(folder: Path) -> int:

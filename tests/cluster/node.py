@@ -18,6 +18,7 @@ from support import images
 from support.binaries import program
 from support.documents import ROOT
 from support.s3 import BUCKET
+from support.waiting import wait_until
 
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "kubelet", "kube-proxy", "coredns", "versitygw", "pause")
 #: In the order of their start.
@@ -66,10 +67,18 @@ def import_image(own: Machine, archive: Path) -> None:
     with archive.open("rb") as content:
         # By standard input: the machine has a /run, /var/lib and /var/log of its own, and the archive may lie in ours.
         _ctr(own, "images", "import", "-", stdin=content, what=f"import {archive}")
+    # The part of it that the kubelet asks hears of it a moment later; a pod that comes in between waits long before it tries again.
+    wait_until(lambda: image_names(own) == _names(own), f"the kubelet's part of containerd to know the images of {archive}")
 
 
 def image_names(own: Machine) -> list[str]:
-    return sorted(name for name in _ctr(own, "images", "list", "--quiet", what="list the images").split() if "@" not in name)
+    return _names(own, 'labels."io.cri-containerd.image"==managed')
+
+
+def _names(own: Machine, *filters: str) -> list[str]:
+    """But not the ids under which they are known, too."""
+    names = _ctr(own, "images", "list", "--quiet", *filters, what="list the images").split()
+    return sorted(name for name in names if "@" not in name and not name.startswith("sha256:"))
 
 
 def _ctr(own: Machine, *arguments: str, what: str, stdin: object = subprocess.DEVNULL) -> str:

@@ -89,10 +89,9 @@ def kubelet(layout: Layout, own: Machine, at: Addresses) -> Command:
         "clusterDNS": [DNS],
         # Names of the world outside are nobody's business here.
         "resolvConf": "",
-        # Whatever kind of cgroups this machine has, and without systemd; containers lie directly under the cluster's own.
+        # Whatever version of cgroups this machine has, and without systemd; all of them lie under the cluster's own.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
-        "cgroupsPerQOS": False,
         "cgroupRoot": own.cgroup,
         "enforceNodeAllocatable": [],
         "failSwapOn": False,

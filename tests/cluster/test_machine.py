@@ -35,8 +35,8 @@ def test_an_address_or_a_name_that_is_taken_is_not_taken_again(taken: dict[str, 
     taken["route"].pop()
     taken["link"].append({"ifname": first.link})
     third = machine.plan(tmp_path / "third", random.Random(1))
-    assert len({first.address, second.address, third.address}) == 3
-    assert len({first.link, second.link, third.link}) == 3
+    assert second.address != first.address
+    assert third.link != first.link
 
 
 def test_where_no_address_is_free_it_says_so(taken: dict[str, Rows], tmp_path: Path) -> None:
