@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import machine, node, start
+from cluster import node, start
 from cluster.errors import ClusterError
 from cluster.layout import SIZES, Layout, Size, all_layouts, layout, sweep
 from cluster.node_handle import no_proxy
@@ -78,9 +78,7 @@ def _up(cluster: Layout, size: Size) -> int:
 
 
 def _import(cluster: Layout, archive: Path) -> int:
-    own = machine.load(cluster.folder)
-    if own is None:
-        raise ClusterError(f"there is no real node named {cluster.folder.name}; run: python tests/cluster up --size node")
+    own = node.machine_of(cluster)
     node.import_image(own, archive)
     print("\n".join(node.image_names(own)))
     return 0

@@ -100,10 +100,10 @@ class Layout:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def end_all(self) -> None:
-        machine.end(self.folder)
         for component in reversed(self.components()):
             component.kill()
             component.forget()
+        machine.end(self.folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

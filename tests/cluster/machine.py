@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,8 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.errors import ClusterError, StartError
-from cluster.processes import Component
+from cluster.processes import Component, Identity
 from cluster.readiness import run
+from support.processes import tree
 
 #: The component that holds it.
 NAME = "machine"
@@ -104,6 +106,8 @@ def start(machine: Machine) -> None:
     spaces = ["--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
     command: list[str | Path] = ["unshare", *spaces, sys.executable, Path(__file__).with_name("machine_init.py"), own]
     run(Component(machine.folder, NAME), command, (own / "ready").exists)
+    first = Identity.of(tree(_holder(machine.folder))[1])
+    _first_record(machine.folder).write_text(json.dumps(asdict(first) if first else None))
     _ip("link", "add", machine.link, "type", "veth", "peer", "name", "eth0", "netns", str(_holder(machine.folder)))
     _ip("addr", "add", f"{machine.gateway}/30", "dev", machine.link)
     _ip("link", "set", machine.link, "up")
@@ -122,16 +126,18 @@ def load(folder: Path) -> Machine | None:
 
 
 def end(folder: Path) -> None:
-    """Everything that runs in it, at once, and what this machine has of it. Nothing happens where there is none."""
+    """Everything that still runs in it, and what this machine has of it. Nothing happens where there is none.
+
+    The components are killed before: as parents from outside they would keep what they started from its end.
+    """
     machine = load(folder)
     if machine is None:
         return
-    component = Component(folder, NAME)
-    identity = component.identity
-    processes = None if identity is None else _link(identity.pid, "pid_for_children")
-    component.kill()
-    component.forget()
-    _wait(lambda: not _in(processes), f"the end of the processes in the namespace {processes} of {folder}")
+    # The kernel ends it only when every other process of the machine is gone.
+    first = _first(folder)
+    if first is not None and first.alive:
+        os.kill(first.pid, signal.SIGKILL)
+        _wait(lambda: not first.alive, f"the end of process {first.pid}, the first of the machine in {folder}")
     subprocess.run(["ip", "link", "delete", machine.link], stderr=subprocess.DEVNULL, check=False)
     _wait(lambda: not Path(f"/sys/class/net/{machine.link}").exists(), f"the end of the network device {machine.link}")
     for root in _cgroup_roots():
@@ -161,8 +167,20 @@ def _holder(folder: Path) -> int:
     return identity.pid
 
 
+def _first(folder: Path) -> Identity | None:
+    try:
+        content = json.loads(_first_record(folder).read_text())
+    except (OSError, ValueError):
+        return None
+    return Identity(**content) if content else None
+
+
 def _record(folder: Path) -> Path:
     return folder / f"{NAME}.json"
+
+
+def _first_record(folder: Path) -> Path:
+    return folder / NAME / "first.json"
 
 
 def _cgroup_roots() -> list[Path]:
@@ -179,20 +197,6 @@ def _removed(group: Path) -> bool:
     except OSError:
         return not group.exists()
     return True
-
-
-def _in(namespace: str | None) -> list[int]:
-    """The processes of one process namespace."""
-    if namespace is None:
-        return []
-    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in found if _link(pid, "pid") == namespace]
-
-
-def _link(pid: int, kind: str) -> str | None:
-    with suppress(OSError):
-        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
-    return None
 
 
 def _is_network(route: dict[str, object]) -> bool:

@@ -13,7 +13,7 @@ from cluster.errors import ClusterError, StartError
 from cluster.layout import Layout
 from cluster.machine import Machine
 from cluster.node_s3 import NodeS3
-from cluster.readiness import answers, node_is_ready, wait_for
+from cluster.readiness import answers, api_is_ready, node_is_ready, wait_for
 from support import images
 from support.binaries import program
 from support.documents import ROOT
@@ -46,7 +46,7 @@ def start(layout: Layout, own: Machine, api: Api) -> None:
     layout.component("coredns").start(node_programs.coredns(layout, own, at))
     s3 = NodeS3(layout)
     s3.create(own)
-    wait_for(containerd, lambda: _succeeds(node_programs.ctr(own, "version")))
+    wait_for(containerd, lambda: is_ready(layout, "containerd"))
     pause = own.folder / "machine" / "pause.tar"
     images.write(pause, node_programs.PAUSE, program("pause"))
     import_image(own, pause)
@@ -54,12 +54,36 @@ def start(layout: Layout, own: Machine, api: Api) -> None:
     layout.component("kube-proxy").start(node_programs.kube_proxy(layout, own, at))
     for manifest in node_programs.dns_service(at):
         api.post(_path_of(manifest), manifest)
-    wait_for(layout.component("coredns"), lambda: answers(f"http://{at.host}:{node_programs.DNS_READY}/ready"))
-    wait_for(layout.component("kube-proxy"), lambda: answers(f"http://{at.host}:{node_programs.PROXY_HEALTH}/healthz"))
-    s3.wait()
+    for name in ("coredns", "kube-proxy", "s3", "kubelet"):
+        wait_for(layout.component(name), lambda name=name: is_ready(layout, name))  # type: ignore[misc]
     s3.create_bucket(BUCKET)
     wait_for(layout.component("kubelet"), lambda: node_is_ready(api, node_programs.NODE))
     _try_a_pod(layout, api)
+
+
+def machine_of(layout: Layout) -> Machine:
+    found = machine.load(layout.folder)
+    if found is None:
+        raise ClusterError(f"the cluster {layout.folder.name} has no real node; run: python tests/cluster up --size node")
+    return found
+
+
+def is_ready(layout: Layout, name: str) -> bool:
+    """The component of this name answers."""
+    host = layout.addresses.host
+    match name:
+        case "containerd":
+            return _succeeds(node_programs.ctr(machine_of(layout), "version"))
+        case "kubelet":
+            return answers(f"http://{host}:{node_programs.KUBELET_HEALTH}/healthz")
+        case "kube-proxy":
+            return answers(f"http://{host}:{node_programs.PROXY_HEALTH}/healthz")
+        case "coredns":
+            return answers(f"http://{host}:{node_programs.DNS_READY}/ready")
+        case "s3":
+            return NodeS3(layout).answers()
+        case _:
+            return api_is_ready(Api(layout.admin))
 
 
 def import_image(own: Machine, archive: Path) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import machine, node
-from cluster.errors import NotHere
+from cluster import node
 from cluster.handle import Cluster
 from cluster.layout import Layout
 from cluster.machine import Machine
 from cluster.node_programs import NODE
 from cluster.node_s3 import NodeS3
+from cluster.readiness import wait_for
+from support import processes
 
 API_SERVER = "kube-apiserver"
 
@@ -32,10 +33,7 @@ class NodeCluster(Cluster):
     @property
     def machine(self) -> Machine:
         """Its addresses: `machine.address` of the node, `machine.gateway` of this machine as pods see it."""
-        found = machine.load(self.layout.folder)
-        if found is None:
-            raise NotHere(f"the cluster {self.layout.folder.name} has no real node; start one with --size node")
-        return found
+        return node.machine_of(self.layout)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,23 +52,28 @@ class NodeCluster(Cluster):
     # --- outages ---
 
     def stop(self, name: str) -> None:
-        """Kill a component: connections to it break, and new ones are refused."""
+        """Kill a component: connections to it break, and new ones are refused. Pods outlive containerd and the kubelet."""
         self.component(name).kill()
-
-    def start(self, name: str) -> None:
-        """What was stopped or silenced works again, on the same data, when this returns."""
-        if name == "s3":
-            self.s3.ensure_running()
-            return
-        component = self.component(name)
-        component.signal(signal.SIGCONT)
-        if not component.running:
-            component.restart()
-        self.wait_ready()
 
     def silence(self, name: str) -> None:
         """It keeps its connections and answers nothing, until `start`."""
-        self.component(name).signal(signal.SIGSTOP)
+        for pid in self._processes(name):
+            os.kill(pid, signal.SIGSTOP)
+
+    def start(self, name: str) -> None:
+        """What was stopped or silenced answers again, on the same data, when this returns."""
+        component = self.component(name)
+        if not component.running:
+            component.restart()
+
+        def answers() -> bool:
+            # Again and again, for nsenter stops itself where it sees that its child has stopped.
+            component.signal(signal.SIGCONT)
+            for pid in self._processes(name):
+                os.kill(pid, signal.SIGCONT)
+            return node.is_ready(self.layout, name)
+
+        wait_for(component, answers)
 
     @contextmanager
     def outage(self, name: str, *, silent: bool = False) -> Iterator[None]:
@@ -80,6 +83,13 @@ class NodeCluster(Cluster):
             yield
         finally:
             self.start(name)
+
+    def _processes(self, name: str) -> list[int]:
+        """The program itself: inside the node's machine it is a child of the nsenter that was started here."""
+        identity = self.component(name).identity
+        if identity is None:
+            return []
+        return processes.tree(identity.pid)[1:2] or [identity.pid]
 
 
 def no_proxy(layout: Layout) -> dict[str, str]:

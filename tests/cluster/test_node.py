@@ -176,3 +176,17 @@ def test_a_server_can_fall_silent_and_wake(node_cluster: NodeCluster, tmp_path: 
     with node_cluster.outage(API_SERVER, silent=True):
         assert node_cluster.component(API_SERVER).running
     assert json.loads(node_cluster.kubectl("get", "node", node_cluster.node_name, "-o", "json"))["metadata"]["name"] == "node"
+
+
+def test_a_kubelet_can_fall_silent_while_its_pods_go_on(node_cluster: NodeCluster, image: str, namespace: str) -> None:
+    gate = f"gate-{namespace}"
+    with node_cluster.outage("s3"):
+        node_cluster.apply(*job("alive", f"get={node_cluster.s3.endpoint_url}/rlhf-test/{gate}"), namespace=namespace)
+        wait_until(lambda: "Running" in phases(node_cluster, namespace, "alive"), "its start", seconds=PATIENCE)
+        node_cluster.silence("kubelet")
+    try:
+        wait_until(lambda: gate in [request.key for request in node_cluster.s3.requests()], f"the pod's request for {gate}")
+        assert phases(node_cluster, namespace, "alive") == ["Running"]
+    finally:
+        node_cluster.start("kubelet")
+    assert [end["exitCode"] for end in ended(node_cluster, namespace, "alive")] == [0]
