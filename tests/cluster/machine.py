@@ -136,12 +136,14 @@ def end(folder: Path) -> None:
     # The kernel ends it only when every other process of the machine is gone.
     first = _first(folder)
     if first is not None and first.alive:
-        os.kill(first.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(first.pid, signal.SIGKILL)
         _wait(lambda: not first.alive, f"the end of process {first.pid}, the first of the machine in {folder}")
     subprocess.run(["ip", "link", "delete", machine.link], stderr=subprocess.DEVNULL, check=False)
     _wait(lambda: not Path(f"/sys/class/net/{machine.link}").exists(), f"the end of the network device {machine.link}")
     for root in _cgroup_roots():
         _wait(lambda root=root: _removed(root / machine.link), f"the end of the cgroup {root / machine.link}")  # type: ignore[misc]
+    _record(folder).unlink()
 
 
 def make_cgroups(machine: Machine) -> None:
@@ -200,7 +202,9 @@ def _removed(group: Path) -> bool:
 
 
 def _is_network(route: dict[str, object]) -> bool:
-    return route["dst"] != "default" and ":" not in str(route["dst"])
+    """Of version 4; the rest is not looked at."""
+    destination = str(route.get("dst", "default"))
+    return destination != "default" and ":" not in destination
 
 
 def _ip_json(*arguments: str) -> list[dict[str, object]]:

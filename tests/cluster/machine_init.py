@@ -48,8 +48,12 @@ def _private_folders(folder: Path) -> None:
 
 def _network() -> None:
     _run("ip", "link", "set", "lo", "up")
-    # Between pods by way of a service; a setting of this network alone.
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+    # What pods reach by way of a service, another pod among it, comes back by that way. Settings of this network alone.
+    for name in ("ipv4/ip_forward", "bridge/bridge-nf-call-iptables"):
+        setting = Path("/proc/sys/net", name)
+        # Where the kernel has no filter for bridges loaded (br_netfilter), only headless services lead from pod to pod.
+        if setting.exists():
+            setting.write_text("1\n")
 
 
 def _run(*command: str | Path) -> None:

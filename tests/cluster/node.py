@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 from cluster import machine, node_programs
 from cluster.api import Api, Json
@@ -13,12 +14,12 @@ from cluster.errors import ClusterError, StartError
 from cluster.layout import Layout
 from cluster.machine import Machine
 from cluster.node_s3 import NodeS3
+from cluster.processes import Component
 from cluster.readiness import answers, api_is_ready, node_is_ready, wait_for
 from support import images
 from support.binaries import program
 from support.documents import ROOT
 from support.s3 import BUCKET
-from support.waiting import wait_until
 
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "kubelet", "kube-proxy", "coredns", "versitygw", "pause")
 #: In the order of their start.
@@ -92,7 +93,7 @@ def import_image(own: Machine, archive: Path) -> None:
         # By standard input: the machine has a /run, /var/lib and /var/log of its own, and the archive may lie in ours.
         _ctr(own, "images", "import", "-", stdin=content, what=f"import {archive}")
     # The part of it that the kubelet asks hears of it a moment later; a pod that comes in between waits long before it tries again.
-    wait_until(lambda: image_names(own) == _names(own), f"the kubelet's part of containerd to know the images of {archive}")
+    wait_for(Component(own.folder, "containerd"), lambda: image_names(own) == _names(own))
 
 
 def image_names(own: Machine) -> list[str]:
@@ -105,18 +106,22 @@ def _names(own: Machine, *filters: str) -> list[str]:
     return sorted(name for name in names if "@" not in name and not name.startswith("sha256:"))
 
 
-def _ctr(own: Machine, *arguments: str, what: str, stdin: object = subprocess.DEVNULL) -> str:
-    done = subprocess.run(
-        node_programs.ctr(own, *arguments),
-        stdin=stdin,  # type: ignore[call-overload]
-        capture_output=True,
-        text=True,
-        timeout=_IMPORT_SECONDS,
-        check=False,
-    )
+def _ctr(own: Machine, *arguments: str, what: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
+    try:
+        done = subprocess.run(
+            node_programs.ctr(own, *arguments),
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=_IMPORT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        log = Component(own.folder, "containerd").log
+        raise ClusterError(f"containerd could not {what} in {_IMPORT_SECONDS} s; its log is {log}") from error
     if done.returncode != 0:
         raise ClusterError(f"containerd could not {what}: {done.stderr.strip()}")
-    return str(done.stdout)
+    return done.stdout
 
 
 def _succeeds(command: Command) -> bool:

@@ -75,6 +75,10 @@ class NodeCluster(Cluster):
 
         wait_for(component, answers)
 
+    def restart(self, name: str) -> None:
+        self.stop(name)
+        self.start(name)
+
     @contextmanager
     def outage(self, name: str, *, silent: bool = False) -> Iterator[None]:
         """Of `kube-apiserver`, `s3`, or another component; it works again afterwards, whatever happened meanwhile."""

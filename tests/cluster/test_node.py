@@ -128,6 +128,16 @@ def test_pods_of_a_job_find_each_other_the_api_server_and_s3(node_cluster: NodeC
     assert [request.status for request in node_cluster.s3.requests()[before:]] == [403, 403]
 
 
+def test_pods_reach_each_other_by_the_address_of_a_service(node_cluster: NodeCluster, image: str, namespace: str) -> None:
+    [_, serves] = job("serves", "serve=8080")
+    spec = {"selector": {"job-name": "serves"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "serves"}, "spec": spec}
+    url = f"http://serves.{namespace}.svc.cluster.local/"
+    node_cluster.apply(serves, service, *job("asks", f"get={url}"), namespace=namespace)
+    assert [end["exitCode"] for end in ended(node_cluster, namespace, "asks")] == [0], logs(node_cluster, namespace, "asks")
+    assert logs(node_cluster, namespace, "asks") == f"{url} answered 200\n"
+
+
 def test_a_container_over_its_memory_limit_is_killed_and_called_so(node_cluster: NodeCluster, image: str, namespace: str) -> None:
     node_cluster.apply(*job("greedy", "say=hungry", "eat=200", memory="64Mi"), namespace=namespace)
     [end] = ended(node_cluster, namespace, "greedy")
@@ -172,6 +182,7 @@ def test_a_server_can_fall_silent_and_wake(node_cluster: NodeCluster, tmp_path: 
     client = boto3.client("s3", endpoint_url=node_cluster.s3.endpoint_url, region_name="us-east-1")
     with node_cluster.outage("s3", silent=True):
         assert node_cluster.component("s3").running
+    node_cluster.restart("s3")
     assert "rlhf-test" in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
     with node_cluster.outage(API_SERVER, silent=True):
         assert node_cluster.component(API_SERVER).running

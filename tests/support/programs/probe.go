@@ -8,6 +8,7 @@
 //	reach=HOST:PORT a TCP connection, as soon as one is accepted
 //	get=URL         the status of a GET
 //	eat=MEGABYTES   take so much memory and hold it
+//	serve=PORT      answer every GET with 200, until SIGTERM ends it with 143
 //	hold            wait for SIGTERM, and end with 143
 //	exit=CODE       end
 package main
@@ -84,6 +85,13 @@ func do(verb, value string) error {
 		})
 	case "eat":
 		return eat(value)
+	case "serve":
+		go func() {
+			http.HandleFunc("/", func(answer http.ResponseWriter, _ *http.Request) { answer.WriteHeader(http.StatusOK) })
+			fmt.Println(http.ListenAndServe(":"+value, nil))
+			os.Exit(1)
+		}()
+		fallthrough
 	case "hold":
 		told := make(chan os.Signal, 1)
 		signal.Notify(told, syscall.SIGTERM)
