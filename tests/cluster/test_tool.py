@@ -38,7 +38,8 @@ def test_up_gives_a_second_cluster_and_down_leaves_nothing_of_it(cluster: Cluste
     assert said == f'export KUBECONFIG={second.admin}\nexport PATH={second.bin}:"$PATH"\n'
     shown = subprocess.run(
         ["bash", "-c", f"{said} kubectl get nodes -o name"],
-        env={"PATH": os.environ["PATH"]},
+        # kubectl keeps what it has learnt in HOME, and without one in the current folder.
+        env={"PATH": os.environ["PATH"], "HOME": str(second.folder)},
         capture_output=True,
         text=True,
         check=True,
