@@ -89,9 +89,9 @@ def kubelet(layout: Layout, own: Machine, at: Addresses) -> Command:
         "clusterDNS": [DNS],
         # Names of the world outside are nobody's business here.
         "resolvConf": "",
-        # Whatever version of cgroups this machine has (tried: 1, each controller mounted by itself), and without systemd. With a root
-        # of our own, pods have theirs there as on any node, and a container over its memory is killed as OOMKilled; with
-        # cgroupsPerQOS off, containerd would put the containers elsewhere, where nobody removes what is left of them.
+        # Whatever version of cgroups is here (tried: 1, each controller mounted by itself), and without systemd. Under a root
+        # of our own, pods have theirs as on any node, and a container over its memory is killed as OOMKilled. With cgroupsPerQOS
+        # off, containerd would put containers elsewhere, and nobody would remove what is left of them.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": own.cgroup,
