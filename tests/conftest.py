@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.fixtures import cluster, crd, namespace  # noqa: F401 - fixtures
+from cluster.node_fixtures import node_cluster, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401
 from rlhf_api.storage import Storage
-from support.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from support.s3 import BUCKET, ENVIRONMENT, S3Server
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +22,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     try:
         server.create_bucket(BUCKET)
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            # Nothing of the machine's own configuration, and no search for a cloud's metadata service.
-            environment.setenv("AWS_CONFIG_FILE", "/dev/null")
-            environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            for name, value in ENVIRONMENT.items():
+                environment.setenv(name, value)
             yield server
     finally:
         server.stop()

@@ -1,7 +1,8 @@
 """What `make install` needs of the machine itself. Each thing that is missing is named, with the command that installs it.
 
     python3 tools/doctor.py                     exit 1 where something is missing
-    python3 tools/doctor.py --packages debian   the system packages that are missing here, a line each
+    python3 tools/doctor.py --node              the same of what only the tests of a real node need (tests/cluster)
+    python3 tools/doctor.py --packages debian   the system packages that are missing here for both, a line each
 
 Standard library only, and a syntax that Python 3.9 reads, so that it can complain about an old Python.
 """
@@ -31,6 +32,27 @@ SHARED_MEMORY = GIB
 DISK = 12 * GIB
 #: With .venv in place: for caches, runs and tests.
 DISK_INSTALLED = 4 * GIB
+#: Of Debian, of Fedora, and of everybody else.
+CNI_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin")
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+#: What → why, and the packages of Debian and Fedora that bring it.
+NODE_PACKAGES = {
+    "libseccomp's headers": (
+        "runc is built with it, and filters system calls",
+        "libseccomp-dev",
+        "libseccomp-devel",
+    ),
+    "pkg-config": ("the build of runc finds libseccomp by it", "pkg-config", "pkgconf-pkg-config"),
+    "the CNI plugins bridge, host-local, loopback and portmap": (
+        "they connect pods",
+        "containernetworking-plugins",
+        "containernetworking-plugins",
+    ),
+    "nft": ("kube-proxy makes services of its rules", "nftables", "nftables"),
+    "ip": ("the node has a network of its own", "iproute2", "iproute"),
+    "unshare, nsenter and setpriv": ("the node has mounts and processes of its own", "util-linux", "util-linux"),
+    "mount": ("the node has mounts of its own", "mount", "util-linux"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,8 @@ class Machine:
     disk: int
     folder: str
     installed: bool
+    node_lacks: frozenset[str] = frozenset()
+    """Of NODE_PACKAGES."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +97,16 @@ class Missing:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check what `make install` needs of this machine.")
+    parser.add_argument("--node", action="store_true", help="check what a real node of the test cluster needs instead")
     parser.add_argument("--packages", choices=["debian", "fedora"], help="print the names of missing system packages, and exit 0")
     options = parser.parse_args(arguments)
-    missing = check(look(Path(__file__).resolve().parent.parent))
+    machine = look(Path(__file__).resolve().parent.parent)
     if options.packages:
+        missing = [*check(machine), *check_node(machine)]
         for name in sorted({name for thing in missing for name in getattr(thing, options.packages)}):
             print(name)
         return 0
+    missing = check_node(machine) if options.node else check(machine)
     for thing in missing:
         print("\n".join(thing.lines()), file=sys.stderr)
     return 1 if missing else 0
@@ -88,6 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def check(machine: Machine) -> Sequence[Missing]:
     """Everything that is missing, at once."""
     return [*_kind(machine), *_python(machine), *_libraries(machine), *_room(machine)]
+
+
+def check_node(machine: Machine) -> Sequence[Missing]:
+    """What a real node of the test cluster lacks beside it. Nobody needs it to install, or for the other tests."""
+    return [
+        Missing(what, f"a real node of the test cluster: {why}", (debian,), (fedora,))
+        for what, (why, debian, fedora) in NODE_PACKAGES.items()
+        if what in machine.node_lacks
+    ]
 
 
 def look(root: Path) -> Machine:
@@ -105,6 +141,7 @@ def look(root: Path) -> Machine:
         disk=shutil.disk_usage(root).free,
         folder=str(root),
         installed=(root / ".venv" / ".installed").exists(),
+        node_lacks=frozenset(_node_lacks()),
     )
 
 
@@ -172,6 +209,20 @@ def _room(machine: Machine) -> Iterator[Missing]:
             f"{_gb(machine.disk)} are free at {machine.folder}; .venv alone takes 7 GB",
             advice="free space there, or check the project out on a larger disk",
         )
+
+
+def _node_lacks() -> Iterator[str]:
+    headers, pkg_config, plugins, nft, ip, spaces, mount = NODE_PACKAGES
+    if not Path("/usr/include/seccomp.h").is_file():
+        yield headers
+    if not any(all(Path(folder, name).is_file() for name in CNI_PLUGINS) for folder in CNI_FOLDERS):
+        yield plugins
+    # Where an ordinary user's PATH may not lead.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    programs = {pkg_config: ["pkg-config"], nft: ["nft"], ip: ["ip"], spaces: ["unshare", "nsenter", "setpriv"], mount: ["mount"]}
+    for what, names in programs.items():
+        if not all(shutil.which(name, path=path) for name in names):
+            yield what
 
 
 def _has_compiler() -> bool:

@@ -31,6 +31,11 @@ class Addresses:
     kwok: int
     kubelet: int
 
+    @classmethod
+    def usual(cls, host: str) -> Addresses:
+        """For a host where nobody else listens."""
+        return cls(host, **_USUAL)
+
     @property
     def server(self) -> str:
         return f"https://{self.host}:{self.api}"

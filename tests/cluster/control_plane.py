@@ -20,12 +20,19 @@ SERVICE_RANGE = "10.96.0.0/16"
 KWOK_USER = "kwok"
 #: For the controller manager; see support/programs/.
 QUICK_RETRIES = {"RLHF_TEST_POD_BACKOFF": "100ms"}
-#: The simulation's own requests would drown those that tests look for.
-_NOT_AUDITED = [KWOK_USER, "system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]
+#: The requests of the simulation and of the node would drown those that tests look for.
+_NOT_AUDITED = [
+    KWOK_USER,
+    "system:apiserver",
+    "system:kube-controller-manager",
+    "system:kube-scheduler",
+    "system:kube-proxy",
+    "coredns",
+]
 
 
 def issue(layout: Layout) -> None:
-    """All certificates, and a kubeconfig for each client."""
+    """All certificates, and a kubeconfig for each client, whatever the cluster's size."""
     addresses = layout.addresses
     authority = Authority(layout.pki)
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
@@ -37,6 +44,10 @@ def issue(layout: Layout) -> None:
         ("controller-manager", "system:kube-controller-manager", None),
         ("scheduler", "system:kube-scheduler", None),
         ("kwok", KWOK_USER, "system:masters"),
+        ("node", "system:node:node", "system:nodes"),
+        ("proxy", "system:kube-proxy", None),
+        # No role comes with Kubernetes for it.
+        ("coredns", "coredns", "system:masters"),
     ):
         authority.client(name, user, group)
         authority.kubeconfig(name, addresses.server, kubeconfig(layout, name))
@@ -60,7 +71,8 @@ def etcd(layout: Layout, at: Addresses) -> Command:
     ]
 
 
-def api_server(layout: Layout, at: Addresses) -> Command:
+def api_server(layout: Layout, at: Addresses, *, of_real_node: bool = False) -> Command:
+    """`of_real_node`: pods ask for the Service `kubernetes`, and reach its address; a kubelet may write of its own node alone."""
     pki = layout.pki
     return [
         program("kube-apiserver"),
@@ -69,7 +81,7 @@ def api_server(layout: Layout, at: Addresses) -> Command:
         f"--secure-port={at.api}",
         f"--advertise-address={at.host}",
         # The Service `kubernetes` may not point to a loopback address; simulated pods do not ask for it.
-        "--endpoint-reconciler-type=none",
+        "--enable-admission-plugins=NodeRestriction" if of_real_node else "--endpoint-reconciler-type=none",
         f"--client-ca-file={pki / 'ca.crt'}",
         f"--tls-cert-file={pki / 'api.crt'}",
         f"--tls-private-key-file={pki / 'api.key'}",
@@ -131,7 +143,7 @@ def _audit_policy() -> dict[str, object]:
         "omitStages": ["RequestReceived"],
         "rules": [
             {"level": "None", "users": _NOT_AUDITED},
-            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system", "system:nodes"]},
             {"level": "None", "nonResourceURLs": ["*"]},
             {"level": "Metadata"},
         ],

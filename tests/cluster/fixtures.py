@@ -41,10 +41,11 @@ def running(own: Layout) -> Iterator[Cluster]:
     """The cluster that KUBECONFIG names, or one of this process' own."""
     sweep()
     given = os.environ.get("KUBECONFIG")
-    if given and (Path(given).parent / "cluster.json").exists():
+    tools = Layout(Path(given).resolve().parent) if given else own
+    if given and tools.exists and tools.size == "control":
         # `python tests/cluster up` made it, and simulates its nodes.
-        yield Cluster(Layout(Path(given).resolve().parent), Path(given).resolve())
-    elif given:
+        yield Cluster(tools, Path(given).resolve())
+    elif given and not tools.exists:
         yield from simulated(own, given)
     else:
         start.up(own, Identity.of(os.getpid()))

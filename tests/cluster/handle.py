@@ -16,7 +16,7 @@ from cluster.api import Api, ApiError, Json
 from cluster.errors import KubectlError, NotHere
 from cluster.layout import Layout
 from cluster.processes import Component
-from cluster.start import node_is_ready, wait_for
+from cluster.readiness import api_is_ready, node_is_ready, wait_for
 from support.binaries import program
 from support.waiting import wait_until
 
@@ -170,10 +170,7 @@ class Cluster:
         wait_until(self.is_ready, f"the API server at {self.api.server.geturl()}", seconds=120)
 
     def is_ready(self) -> bool:
-        with suppress(OSError, ApiError):
-            self.api.get("/readyz")
-            return True
-        return False
+        return api_is_ready(self.api)
 
     def _own(self, what: str) -> Layout:
         if not self.ours:

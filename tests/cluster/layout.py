@@ -1,10 +1,11 @@
 """The folder of one cluster: `${RLHF_CACHE:-~/.cache/rlhf-operator}/clusters/<name>`.
 
-cluster.json   addresses, and who started it
+cluster.json   addresses, size, and who started it
 admin.conf     kubeconfig of its administrator
 bin/           kubectl and the others under their plain names, for PATH
 pki/ etcd/ log/ run/   certificates, data, a log and a process record a component
-pods/          what `kubectl logs` shows: <namespace>/<pod>.log
+pods/          what `kubectl logs` shows of simulated pods: <namespace>/<pod>.log
+machine.json machine/ s3/   of a real node: what it has of this machine, its files, its S3 server's
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
+from cluster import machine
 from cluster.addresses import Addresses
 from cluster.processes import Component, Identity
 from support.binaries import cache
 
-SIZES = ("control",)
-"""What a cluster is made of. `control`: a whole control plane and simulated nodes. (`node` will add one real node.)"""
+Size = Literal["control", "node"]
+"""What a cluster is made of beside a whole control plane. `control`: simulated nodes. `node`: one real node, and an S3 server."""
+SIZES: tuple[Size, ...] = get_args(Size)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class Layout:
         return self.folder / "log" / "audit.log"
 
     @property
+    def s3(self) -> Path:
+        return self.folder / "s3"
+
+    @property
+    def size(self) -> Size:
+        size: Size = json.loads((self.folder / "cluster.json").read_text()).get("size", SIZES[0])
+        return size
+
+    @property
     def addresses(self) -> Addresses:
         return Addresses(**json.loads((self.folder / "cluster.json").read_text())["addresses"])
 
@@ -64,9 +77,9 @@ class Layout:
     def exists(self) -> bool:
         return (self.folder / "cluster.json").exists()
 
-    def record(self, addresses: Addresses, owner: Identity | None) -> None:
+    def record(self, addresses: Addresses, owner: Identity | None, size: Size = "control") -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = {"addresses": asdict(addresses), "owner": asdict(owner) if owner else None}
+        content = {"size": size, "addresses": asdict(addresses), "owner": asdict(owner) if owner else None}
         beside = self.folder / "cluster.json.new"
         beside.write_text(json.dumps(content))
         beside.replace(self.folder / "cluster.json")
@@ -90,6 +103,7 @@ class Layout:
         for component in reversed(self.components()):
             component.kill()
             component.forget()
+        machine.end(self.folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

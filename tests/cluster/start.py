@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import random
-import ssl
 import sys
 import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-from cluster import control_plane, kwok
+from cluster import control_plane, kwok, machine, node
 from cluster.addresses import Addresses, free
 from cluster.api import Api, ApiError
 from cluster.control_plane import Command
-from cluster.errors import StartError
-from cluster.layout import Layout
-from cluster.processes import Component, Identity
+from cluster.errors import ClusterError, StartError
+from cluster.layout import Layout, Size
+from cluster.processes import Identity
+from cluster.readiness import answers, api_is_ready, node_is_ready, run, wait_for
 from support.binaries import NAMES, SOURCES, BuildError, program
 
-#: On a machine that builds something beside it, the API server alone takes half a minute.
-_PATIENCE_SECONDS = 120.0
 _NODES = 4
 
-NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
+_CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+#: What is built before anything is started.
+PROGRAMS: dict[Size, tuple[str, ...]] = {
+    "control": (*_CONTROL_PLANE, "kubectl", "kwok"),
+    "node": (*_CONTROL_PLANE, "kubectl", *node.PROGRAMS),
+}
+#: What runs then.
+COMPONENTS: dict[Size, tuple[str, ...]] = {
+    "control": (*_CONTROL_PLANE, "kubelet", "kwok"),
+    "node": (machine.NAME, *_CONTROL_PLANE, *node.COMPONENTS),
+}
 
 
-def up(layout: Layout, owner: Identity | None = None) -> None:
+def up(layout: Layout, owner: Identity | None = None, size: Size = "control") -> None:
     """An empty cluster, ready to be used. One that is up already is left as it is; rests of one that crashed are ended first.
 
     `owner`: the process that it belongs to; when that is gone, whoever comes next removes the cluster.
     """
+    if size == "node":
+        node.check()
     try:
-        for name in NEEDED:
+        for name in PROGRAMS[size]:
             program(name)
     except BuildError as error:
         raise StartError(str(error)) from error
     with layout.locked():
         if is_up(layout):
+            if layout.size != size:
+                name = layout.folder.name
+                raise ClusterError(f"the cluster {name} is up with size {layout.size}; end it first, or take another --name")
             return
         layout.remove()
         try:
-            _start(layout, owner)
+            _start(layout, owner, size)
         except BaseException:
             # The logs stay, for whoever asks why.
             layout.end_all()
@@ -58,38 +69,58 @@ def down(layout: Layout) -> bool:
 
 def is_up(layout: Layout) -> bool:
     """All of its components run, and the API server answers."""
-    components = layout.components()
-    if not layout.exists or len(components) < 6 or not all(component.running for component in components):
+    if not layout.exists:
         return False
-    return _ready(Api(layout.admin))
+    components = layout.components()
+    if not {component.name for component in components} >= set(COMPONENTS[layout.size]):
+        return False
+    return all(component.running for component in components) and api_is_ready(Api(layout.admin))
 
 
-def _start(layout: Layout, owner: Identity | None) -> None:
-    addresses = free(random.Random())
-    layout.record(addresses, owner)
-    control_plane.issue(layout)
-    _link_programs(layout)
-    layout.pods.mkdir()
+def _start(layout: Layout, owner: Identity | None, size: Size) -> None:
     begin = time.monotonic()
-    _run(
-        layout, "etcd", control_plane.etcd(layout, addresses), lambda: _answers(f"http://{addresses.host}:{addresses.etcd}/health")
-    )
-    api = Api(layout.admin)
-    _run(layout, "kube-apiserver", control_plane.api_server(layout, addresses), lambda: _ready(api))
-    start_rest(layout, api, addresses)
+    match size:
+        case "control":
+            layout.record(free(random.Random()), owner)
+            layout.pods.mkdir()
+            api = _start_control_plane(layout)
+            simulate(layout, api)
+        case "node":
+            own = machine.plan(layout.folder, random.Random())
+            layout.record(Addresses.usual(own.address), owner, size)
+            machine.start(own)
+            api = _start_control_plane(layout, own)
+            node.start(layout, own, api)
+    _wait_for_controllers(layout, api)
     print(f"the test cluster {layout.folder.name} is up after {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
 
 
-def start_rest(layout: Layout, api: Api, addresses: Addresses) -> None:
-    """What only talks to the API server: side by side, and then waited for."""
-    manager = layout.component("kube-controller-manager")
-    manager.start(control_plane.controller_manager(layout, addresses), control_plane.QUICK_RETRIES)
-    scheduler = layout.component("kube-scheduler")
-    scheduler.start(control_plane.scheduler(layout, addresses))
-    simulate(layout, api)
-    wait_for(scheduler, lambda: _answers(f"https://{addresses.host}:{addresses.scheduler}/healthz"))
+def _start_control_plane(layout: Layout, own: machine.Machine | None = None) -> Api:
+    """Where there is a real node, it listens in the node's network: there pods reach it, and nobody else but this machine does."""
+    at = layout.addresses
+    there = own.in_network() if own else []
+    control_plane.issue(layout)
+    _link_programs(layout)
+    etcd = [*there, *control_plane.etcd(layout, at)]
+    run(layout.component("etcd"), etcd, lambda: answers(f"http://{at.host}:{at.etcd}/health"))
+    api = Api(layout.admin)
+    server = [*there, *control_plane.api_server(layout, at, of_real_node=own is not None)]
+    run(layout.component("kube-apiserver"), server, lambda: api_is_ready(api))
+    # The rest only talks to the API server: side by side, and waited for when all of it runs.
+    manager = [*there, *control_plane.controller_manager(layout, at)]
+    layout.component("kube-controller-manager").start(manager, control_plane.QUICK_RETRIES)
+    layout.component("kube-scheduler").start([*there, *control_plane.scheduler(layout, at)])
+    return api
+
+
+def _wait_for_controllers(layout: Layout, api: Api) -> None:
+    at = layout.addresses
+    wait_for(layout.component("kube-scheduler"), lambda: answers(f"https://{at.host}:{at.scheduler}/healthz"))
     # Pods can be made when the controller of service accounts has made one in their namespace.
-    wait_for(manager, lambda: api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None)
+    wait_for(
+        layout.component("kube-controller-manager"),
+        lambda: api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None,
+    )
 
 
 def simulate(layout: Layout, api: Api, admin: Path | None = None) -> None:
@@ -108,20 +139,13 @@ def simulate(layout: Layout, api: Api, admin: Path | None = None) -> None:
                 raise
     for name in names:
         wait_for(simulation, lambda name=name: node_is_ready(api, name))  # type: ignore[misc]
-    wait_for(kubelet, lambda: _answers(f"https://{at.host}:{at.kubelet}/healthz"))
+    wait_for(kubelet, lambda: answers(f"https://{at.host}:{at.kubelet}/healthz"))
 
 
 def kubelet_command(layout: Layout, at: Addresses) -> Command:
     script = Path(__file__).with_name("kubelet.py")
     pair = (str(layout.pki / "kubelet.crt"), str(layout.pki / "kubelet.key"))
     return [sys.executable, script, at.host, str(at.kubelet), *pair, layout.pods]
-
-
-def node_is_ready(api: Api, name: str) -> bool:
-    node = api.find(f"/api/v1/nodes/{name}") or {}
-    return any(
-        condition["type"] == "Ready" and condition["status"] == "True" for condition in node.get("status", {}).get("conditions", [])
-    )
 
 
 def _link_programs(layout: Layout) -> None:
@@ -131,47 +155,3 @@ def _link_programs(layout: Layout) -> None:
         for name in source.commands.keys() & {"kubectl", "helm"} & set(NAMES):
             if source.program(name).exists():
                 (layout.bin / name).symlink_to(source.program(name))
-
-
-def _run(layout: Layout, name: str, command: Command, ready: Callable[[], bool]) -> None:
-    component = layout.component(name)
-    component.start(command)
-    wait_for(component, ready)
-
-
-def wait_for(component: Component, ready: Callable[[], bool]) -> None:
-    """StartError, with the end of its log, where it ends instead, or is not ready in two minutes."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        # First whether it lives: what answers might be somebody else.
-        if not component.running:
-            raise StartError(f"{component.name} ended as soon as it was started. {_words(component)}")
-        if ready():
-            return
-        if time.monotonic() > deadline:
-            raise StartError(f"{component.name} was not ready after {_PATIENCE_SECONDS:.0f} s. {_words(component)}")
-        time.sleep(0.05)
-
-
-def _words(component: Component) -> str:
-    return f"The end of its log, {component.log}:\n{component.last_words()}"
-
-
-def _ready(api: Api) -> bool:
-    try:
-        api.get("/readyz")
-    except (OSError, ApiError):
-        return False
-    return True
-
-
-def _answers(url: str) -> bool:
-    """2xx, whoever signed its certificate: the components make their own."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(url, timeout=5) as answer:
-            return bool(answer.status < 300)
-    except OSError:
-        return False

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import start
 from cluster.addresses import free
 from cluster.errors import StartError
 from cluster.layout import Layout, layout, sweep
 from cluster.processes import Component, Identity
+from cluster.readiness import wait_for
 from support.binaries import BuildError, program
 from support.waiting import wait_until
 
@@ -117,7 +117,7 @@ def test_a_record_that_is_not_whole_is_no_process(folder: Path) -> None:
 def test_what_ends_at_once_is_named_with_the_end_of_its_log(folder: Path) -> None:
     component = started(folder, "etcd", ["sh", "-c", "echo 'unknown flag: --nonsense' >&2; exit 2"])
     with pytest.raises(StartError, match=r"etcd ended as soon as it was started") as caught:
-        start.wait_for(component, lambda: False)
+        wait_for(component, lambda: False)
     assert "unknown flag: --nonsense" in str(caught.value)
     assert str(component.log) in str(caught.value)
 

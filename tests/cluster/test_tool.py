@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,23 +14,9 @@ from cluster.handle import Cluster
 from cluster.layout import Layout, layout
 from support import processes
 from support.binaries import cache
-from support.documents import ROOT
+from support.cluster_tool import tool
 
 pytestmark = pytest.mark.cluster
-
-
-def tool(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-    """What it prints, from a folder that is not the checkout."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "cluster"), *arguments],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in codes, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -53,7 +38,8 @@ def test_up_gives_a_second_cluster_and_down_leaves_nothing_of_it(cluster: Cluste
     assert said == f'export KUBECONFIG={second.admin}\nexport PATH={second.bin}:"$PATH"\n'
     shown = subprocess.run(
         ["bash", "-c", f"{said} kubectl get nodes -o name"],
-        env={"PATH": os.environ["PATH"]},
+        # kubectl keeps what it has learnt in HOME, and without one in the current folder.
+        env={"PATH": os.environ["PATH"], "HOME": str(second.folder)},
         capture_output=True,
         text=True,
         check=True,

@@ -43,6 +43,10 @@ NOT_RUN = {
     "docker run --rm registry.example/rlhf-operator:0.1.0 cat /usr/share/sbom/rlhf-operator.cdx.json": (
         "needs an engine; tests/image/test_image.py reads that file"
     ),
+    'eval "$(.venv/bin/python tests/cluster up --size node)"': "starts a real node; tests/cluster/test_node_tool.py does",
+    ".venv/bin/python tests/cluster import image.tar": "needs that node; tests/cluster/test_node_tool.py does it",
+    ".venv/bin/python tests/cluster down --size node": "would end the node of whoever runs the tests",
+    "python3 tools/doctor.py --node": "looks at this machine; tests/repository/test_doctor.py does",
     "make cluster-down": "would end the cluster of whoever runs the tests",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",

@@ -107,6 +107,17 @@ def test_everything_is_named_at_once() -> None:
     assert len(doctor.check(bare)) == 6
 
 
+@pytest.mark.parametrize("what", doctor.NODE_PACKAGES)
+def test_what_only_a_real_node_needs_is_named_and_keeps_nobody_from_installing(what: str) -> None:
+    lacking = replace(GOOD, node_lacks=frozenset({what}))
+    (missing,) = doctor.check_node(lacking)
+    assert missing.what == what
+    told = "\n".join(missing.lines())
+    assert "sudo apt-get install" in told
+    assert "sudo dnf install" in told
+    assert doctor.check(lacking) == []
+
+
 def test_an_old_python_can_read_it() -> None:
     ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 9))
 
@@ -119,7 +130,8 @@ def test_it_imports_the_standard_library_alone() -> None:
 
 
 def test_this_machine_passes_and_lacks_no_package() -> None:
-    done = subprocess.run([sys.executable, "-I", str(SCRIPT)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    for options in ((), ("--node",)):
+        done = subprocess.run([sys.executable, "-I", str(SCRIPT), *options], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run([sys.executable, "-I", str(SCRIPT), "--packages", "debian"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

