@@ -52,6 +52,8 @@ NODE_PACKAGES = {
     "ip": ("the node has a network of its own", "iproute2", "iproute"),
     "unshare, nsenter and setpriv": ("the node has mounts and processes of its own", "util-linux", "util-linux"),
     "mount": ("the node has mounts of its own", "mount", "util-linux"),
+    "buildah": ("it builds the image that the node runs", "buildah", "buildah"),
+    "debootstrap": ("it makes what the image is built on", "debootstrap", "debootstrap"),
 }
 
 
@@ -212,7 +214,7 @@ def _room(machine: Machine) -> Iterator[Missing]:
 
 
 def _node_lacks() -> Iterator[str]:
-    headers, pkg_config, plugins, nft, ip, spaces, mount = NODE_PACKAGES
+    headers, pkg_config, plugins, nft, ip, spaces, mount, buildah, debootstrap = NODE_PACKAGES
     if not Path("/usr/include/seccomp.h").is_file():
         yield headers
     if not any(all(Path(folder, name).is_file() for name in CNI_PLUGINS) for folder in CNI_FOLDERS):
@@ -220,6 +222,7 @@ def _node_lacks() -> Iterator[str]:
     # Where an ordinary user's PATH may not lead.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     programs = {pkg_config: ["pkg-config"], nft: ["nft"], ip: ["ip"], spaces: ["unshare", "nsenter", "setpriv"], mount: ["mount"]}
+    programs |= {buildah: ["buildah"], debootstrap: ["debootstrap"]}
     for what, names in programs.items():
         if not all(shutil.which(name, path=path) for name in names):
             yield what

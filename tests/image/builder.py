@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ _INCLUDED = ("ca-certificates",)
 PROGRAMS = {"buildah": "buildah", "debootstrap": "debootstrap"}
 NAME = "localhost/rlhf-operator"
 ARGUMENTS = {"LOCK": "locks/cpu.lock", "COMPILER": "", "TORCHDYNAMO_DISABLE": "1"}
+#: What the layer of dependencies is made of.
+_OF_DEPENDENCIES = ("Dockerfile", ARGUMENTS["LOCK"], "tools/image")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 #: Layers, their sources and what comes out, at the worst moment of a build.
 DISK_GB = 22
@@ -51,6 +53,7 @@ def build() -> str:
         if not _has(tag):
             _say("building the image; about 4 minutes where its lock has changed, else seconds")
             begun = time.monotonic()
+            _forget_other_dependencies(base)
             _bud(base, tag)
             _say(f"the image was built in {time.monotonic() - begun:.0f} s")
             _prune(keep=tag)
@@ -157,23 +160,35 @@ def _bud(base: str, tag: str) -> None:
 
 def _key() -> str:
     """Of everything that goes into it."""
+    return _digest(
+        [*_OF_DEPENDENCIES, ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "crds", "operator", "trainer", "cli"]
+    )
+
+
+def _digest(names: Sequence[str]) -> str:
     found = hashlib.sha256(repr((SUITE, _INCLUDED, ARGUMENTS)).encode())
-    for path in sorted(_sources()):
-        found.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    for name in names:
+        path = ROOT / name
+        files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+        for file in files:
+            if "__pycache__" not in file.parts:
+                found.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     return found.hexdigest()[:12]
 
 
-def _sources() -> Iterator[Path]:
-    names = ["Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", ARGUMENTS["LOCK"], "tools/image"]
-    for name in [*names, "crds", "operator", "trainer", "cli"]:
-        path = ROOT / name
-        yield from (
-            [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
-        )
+def _forget_other_dependencies(base: str) -> None:
+    """Before others are installed: a second copy of 7 GB is one too many. Their layer has no name of its own."""
+    stamp, now = folder() / "dependencies", _digest(_OF_DEPENDENCIES)
+    if stamp.exists() and stamp.read_text() != now:
+        for image in _buildah("images", "--all", "--format", "{{.ID}} {{.Name}}:{{.Tag}}").splitlines():
+            identifier, _, name = image.partition(" ")
+            if name != base:
+                _buildah("rmi", "--force", identifier)
+    stamp.write_text(now)
 
 
 def _prune(keep: str) -> None:
-    """Former images of this name, and layers that no image has any more."""
+    """Former images of this name; layers that later builds begin from stay."""
     for name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
         if name.startswith(f"{NAME}:") and name != keep:
             _buildah("rmi", name)
