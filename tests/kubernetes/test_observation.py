@@ -67,6 +67,9 @@ def observed(raw: Json, *pods: Json) -> Job:
         (pod("Pending"), PodState.PENDING, None),
         (pod("Running", {"running": {"startedAt": TIME}}), PodState.RUNNING, None),
         (pod("Running", {"running": {"startedAt": TIME}}, deleted=True), PodState.TERMINATING, None),
+        # Its Job was taken for one that is left behind, and removed with its log, in the second until a kubelet gave it its phase.
+        (pod("Running", ended(0, "Completed")), PodState.SUCCEEDED, None),
+        (pod("Running", ended(1)), PodState.RUNNING, None),
         (pod("Succeeded", ended(0, "Completed"), deleted=True), PodState.SUCCEEDED, None),
         (pod("Failed", ended(1)), PodState.FAILED, FailureClass.APPLICATION),
         (pod("Failed", ended(64)), PodState.FAILED, FailureClass.CONFIGURATION),

@@ -110,6 +110,9 @@ def _pod_state(pod: Json) -> PodState:
         return PodState(phase)
     if "deletionTimestamp" in pod["metadata"]:
         return PodState.TERMINATING
+    if stage_container(pod).get("state", {}).get("terminated", {}).get("exitCode") == 0:
+        # Its only container has ended well. A kubelet says so a second before it gives the pod its phase.
+        return PodState.SUCCEEDED
     return PodState.PENDING if phase == PodState.PENDING else PodState.RUNNING
 
 
