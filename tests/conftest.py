@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,12 @@ from cluster.fixtures import cluster, crd, namespace  # noqa: F401 - fixtures
 from cluster.node_fixtures import node_cluster, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401
 from rlhf_api.storage import Storage
 from support.s3 import BUCKET, ENVIRONMENT, S3Server
+
+
+def pytest_configure() -> None:
+    """A shell makes what it starts in the background deaf to Ctrl-C, and so would be all that is started from here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
