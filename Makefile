@@ -57,18 +57,22 @@ endef
 .PHONY: test
 test: install ## Every test that needs no GPU, the full quickstart among them. At most 30 minutes.
 	$(call in_halves,$(ALL),$(ALL))
-ALL := -m "not gpu and not faults and not crash_points" --durations=12
+ALL := -m "not gpu and not faults and not crash_points and not e2e" --durations=12
 
 # Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
 test-fast: export OMP_NUM_THREADS = 1
 test-fast: install ## The tests without engines, S3 server, cluster, node and faults. Within a minute.
 	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
-FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
+FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not e2e and not gpu"
+
+.PHONY: e2e
+e2e: install ## The image on a real node: a whole run in pods, which loses an operator, a sampler and a rank. Needs root; 10 minutes.
+	$(PYTEST) -m "e2e" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
-	$(PYTEST) -m "faults" $(PYTEST_ARGS)
+	$(PYTEST) -m "faults and not e2e" $(PYTEST_ARGS)
 
 .PHONY: test-crash-points
 test-crash-points: install ## Kill the operator right before and right after every single write of whole runs, and print a table.

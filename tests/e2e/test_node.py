@@ -1,0 +1,249 @@
+"""What a user installs, as a user has it: the real image on a real kubelet, chart, operator in a pod, S3, vLLM, DeepSpeed over a
+headless Service. A run of two iterations loses its operator, a sampler and a training rank; then many looks at it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.node_handle import NodeCluster
+from rlhf_api.run import RLHFRun
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase
+from support.mini import stages_of
+from support.node_installation import Installation, RunOnNode, installed
+from support.node_run import NAME, downloaded
+from support.rlhfctl import environment
+from support.s3 import SECRET_KEY
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.timeout(3600)]
+ITERATIONS = (1, 2)
+OF_AN_ITERATION = ("sample", "label", "reference", "train", "evaluate")
+OF_THE_RUN = ("preflight-0", "sft-0", "reward-0", "evaluate-0", "finalize-0")
+#: Seconds until the next word of a run: a stage takes half a minute where nothing else runs.
+PATIENCE_SECONDS = 1800.0
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run that has ended, and what was to be seen of it meanwhile."""
+
+    run: RunOnNode
+    rows: list[str]
+    """Of `kubectl get rlhf -w`."""
+    followed: tuple[int, str, str]
+    """Exit code, stdout and stderr of `rlhfctl logs -f`."""
+    pods: dict[str, Json]
+    """Each stage pod, as it was seen last, by its name."""
+    hit: dict[str, str]
+    """What was killed: the pod's name."""
+
+    @property
+    def status(self) -> RLHFRunStatus:
+        status = RLHFRun.model_validate(self.run.run.object).status
+        assert status is not None
+        return status
+
+
+@pytest.fixture(scope="module")
+def installation(node_cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(node_cluster, tmp_path_factory.mktemp("installation")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    cluster, folder = installation.cluster, tmp_path_factory.mktemp("run")
+    run = installation.start_run(folder, cluster.s3.storage())
+    watcher = Watcher(run, folder)
+    hit: dict[str, str] = {}
+    try:
+        hit["sampler"] = kill_pod(run, "sample", index=1)
+        wait_until(lambda: cluster_reached(run, 1, "label"), "label", seconds=PATIENCE_SECONDS, every=0.5)
+        installation.kill_operator()
+        hit["rank"] = kill_pod(run, "train", index=1)
+        wait_until(lambda: run.run.status.get("phase") in ("Succeeded", "Failed"), "its end", seconds=PATIENCE_SECONDS, every=0.5)
+    finally:
+        rows, followed, pods = watcher.ended()
+    return Seen(run, rows, followed, pods, hit)
+
+
+class Watcher:
+    """Three people at their terminals."""
+
+    def __init__(self, run: RunOnNode, folder: Path) -> None:
+        cluster, namespace = run.installation.cluster, run.installation.runs
+        self._run = run
+        self._files = [folder / "kubectl.out", folder / "logs.out", folder / "logs.err"]
+        rows, out, err = (file.open("w") for file in self._files)
+        env = environment(**cluster.environment)
+        kubectl = [cluster.binaries.kubectl, "-n", namespace, "get", "rlhf", NAME, "--watch"]
+        self._kubectl = subprocess.Popen(kubectl, env=env, stdout=rows, stderr=subprocess.STDOUT)
+        logs = [sys.executable, "-m", "rlhfctl", "logs", NAME, "-f", "-n", namespace]
+        self._logs = subprocess.Popen(logs, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        self._pods: dict[str, Json] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(1.0):
+            self._pods |= {pod["metadata"]["name"]: pod for pod in self._run.run.pods()}
+
+    def ended(self) -> tuple[list[str], tuple[int, str, str], dict[str, Json]]:
+        try:
+            code = self._logs.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            code = -1
+            self._logs.kill()
+        self._kubectl.kill()
+        self._kubectl.wait()
+        self._over.set()
+        self._thread.join()
+        rows, out, err = (file.read_text() for file in self._files)
+        return rows.splitlines(), (code, out, err), self._pods
+
+
+def kill_pod(run: RunOnNode, stage: str, index: int) -> str:
+    """Deletes the pod of an index while its container works, as a drained node does; its name."""
+    cluster = run.installation.cluster
+
+    def working() -> Json | None:
+        for pod in run.run.pods():
+            labels, annotations = pod["metadata"]["labels"], pod["metadata"]["annotations"]
+            if labels["rlhf.dev/stage"] != stage or annotations.get("batch.kubernetes.io/job-completion-index") != str(index):
+                continue
+            statuses = pod["status"].get("containerStatuses") or [{}]
+            if "running" in statuses[0].get("state", {}) and "deletionTimestamp" not in pod["metadata"]:
+                return pod
+        return None
+
+    pod = wait_until(working, f"a pod of {stage} with index {index} at work", seconds=PATIENCE_SECONDS, every=0.5)
+    assert pod is not None
+    name = str(pod["metadata"]["name"])
+    cluster.api.delete(f"/api/v1/namespaces/{run.installation.runs}/pods/{name}")
+    return name
+
+
+def cluster_reached(run: RunOnNode, iteration: int, stage: str) -> bool:
+    status = run.run.status
+    return (status.get("iteration"), status.get("stage")) == (iteration, stage)
+
+
+def test_it_succeeds_with_metrics_of_every_iteration_and_a_checkpoint(seen: Seen) -> None:
+    status = seen.status
+    assert status.phase is Phase.SUCCEEDED, status.message
+    assert [iteration.number for iteration in status.iterations] == list(ITERATIONS)
+    assert all(iteration.metrics for iteration in status.iterations)
+    assert status.best_iteration in (0, *ITERATIONS)
+    assert set(stages_of(status)) == {*OF_THE_RUN, *(f"{stage}-{number}" for number in ITERATIONS for stage in OF_AN_ITERATION)}
+
+
+def test_each_artifact_was_sealed_once_though_three_pods_were_killed(seen: Seen) -> None:
+    """Counted from the S3 server's access log."""
+    put = seen.run.manifests_put()
+    assert len(put) == len(set(put)) == 3 + len(ITERATIONS) * len(OF_AN_ITERATION)
+
+
+def test_what_was_killed_was_booked_as_infrastructure_and_nothing_else_was(seen: Seen) -> None:
+    """A sampler is replaced inside its Job; a rank's death ends the attempt, and the next goes on. The operator's costs nothing."""
+    stages = stages_of(seen.status)
+    retries = {name: stage.infrastructure_retries for name, stage in stages.items() if stage.infrastructure_retries}
+    assert retries == {"sample-1": 1, "train-1": 1}
+    assert not any(stage.application_retries for stage in stages.values())
+    assert stages["sample-1"].attempt == 1
+
+
+def test_a_sample_has_two_shards_and_a_training_two_nodes_with_a_rank_each(seen: Seen) -> None:
+    for stage in ("sample", "train"):
+        pods = [pod for pod in seen.pods.values() if pod["metadata"]["labels"]["rlhf.dev/stage"] == stage]
+        assert {pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] for pod in pods} == {"0", "1"}
+    ranks = {"PET_NNODES": "2", "PET_NPROC_PER_NODE": "1"}
+    assert all(ranks.items() <= variables(pod).items() for pod in pods)
+
+
+def variables(pod: Json) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0]["env"]}
+
+
+def test_kubectl_showed_every_stage_of_it(seen: Seen) -> None:
+    shown = {tuple(row.split()[1:4]) for row in seen.rows[1:]}
+    expected = {("Running", str(number), stage) for number in ITERATIONS for stage in OF_AN_ITERATION}
+    assert expected <= shown
+    assert seen.rows[-1].split()[1] == "Succeeded"
+
+
+def test_rlhfctl_followed_its_logs_from_pod_to_pod(seen: Seen) -> None:
+    code, out, err = seen.followed
+    assert code == 0, err
+    headings = re.sub(r"\s+", " ", err)
+    for number in ITERATIONS:
+        for stage in OF_AN_ITERATION:
+            assert f"{stage}, iteration {number}, attempt" in headings
+    assert "is done" in out
+
+
+def test_the_log_of_a_pod_that_is_gone_comes_from_the_store(seen: Seen) -> None:
+    """The sampler that was killed: its name was given to another pod, and its log is kept beside that one's."""
+    run, namespace = seen.run, seen.run.installation.runs
+    cluster = run.installation.cluster
+    job = next(pod for pod in seen.pods.values() if pod["metadata"]["labels"]["rlhf.dev/stage"] == "sft")["metadata"]["labels"][
+        "job-name"
+    ]
+    there = cluster.kubectl("-n", namespace, "logs", f"job/{job}")
+    cluster.kubectl("-n", namespace, "delete", "job", job, "--wait", "--cascade=foreground")
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhfctl", "logs", NAME, "--stage", "sft", "-n", namespace],
+        env=environment(**cluster.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == there.splitlines()
+    kept = [entry.key for entry in run.store.list(f"runs/{namespace}/{NAME}/")]
+    assert [key for key in kept if "/logs/sample-1-1-1" in key and key.endswith(".2.log")]
+
+
+def test_transformers_loads_the_checkpoint(seen: Seen, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint = seen.status.checkpoint
+    assert checkpoint is not None
+    folder = downloaded(seen.run.store, checkpoint.url.removeprefix(f"{seen.run.storage.url}/"), tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_no_secret_is_anywhere_but_in_its_secret(seen: Seen) -> None:
+    installation = seen.run.installation
+    cluster, namespace = installation.cluster, installation.runs
+    kinds = "rlhfruns,jobs,pods,configmaps,events,services,networkpolicies"
+    texts = {"objects": cluster.kubectl("-n", namespace, "get", kinds, "-o", "json"), "followed": "".join(seen.followed[1:])}
+    texts["operator"] = cluster.kubectl("-n", installation.home, "logs", f"deployment/{installation.deployment}")
+    texts |= {entry.key: seen.run.store.get(entry.key).decode(errors="replace") for entry in seen.run.store.list("runs/")}
+    assert len(texts) > 20
+    assert [where for where, text in texts.items() if SECRET_KEY in text] == []
+
+
+def test_every_pod_is_as_restricted_as_its_namespace_demands(seen: Seen) -> None:
+    for pod in seen.pods.values():
+        (container,) = pod["spec"]["containers"]
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert not pod["spec"]["automountServiceAccountToken"]
+    assert json.dumps(seen.run.installation.operator_pods()).count('"restartCount": 0') == 1
