@@ -117,7 +117,7 @@ class Watcher:
 
 
 def kill_pod(run: RunOnNode, stage: str, index: int) -> str:
-    """Deletes the pod of an index while its container works, as a drained node does; its name."""
+    """Deletes the pod of an index in the midst of its work, as a drained node does; its name."""
     cluster = run.installation.cluster
 
     def working() -> Json | None:
@@ -126,7 +126,9 @@ def kill_pod(run: RunOnNode, stage: str, index: int) -> str:
             if labels["rlhf.dev/stage"] != stage or annotations.get("batch.kubernetes.io/job-completion-index") != str(index):
                 continue
             statuses = pod["status"].get("containerStatuses") or [{}]
-            if "running" in statuses[0].get("state", {}) and "deletionTimestamp" not in pod["metadata"]:
+            at_work = "running" in statuses[0].get("state", {}) and "deletionTimestamp" not in pod["metadata"]
+            # What has said something has begun: before that, the first process of a container does not hear SIGTERM.
+            if at_work and cluster.kubectl("-n", run.installation.runs, "logs", pod["metadata"]["name"]):
                 return pod
         return None
 
