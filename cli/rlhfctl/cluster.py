@@ -83,9 +83,11 @@ class Connection:
         with self._told("delete", RUNS, namespace):
             self._cluster.delete(RUNS, namespace, name, uid=known.metadata.uid, propagation="Foreground")
 
-    def run_changes(self, namespace: str, name: str, note: Callable[[str], None]) -> Iterator[Change[RLHFRun]]:
-        """The run as it is, then each change, across broken connections."""
-        watched = self._changes(RUNS, namespace, note, field_selector=f"metadata.name={name}")
+    def run_changes(self, run: RLHFRun, note: Callable[[str], None]) -> Iterator[Change[RLHFRun]]:
+        """Each change since `run` was read, across broken connections; that it is gone by now is one."""
+        known: dict[str, Mapping[str, Any]] = {run.metadata.uid or "": run.to_wire()}
+        name = f"metadata.name={run.metadata.name}"
+        watched = self._changes(RUNS, run.metadata.namespace, note, field_selector=name, known=known)
         return (Change(parse_run(item), gone) for item, gone in watched)
 
     # --- what belongs to a run ---
@@ -145,9 +147,13 @@ class Connection:
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        known: dict[str, Mapping[str, Any]] | None = None,
     ) -> Iterator[tuple[Mapping[str, Any], bool]]:
-        """What is there, then what changes, for ever: (object, gone). After a break nothing is told twice, and nothing is lost."""
-        known: dict[str, Mapping[str, Any]] = {}
+        """What is there, then what changes, for ever: (object, gone). After a break nothing is told twice, and nothing is lost.
+
+        `known`, by uid, was read before: it is told when it has changed.
+        """
+        known = known or {}
         version: str | None = None
         outage = _Outage(self.target.server, note)
         while True:

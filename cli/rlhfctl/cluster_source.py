@@ -96,7 +96,7 @@ class ClusterSource:
         held = self._say_what_holds(run, None)
         streams: Streams[Change[RLHFRun]] = Streams()
         with closing(streams):
-            streams.add(self.connection.run_changes(self.namespace, name, say))
+            streams.add(self.connection.run_changes(run, say))
             for change in streams.until(deadline):
                 if change.gone or change.object.metadata.uid != run.metadata.uid:
                     raise NotFound(f"run {name!r} was deleted while it was watched")

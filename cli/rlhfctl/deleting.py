@@ -56,7 +56,7 @@ def wait_until_gone(source: ClusterSource, name: str, timeout: float | None) -> 
         return
     streams: Streams[Change[RLHFRun]] = Streams()
     with detaching(command_for(source, "delete", name, "--yes", "--wait")), closing(streams):
-        streams.add(source.connection.run_changes(source.namespace, name, say))
+        streams.add(source.connection.run_changes(run, say))
         for change in streams.until(deadline):
             if change.gone or change.object.metadata.uid != run.metadata.uid:
                 terminal.stderr().line(f"run {name!r} is gone")

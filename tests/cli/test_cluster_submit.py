@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from rlhf_api import RLHFRun
+from rlhfctl.cluster_source import connect
+from rlhfctl.deleting import wait_until_gone
 from rlhfctl.exits import Exit
+from rlhfctl.options import Place
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 from support.rlhfctl import on_terminal
@@ -125,6 +129,21 @@ def test_submit_prints_what_is_stored(runs: ClusterRuns) -> None:
     done = runs.rlhfctl("submit", "-", "-o", "yaml", stdin=runs.manifest().read_text())
     assert yaml.safe_load(done.out)["metadata"]["uid"] == runs.get()["metadata"]["uid"]
     assert runs.rlhfctl("submit", str(runs.manifest("two")), "-o", "name").out == "rlhfrun.rlhf.dev/two\n"
+
+
+def test_a_run_that_goes_before_it_is_watched_is_seen_to_be_gone(runs: ClusterRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`delete --wait` read it while it was going, and then watched for ever for somebody who was gone."""
+    runs.create(example_runs.finished)
+    source = connect(Place(kubeconfig=str(runs.kubeconfig)))
+    load = source.load
+
+    def goes(name: str) -> RLHFRun:
+        run = load(name)
+        runs.cluster.kubectl("delete", "rlhf", name, "-n", runs.namespace, "--wait")
+        return run
+
+    monkeypatch.setattr(source, "load", goes)
+    wait_until_gone(source, "tiny", timeout=30)
 
 
 def test_an_exported_run_can_be_submitted_again(runs: ClusterRuns) -> None:
