@@ -89,7 +89,9 @@ def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
             "runs": {"imagePullPolicy": "Never"},
             "watch": {"namespaces": [runs]},
         }
-        helm("install", _RELEASE, str(CHART), "-n", home, "--wait", "--timeout=5m", values=values)
+        # An earlier release's CRD stays; this one's takes its place.
+        take_over = ["--take-ownership", "--force-conflicts"]
+        helm("install", _RELEASE, str(CHART), "-n", home, "--wait", "--timeout=5m", *take_over, values=values)
         try:
             yield Installation(cluster, helm, home, runs)
         finally:
