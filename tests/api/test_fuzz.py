@@ -57,7 +57,7 @@ def test_a_spec_of_nonsense_is_refused(spec: Any) -> None:
     assert checked.run is None
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), NONSENSE), min_size=1, max_size=4))
 def test_a_good_manifest_with_nonsense_in_it_is_answered_with_problems(changes: list[tuple[Loc, Any]]) -> None:
     raw = deepcopy(EXAMPLE)
@@ -69,7 +69,7 @@ def test_a_good_manifest_with_nonsense_in_it_is_answered_with_problems(changes: 
     assert_sane(validate(raw, local=True))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([loc for loc in PLACES if isinstance(loc[-1], str)]), min_size=1, max_size=4))
 def test_a_good_manifest_with_fields_taken_out_is_valid_or_says_which(lost: list[Loc]) -> None:
     raw = deepcopy(EXAMPLE)
@@ -80,7 +80,7 @@ def test_a_good_manifest_with_fields_taken_out_is_valid_or_says_which(lost: list
     assert_sane(validate(raw))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([loc for loc in PLACES if isinstance(loc[-1], str) and loc[0] == "spec" and "limits" not in loc[:-1]]))
 def test_a_misspelt_field_is_found_wherever_it_is(loc: Loc) -> None:
     raw = deepcopy(EXAMPLE)
