@@ -102,8 +102,10 @@ class Cluster:
         name = f"test-{secrets.token_hex(4)}"
         labels = dict(RESTRICTED if labels is None else labels)
         self.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        wait_until(lambda: self.api.find(account), f"the service account of namespace {name}")
+        # Both are made by controllers, and mounted into every pod.
+        for needed in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+            path = f"/api/v1/namespaces/{name}/{needed}"
+            wait_until(lambda path=path: self.api.find(path), f"{needed} of namespace {name}")  # type: ignore[misc]
         try:
             yield name
         finally:

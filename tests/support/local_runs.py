@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -130,11 +131,15 @@ class Background:
 
     def result(self) -> RLHFRun:
         self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), "the run did not end"
+        assert not self._thread.is_alive(), f"the run did not end; its thread is here:\n{self._stack()}"
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         assert self._outcome is not None
         return self._outcome
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "it has just ended"
 
     def _work(self) -> None:
         try:
