@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
