@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,8 @@ from typing import Any
 
 FOLDER = Path(os.environ["FAKE_STAGE"])
 INDEX = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
-TERMINATED = threading.Event()
+#: Not an Event: a handler that sets one may come while this very thread holds its lock, and waits for itself for ever.
+TERMINATED: list[int] = []
 KINDS = {
     "sft": "policy",
     "reward": "reward-model",
@@ -40,7 +40,7 @@ def main() -> int:
     stage, _, file = sys.argv[1:]
     config = json.loads(Path(file).read_text())
     assert stage == config["work"]["stage"], f"told to run {stage} with the configuration of {config['work']['stage']}"
-    signal.signal(signal.SIGTERM, lambda *_: TERMINATED.set())
+    signal.signal(signal.SIGTERM, lambda number, _: TERMINATED.append(number))
     plan = next_plan(config)
     note("starts", f"{label(config)} {attempt(config)} {INDEX} {os.getpid()}")
     print(f"fake {label(config)} attempt {attempt(config)}", flush=True)
@@ -63,8 +63,8 @@ def main() -> int:
                 note("children", str(child.pid))
             note("hanging", str(os.getpid()))
             # A signal handler runs only between two waits of the main thread.
-            while not TERMINATED.wait(0.02):
-                pass
+            while not TERMINATED:
+                time.sleep(0.02)
             return fail(config, 143, "It was told to stop, and wrote a checkpoint.")
         case ["ignore-sigterm"]:
             note("hanging", str(os.getpid()))
