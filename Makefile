@@ -64,7 +64,7 @@ ALL := -m "not gpu and not faults and not crash_points and not e2e" --durations=
 test-fast: export OMP_NUM_THREADS = 1
 test-fast: install ## The tests without engines, S3 server, cluster, node and faults. Within a minute.
 	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
-FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not e2e and not gpu"
+FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
 
 .PHONY: e2e
 e2e: install ## The image on a real node: a whole run in pods, which loses an operator, a sampler and a rank. Needs root; 10 minutes.
@@ -72,7 +72,7 @@ e2e: install ## The image on a real node: a whole run in pods, which loses an op
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
-	$(PYTEST) -m "faults and not e2e" $(PYTEST_ARGS)
+	$(PYTEST) -m "faults" $(PYTEST_ARGS)
 
 .PHONY: test-crash-points
 test-crash-points: install ## Kill the operator right before and right after every single write of whole runs, and print a table.

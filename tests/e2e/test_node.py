@@ -20,10 +20,10 @@ from cluster.node_handle import NodeCluster
 from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
-from support.mini import stages_of
+from support.mini import downloaded, stages_of
 from support.node_installation import Installation, RunOnNode, installed
-from support.node_run import NAME, downloaded
-from support.rlhfctl import environment
+from support.node_run import NAME
+from support.rlhfctl import environment, process
 from support.s3 import SECRET_KEY
 from support.waiting import wait_until
 
@@ -47,8 +47,6 @@ class Seen:
     """Exit code, stdout and stderr of `rlhfctl logs -f`."""
     pods: dict[str, Json]
     """Each stage pod, as it was seen last, by its name."""
-    hit: dict[str, str]
-    """What was killed: the pod's name."""
 
     @property
     def status(self) -> RLHFRunStatus:
@@ -68,16 +66,15 @@ def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
     cluster, folder = installation.cluster, tmp_path_factory.mktemp("run")
     run = installation.start_run(folder, cluster.s3.storage())
     watcher = Watcher(run, folder)
-    hit: dict[str, str] = {}
     try:
-        hit["sampler"] = kill_pod(run, "sample", index=1)
+        kill_pod(run, "sample", index=1)
         wait_until(lambda: cluster_reached(run, 1, "label"), "label", seconds=PATIENCE_SECONDS, every=0.5)
         installation.kill_operator()
-        hit["rank"] = kill_pod(run, "train", index=1)
+        kill_pod(run, "train", index=1)
         wait_until(lambda: run.run.status.get("phase") in ("Succeeded", "Failed"), "its end", seconds=PATIENCE_SECONDS, every=0.5)
     finally:
         rows, followed, pods = watcher.ended()
-    return Seen(run, rows, followed, pods, hit)
+    return Seen(run, rows, followed, pods)
 
 
 class Watcher:
@@ -116,8 +113,8 @@ class Watcher:
         return rows.splitlines(), (code, out, err), self._pods
 
 
-def kill_pod(run: RunOnNode, stage: str, index: int) -> str:
-    """Deletes the pod of an index in the midst of its work, as a drained node does; its name."""
+def kill_pod(run: RunOnNode, stage: str, index: int) -> None:
+    """Deletes the pod of an index in the midst of its work, as a drained node does."""
     cluster = run.installation.cluster
 
     def working() -> Json | None:
@@ -134,9 +131,7 @@ def kill_pod(run: RunOnNode, stage: str, index: int) -> str:
 
     pod = wait_until(working, f"a pod of {stage} with index {index} at work", seconds=PATIENCE_SECONDS, every=0.5)
     assert pod is not None
-    name = str(pod["metadata"]["name"])
-    cluster.api.delete(f"/api/v1/namespaces/{run.installation.runs}/pods/{name}")
-    return name
+    cluster.api.delete(f"/api/v1/namespaces/{run.installation.runs}/pods/{pod['metadata']['name']}")
 
 
 def cluster_reached(run: RunOnNode, iteration: int, stage: str) -> bool:
@@ -206,15 +201,9 @@ def test_the_log_of_a_pod_that_is_gone_comes_from_the_store(seen: Seen) -> None:
     ]
     there = cluster.kubectl("-n", namespace, "logs", f"job/{job}")
     cluster.kubectl("-n", namespace, "delete", "job", job, "--wait", "--cascade=foreground")
-    done = subprocess.run(
-        [sys.executable, "-m", "rlhfctl", "logs", NAME, "--stage", "sft", "-n", namespace],
-        env=environment(**cluster.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == there.splitlines()
+    done = process("logs", NAME, "--stage", "sft", "-n", namespace, env=cluster.environment)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == there.splitlines()
     kept = [entry.key for entry in run.store.list(f"runs/{namespace}/{NAME}/")]
     assert [key for key in kept if "/logs/sample-1-1-1" in key and key.endswith(".2.log")]
 

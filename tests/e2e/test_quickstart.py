@@ -16,7 +16,7 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_store import Store, open_store
-from support.mini import NAME, Case, artifacts_of, make_world, stages_of, stop
+from support.mini import NAME, Case, artifacts_of, downloaded, make_world, stages_of, stop
 from support.processes import PeakMemory
 from support.rlhfctl import Done, environment, rlhfctl
 from support.s3 import S3Server
@@ -52,12 +52,7 @@ class Quickstart:
         return open_store(self.case.storage)
 
     def fetch(self, prefix: str, target: Path) -> Path:
-        """Everything below a key of the store, as a user would copy it."""
-        for entry in self.store.list(f"{prefix}/"):
-            file = target / entry.key.removeprefix(f"{prefix}/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self.store.download(entry.key, file)
-        return target
+        return downloaded(self.store, prefix, target)
 
 
 @pytest.fixture(scope="module")

@@ -48,13 +48,12 @@ def build() -> str:
     """The image of this checkout, as `name:tag`. Minutes the first time, seconds when only the project has changed."""
     _check_machine()
     with _locked():
-        base = _base()
         tag = f"{NAME}:{_key()}"
         if not _has(tag):
+            _forget_other_dependencies()
             _say("building the image; about 4 minutes where its lock has changed, else seconds")
             begun = time.monotonic()
-            _forget_other_dependencies(base)
-            _bud(base, tag)
+            _bud(_base(), tag)
             _say(f"the image was built in {time.monotonic() - begun:.0f} s")
             _prune(keep=tag)
         return tag
@@ -176,14 +175,11 @@ def _digest(names: Sequence[str]) -> str:
     return found.hexdigest()[:12]
 
 
-def _forget_other_dependencies(base: str) -> None:
-    """Before others are installed: a second copy of 7 GB is one too many. Their layer has no name of its own."""
+def _forget_other_dependencies() -> None:
+    """Before others are installed: a second copy of 7 GB is one too many. Their layer has no name of its own, so all goes."""
     stamp, now = folder() / "dependencies", _digest(_OF_DEPENDENCIES)
     if stamp.exists() and stamp.read_text() != now:
-        for image in _buildah("images", "--all", "--format", "{{.ID}} {{.Name}}:{{.Tag}}").splitlines():
-            identifier, _, name = image.partition(" ")
-            if name != base:
-                _buildah("rmi", "--force", identifier)
+        _buildah("rmi", "--all", "--force")
     stamp.write_text(now)
 
 

@@ -19,6 +19,7 @@ from botocore.config import Config
 from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.storage import Storage
 from rlhf_operator.local.records import AttemptRecord, PodRecord, read_records
+from rlhf_store import Store
 from support import processes
 from support.rlhfctl import Done, environment
 from support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -39,6 +40,15 @@ def make_world(folder: Path, *, size: str, storage: Storage | None = None) -> Pa
     if storage is not None:
         write_manifest(manifest, read_manifest(manifest), {"spec.storage": storage.to_wire()})
     return manifest
+
+
+def downloaded(store: Store, prefix: str, target: Path) -> Path:
+    """Everything below a key, as a user would copy it."""
+    for entry in store.list(f"{prefix}/"):
+        file = target / entry.key.removeprefix(f"{prefix}/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.download(entry.key, file)
+    return target
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

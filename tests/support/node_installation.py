@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,20 +101,8 @@ def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
 def _import(cluster: NodeCluster, tag: str, pipe: Path) -> None:
     """Through a pipe: an archive would be one more copy of 7 GB."""
     os.mkfifo(pipe)
-    failures: list[BaseException] = []
-
-    def save() -> None:
-        try:
-            builder.save(tag, pipe)
-        except BaseException as error:
-            failures.append(error)
-
-    writer = threading.Thread(target=save)
-    writer.start()
-    try:
+    with ThreadPoolExecutor(1) as pool:
+        saved = pool.submit(builder.save, tag, pipe)
         cluster.import_image(pipe)
-    finally:
-        writer.join()
-        pipe.unlink()
-    if failures:
-        raise failures[0]
+        saved.result()
+    pipe.unlink()

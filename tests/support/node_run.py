@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from rlhf_api.storage import Storage
-from rlhf_store import Store, open_store
+from rlhf_store import open_store
 from support.mini import make_world, read_manifest
 
 NAME = "mini"
@@ -38,15 +37,6 @@ def manifest(folder: Path, *, seen_here: Storage, seen_there: Storage, **changes
     return run
 
 
-def downloaded(store: Store, prefix: str, target: Path) -> Path:
-    """Everything below a key, as a user would copy it."""
-    for entry in store.list(f"{prefix}/"):
-        file = target / entry.key.removeprefix(f"{prefix}/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        store.download(entry.key, file)
-    return target
-
-
 def _moved(value: Any, before: str, after: str) -> Any:
     """A copy of a manifest in which all URIs below one folder lie below another."""
     if isinstance(value, dict):
@@ -55,4 +45,4 @@ def _moved(value: Any, before: str, after: str) -> Any:
         return [_moved(entry, before, after) for entry in value]
     if isinstance(value, str):
         return value.replace(before, after)
-    return deepcopy(value)
+    return value
