@@ -106,6 +106,7 @@ def with_the_real_server(tmp_path: Path, stage: str) -> dict[str, str]:
     given = environment(tmp_path, server, stage)
     package = Path(given["PYTHONPATH"]) / "rlhf_trainer"
     (package / "__init__.py").write_text(f"__path__.append({real!r})")
+    (package / "__main__.py").rename(package / "stage_process.py")
     (package.parent / "torch.py").write_text("def set_num_threads(count): ...")
     return given
 

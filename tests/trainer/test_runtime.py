@@ -22,12 +22,13 @@ from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
-from rlhf_trainer import __main__ as entry
+from rlhf_trainer import stage_process as entry
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
 from rlhf_trainer.parquet import SAMPLES
 from rlhf_trainer.progress import Progress
 from rlhf_trainer.runtime import RESULT_LIMIT, from_exception, work_of, write_result
-from support.stages import RUN, config_of, context_of, run_stage, start_stage, write_config
+from support.stages import RUN, config_of, context_of, ended, run_stage, start_stage, write_config
+from support.waiting import wait_until
 
 LONG = "Was nicht geht, steht hier, auch mit “Anführung” und 漢字. " * 200
 
@@ -137,7 +138,7 @@ def test_sigterm_after_the_work_does_not_unsay_it(storage: Storage, tmp_path: Pa
     """It comes as the result is about to be written: the artifact is sealed, and the stage has not ended yet."""
     interrupted = """
         import os, signal, sys
-        import rlhf_trainer.__main__ as entry
+        import rlhf_trainer.stage_process as entry
         write = entry.write_result
         def told_to_stop(result, path):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -191,6 +192,21 @@ def test_the_log_of_a_stage_lies_under_its_name_and_index(storage: Storage, tmp_
     assert log.name == LogName(StageName.SAMPLE, 1, 2, 3)
     assert store.get(log.key) == (tmp_path / "log-0").read_bytes()
     assert b"resolve is done" in store.get(log.key)
+
+
+def blocks_sigterm(pid: int) -> bool:
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigBlk"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("environment", [{}, {"RLHF_KEEP_LOG": "sample-1-2"}], ids=["alone", "with its log kept"])
+def test_a_sigterm_that_comes_while_it_imports_stops_it(storage: Storage, tmp_path: Path, environment: dict[str, str]) -> None:
+    """The kernel gives a container's first process no signal that it has no handler for: what is blocked until then is not lost."""
+    process = start_stage(config_of(resolve(), storage), tmp_path, **environment)
+    wait_until(lambda: blocks_sigterm(process.pid), "it waits with SIGTERM", every=0.001)
+    process.terminate()
+    result = ended(tmp_path, process.wait())
+    assert (result.code, result.result and result.result.problem) == (StageExit.PREEMPTED, "Stopped by SIGTERM.")
 
 
 def test_without_the_variable_nothing_is_kept(storage: Storage, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "vllm",
     "vllm.entrypoints.llm",
-    "rlhf_trainer.__main__",
+    "rlhf_trainer.stage_process",
     "rlhf_trainer.training.rank",
     *(f"rlhf_trainer.stages.{stage}" for stage in StageName),
 )
@@ -137,7 +137,7 @@ def _run(argv: list[str]) -> int:
 
     # OMP_NUM_THREADS was read when torch was loaded, in the server.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
-    from .__main__ import main
+    from .stage_process import main
 
     sys.argv = ["rlhf_trainer", *argv]
     return main(argv)

@@ -73,7 +73,8 @@ def keep_log(storage: Storage, run: RunRef, name: LogName, *, every: float = EVE
     ended = os.pidfd_open(stage)
     for number in _PASSED_ON:
         signal.signal(number, lambda number, _: _pass_on(ended, number, upload))
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # What came since the process began is passed on now.
+    signal.pthread_sigmask(signal.SIG_SETMASK, before - _PASSED_ON)
     unsaid = _copy(read_end, ended, upload)
     deadline = time.monotonic() + END_SECONDS
     upload.finish()

@@ -1,0 +1,153 @@
+"""The process of one stage, from its configuration to its result and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from rlhf_api.log_names import KEEP_LOG, LogName
+from rlhf_api.stage import StageConfig, StageResult
+from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
+from rlhf_store import StoreError, open_store, write_pointer
+
+from .errors import ConfigurationProblem, Preempted, StageError
+from .log_keeper import keep_log
+from .progress import Progress
+from .runtime import StageContext, clear_scratch, from_exception, log, write_result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the stage; the exit code is rlhf_api.words.StageExit."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    faulthandler.enable()
+    result_path = Path(os.environ.get("RLHF_RESULT", "/dev/termination-log"))
+    stage = StageName(arguments.stage)
+    try:
+        _stop_on_sigterm(stage, result_path)
+        config = _read_config(arguments.config, stage)
+        result = _run(config)
+        # It is done: a SIGTERM that comes now must not put "stopped" in the place of what was sealed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        write_result(result, result_path)
+    except (StageError, StoreError) as error:
+        return _fail(from_exception(error), stage, result_path)
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(from_exception(error), stage, result_path)
+    log.info("%s is done%s", stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
+    return StageExit.DONE
+
+
+def _run(config: StageConfig) -> StageResult:
+    scratch = _scratch()
+    scratch.mkdir(parents=True, exist_ok=True)
+    shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
+    context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment())
+    result = context.found() if config.stage in STAGE_ARTIFACT else None
+    if result is None:
+        result = importlib.import_module(f"rlhf_trainer.stages.{config.stage}").run(context)
+    if result.artifact is not None:
+        write_pointer(context.store, config.run, config.iteration, result.stage, result)
+    return result
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_trainer", description="Run one stage of an RLHFRun.")
+    parser.add_argument("stage", choices=[str(stage) for stage in StageName])
+    parser.add_argument("--config", type=Path, default=Path("/etc/rlhf/stage.yaml"), help="StageConfig, YAML or JSON")
+    return parser.parse_args(argv)
+
+
+def _read_config(path: Path, stage: StageName) -> StageConfig:
+    try:
+        text = path.read_text()
+        raw = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        config = StageConfig.model_validate(raw)
+    except FileNotFoundError as error:
+        raise ConfigurationProblem(f"There is no stage configuration at {path}. Name it with --config.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationProblem(f"{path} is no StageConfig of this version: {place or 'it'}: {first['msg']}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigurationProblem(f"{path} is neither YAML nor JSON: {str(error).splitlines()[0]}") from error
+    if config.stage is not stage:
+        raise ConfigurationProblem(f"{path} configures {config.stage}, and the command line asks for {stage}.")
+    return config
+
+
+def _stop_on_sigterm(stage: StageName, result_path: Path) -> None:
+    """Until a stage says otherwise, SIGTERM ends it where it stands: what is not sealed is as if it had never been.
+
+    Not by an exception: whatever code it interrupts might catch it and tell of something else.
+    """
+
+    def stop(*_: object) -> None:
+        os._exit(_fail(Preempted("Stopped by SIGTERM."), stage, result_path))
+
+    signal.signal(signal.SIGTERM, stop)
+    # It waited for this since the process began (__main__).
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _fail(error: StageError, stage: StageName, path: Path) -> int:
+    log.error("%s failed (%s): %s", stage, error.reason, error)
+    result = StageResult(stage=stage, problem=_short(str(error)), reason=error.reason)
+    try:
+        try:
+            write_result(result, path)
+        except OSError:
+            # The disk may be full, of what this stage itself wrote and nobody needs any more.
+            clear_scratch(_scratch())
+            write_result(result, path)
+    except OSError as unwritable:
+        log.error("The result cannot be written to %s: %s", path, unwritable)
+    return int(error.exit)
+
+
+def _scratch() -> Path:
+    return Path(os.environ.get("RLHF_SCRATCH") or f"/tmp/rlhf-{os.getpid()}")  # noqa: S108 (pods mount a volume there)
+
+
+def _short(text: str, limit: int = 2000) -> str:
+    """What a status has room for."""
+    return text if len(text) <= limit else f"{text[: limit - 30]} … (the log has the rest)"
+
+
+def _keep_log() -> None:
+    """Where the pod's log is to be kept in the store; in what cannot be read nothing says where, and main() says what is wrong."""
+    name = LogName.parse(os.environ.pop(KEEP_LOG, ""))
+    if name is None:
+        return
+    arguments = _arguments(None)
+    try:
+        config = _read_config(arguments.config, StageName(arguments.stage))
+    except (ConfigurationProblem, OSError):
+        return
+    index = os.environ.get("JOB_COMPLETION_INDEX")
+    keep_log(config.storage, config.run, name if index is None else replace(name, index=int(index)))
+
+
+def run_and_exit() -> None:
+    """The whole life of a process that is nothing but a stage."""
+    _keep_log()
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # vLLM and DeepSpeed leave threads behind that would hold the process. And a log that is full changes no result.
+        os._exit(code)
