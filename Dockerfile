@@ -16,7 +16,6 @@ RUN apt-get update -qq \
 
 FROM base AS dependencies
 ARG LOCK=locks/gpu.lock
-ARG UV_VERSION=0.13.9
 ARG CYCLONEDX_VERSION=7.5.0
 # Copied, not mounted: not every builder sees that what it mounts has changed. And so the image says how it was made.
 COPY ${LOCK} /usr/share/rlhf-operator/requirements.lock
@@ -24,13 +23,12 @@ COPY tools/image /usr/share/rlhf-operator/build
 RUN sh /usr/share/rlhf-operator/build/dependencies.sh /usr/share/rlhf-operator/requirements.lock
 
 FROM base AS project
-ARG UV_VERSION=0.13.9
 COPY pyproject.toml README.md LICENSE /src/
 COPY crds /src/crds
 COPY operator /src/operator
 COPY trainer /src/trainer
 COPY cli /src/cli
-COPY tools/image/project.sh /build/
+COPY tools/image/project.sh tools/image/uv.txt /build/
 RUN sh /build/project.sh /src /opt/project
 
 FROM dependencies

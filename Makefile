@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 LOCK ?= locks/dev.lock
 # More options for pytest: make test-fast PYTEST_ARGS="-k report"
 PYTEST_ARGS ?=
@@ -29,11 +28,11 @@ help: ## What there is to do here.
 install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the locked versions.
 
 # Bytecode is not compiled here: of 7 GB a run imports a part, and that part is compiled once, as it is imported.
-$(INSTALLED): pyproject.toml $(LOCK)
+$(INSTALLED): pyproject.toml $(LOCK) tools/image/uv.txt
 	@$(PYTHON) tools/doctor.py
 	@echo "installing about 7 GB into $(VENV); minutes the first time, seconds when the packages are cached"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tools/image/uv.txt
 	$(UV) pip install --quiet --no-deps --require-hashes -r $(LOCK)
 	$(UV) pip install --quiet --no-deps -e .
 	touch $@
@@ -55,9 +54,9 @@ define in_halves
 endef
 
 .PHONY: test
-test: install ## Every test that needs no GPU, the full quickstart among them. At most 30 minutes.
+test: install ## Every test that needs no GPU: the full quickstart, and a whole run in pods, are among them. Half an hour.
 	$(call in_halves,$(ALL),$(ALL))
-ALL := -m "not gpu and not faults and not crash_points and not e2e" --durations=12
+ALL := -m "not gpu and not faults and not crash_points and not e2e_faults" --durations=12
 
 # Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
@@ -69,6 +68,10 @@ FAST := -m "not engine and not processes and not s3 and not faults and not clust
 .PHONY: e2e
 e2e: install ## The image on a real node: a whole run in pods, which loses an operator, a sampler and a rank. Needs root; 10 minutes.
 	$(PYTEST) -m "e2e" tests/e2e $(PYTEST_ARGS)
+
+.PHONY: e2e-faults
+e2e-faults: install ## Everything that may happen to a run on that node, twenty dead operators among it, and a table. Needs root; an hour.
+	$(PYTEST) -m "e2e_faults" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: test-faults
 test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.

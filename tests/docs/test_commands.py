@@ -23,6 +23,7 @@ NOT_RUN = {
     "make quickstart": "takes minutes; the engine tests go through it",
     "make test": "runs this test",
     "UPDATE_GOLDEN=1 make test-crash-points": "writes into the checkout, after half an hour",
+    "UPDATE_GOLDEN=1 make e2e-faults": "writes into the checkout, after an hour",
     "make test-fast": "runs this test",
     "make lint": "checks the whole checkout, and is a step of CI of its own",
     "make install": "is how this environment came to be",

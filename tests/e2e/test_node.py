@@ -9,30 +9,36 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from cluster.node_handle import NodeCluster
-from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
+from support.documents import ROOT
+from support.golden import updating
 from support.mini import downloaded, stages_of
-from support.node_installation import Installation, RunOnNode, installed
-from support.node_run import NAME
+from support.node_faults import PATIENCE_SECONDS, TRAINING, at_work, component, index_of, name_of
+from support.node_installation import Installation, RunOnNode
 from support.rlhfctl import environment, process
 from support.s3 import SECRET_KEY
-from support.waiting import wait_until
 
+NAME = "mini"
 pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.timeout(3600)]
 ITERATIONS = (1, 2)
 OF_AN_ITERATION = ("sample", "label", "reference", "train", "evaluate")
 OF_THE_RUN = ("preflight-0", "sft-0", "reward-0", "evaluate-0", "finalize-0")
-#: Seconds until the next word of a run: a stage takes half a minute where nothing else runs.
-PATIENCE_SECONDS = 1800.0
+TRANSCRIPT = ROOT / "docs" / "transcript.md"
+INTRODUCTION = """# A run on a real node, from `helm install` to the best iterate
+
+Written by `UPDATE_GOLDEN=1 make e2e` while it ran: the image of this repository, a kubelet with containerd, an S3 server, a
+model so tiny that two cores train it in minutes. Commands and answers are as they were, but for the names of the namespaces and the
+image's tag, which a test makes up.
+
+"""
 Json = dict[str, Any]
 
 
@@ -50,30 +56,38 @@ class Seen:
 
     @property
     def status(self) -> RLHFRunStatus:
-        status = RLHFRun.model_validate(self.run.run.object).status
-        assert status is not None
-        return status
-
-
-@pytest.fixture(scope="module")
-def installation(node_cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(node_cluster, tmp_path_factory.mktemp("installation")) as found:
-        yield found
+        return self.run.status
 
 
 @pytest.fixture(scope="module")
 def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    cluster, folder = installation.cluster, tmp_path_factory.mktemp("run")
-    run = installation.start_run(folder, cluster.s3.storage())
+    folder = tmp_path_factory.mktemp("run")
+    terminal, of_runs = installation.terminal, f"-n {installation.runs}"
+    run = installation.prepare(NAME, folder)
+    terminal.tell("## Run")
+    terminal.show_file("run.yaml", yaml.safe_dump(run.manifest, sort_keys=False))
+    terminal.type(f"rlhfctl validate {of_runs} run.yaml")
+    terminal.type(f"kubectl {of_runs} apply -f run.yaml")
     watcher = Watcher(run, folder)
     try:
-        kill_pod(run, "sample", index=1)
-        wait_until(lambda: cluster_reached(run, 1, "label"), "label", seconds=PATIENCE_SECONDS, every=0.5)
-        installation.kill_operator()
-        kill_pod(run, "train", index=1)
-        wait_until(lambda: run.run.status.get("phase") in ("Succeeded", "Failed"), "its end", seconds=PATIENCE_SECONDS, every=0.5)
+        terminal.tell("## Three faults\n\nA sampler, the operator and a training rank are deleted while they work.")
+        delete = f"kubectl {of_runs} delete pod --wait=false"
+        terminal.type(f"{delete} {name_of(at_work(run, 'sample', iteration=1, index=1))}")
+        at_work(run, "label", iteration=1)
+        terminal.type(f"kubectl -n {installation.home} delete pod --all --grace-period 0 --force")
+        at_work(run, "train", iteration=1, saying=TRAINING)
+        terminal.type(f"kubectl {of_runs} get pods -l rlhf.dev/stage=train")
+        terminal.type(f"{delete} {name_of(at_work(run, 'train', iteration=1, index=1))}")
+        terminal.type(f"rlhfctl status {NAME} {of_runs}")
+        run.until_finished(PATIENCE_SECONDS)
     finally:
         rows, followed, pods = watcher.ended()
+    terminal.tell("## What was to be seen of it")
+    terminal.show(f"kubectl {of_runs} get rlhf {NAME} --watch", "\n".join(rows))
+    terminal.type(f"rlhfctl logs {NAME} {of_runs} --stage train --iteration 1")
+    terminal.type(f"rlhfctl events {NAME} {of_runs}")
+    terminal.type(f"kubectl {of_runs} get jobs")
+    terminal.type(f"rlhfctl status {NAME} {of_runs}")
     return Seen(run, rows, followed, pods)
 
 
@@ -113,32 +127,6 @@ class Watcher:
         return rows.splitlines(), (code, out, err), self._pods
 
 
-def kill_pod(run: RunOnNode, stage: str, index: int) -> None:
-    """Deletes the pod of an index in the midst of its work, as a drained node does."""
-    cluster = run.installation.cluster
-
-    def working() -> Json | None:
-        for pod in run.run.pods():
-            labels, annotations = pod["metadata"]["labels"], pod["metadata"]["annotations"]
-            if labels["rlhf.dev/stage"] != stage or annotations.get("batch.kubernetes.io/job-completion-index") != str(index):
-                continue
-            statuses = pod["status"].get("containerStatuses") or [{}]
-            at_work = "running" in statuses[0].get("state", {}) and "deletionTimestamp" not in pod["metadata"]
-            # What has said something has begun: before that, the first process of a container does not hear SIGTERM.
-            if at_work and cluster.kubectl("-n", run.installation.runs, "logs", pod["metadata"]["name"]):
-                return pod
-        return None
-
-    pod = wait_until(working, f"a pod of {stage} with index {index} at work", seconds=PATIENCE_SECONDS, every=0.5)
-    assert pod is not None
-    cluster.api.delete(f"/api/v1/namespaces/{run.installation.runs}/pods/{pod['metadata']['name']}")
-
-
-def cluster_reached(run: RunOnNode, iteration: int, stage: str) -> bool:
-    status = run.run.status
-    return (status.get("iteration"), status.get("stage")) == (iteration, stage)
-
-
 def test_it_succeeds_with_metrics_of_every_iteration_and_a_checkpoint(seen: Seen) -> None:
     status = seen.status
     assert status.phase is Phase.SUCCEEDED, status.message
@@ -165,8 +153,8 @@ def test_what_was_killed_was_booked_as_infrastructure_and_nothing_else_was(seen:
 
 def test_a_sample_has_two_shards_and_a_training_two_nodes_with_a_rank_each(seen: Seen) -> None:
     for stage in ("sample", "train"):
-        pods = [pod for pod in seen.pods.values() if pod["metadata"]["labels"]["rlhf.dev/stage"] == stage]
-        assert {pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] for pod in pods} == {"0", "1"}
+        pods = [pod for pod in seen.pods.values() if component(pod) == stage]
+        assert {index_of(pod) for pod in pods} == {0, 1}
     ranks = {"PET_NNODES": "2", "PET_NPROC_PER_NODE": "1"}
     assert all(ranks.items() <= variables(pod).items() for pod in pods)
 
@@ -196,9 +184,7 @@ def test_the_log_of_a_pod_that_is_gone_comes_from_the_store(seen: Seen) -> None:
     """The sampler that was killed: its name was given to another pod, and its log is kept beside that one's."""
     run, namespace = seen.run, seen.run.installation.runs
     cluster = run.installation.cluster
-    job = next(pod for pod in seen.pods.values() if pod["metadata"]["labels"]["rlhf.dev/stage"] == "sft")["metadata"]["labels"][
-        "job-name"
-    ]
+    job = next(pod for pod in seen.pods.values() if component(pod) == "sft")["metadata"]["labels"]["job-name"]
     there = cluster.kubectl("-n", namespace, "logs", f"job/{job}")
     cluster.kubectl("-n", namespace, "delete", "job", job, "--wait", "--cascade=foreground")
     done = process("logs", NAME, "--stage", "sft", "-n", namespace, env=cluster.environment)
@@ -238,3 +224,16 @@ def test_every_pod_is_as_restricted_as_its_namespace_demands(seen: Seen) -> None
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert not pod["spec"]["automountServiceAccountToken"]
     assert json.dumps(seen.run.installation.operator_pods()).count('"restartCount": 0') == 1
+
+
+def test_the_transcript_in_the_documents_is_of_these_commands(seen: Seen) -> None:
+    """UPDATE_GOLDEN=1 writes this run's."""
+    text = str(seen.run.installation.terminal)
+    if updating():
+        TRANSCRIPT.write_text(INTRODUCTION + text)
+    assert commands_in(TRANSCRIPT.read_text()) == commands_in(text)
+
+
+def commands_in(text: str) -> list[str]:
+    """Without the five characters that end the name of a pod."""
+    return [re.sub(r"(-\d+)-[a-z0-9]{5}$", r"\1", line) for line in text.splitlines() if line.startswith("$ ")]

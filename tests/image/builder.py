@@ -50,7 +50,7 @@ def build() -> str:
     with _locked():
         tag = f"{NAME}:{_key()}"
         if not _has(tag):
-            _forget_other_dependencies()
+            _clean()
             _say("building the image; about 4 minutes where its lock has changed, else seconds")
             begun = time.monotonic()
             _bud(_base(), tag)
@@ -61,27 +61,21 @@ def build() -> str:
 
 def save(tag: str, file: Path | str) -> None:
     """A docker archive of all layers. `file` may be a pipe."""
-    _buildah("push", "--quiet", tag, f"docker-archive:{file}:{tag}")
+    with _locked(shared=True):
+        _buildah("push", "--quiet", tag, f"docker-archive:{file}:{tag}")
 
 
 @contextmanager
 def mounted(tag: str) -> Iterator[Path]:
     """Its file system, to look at."""
-    container = _buildah("from", "--pull-never", tag).strip()
-    try:
+    with _container(tag) as container:
         yield Path(_buildah("mount", container).strip())
-    finally:
-        _buildah("umount", container)
-        _buildah("rm", container)
 
 
 def run(tag: str, *command: str) -> str:
     """What a command prints that runs in the image as the image's user."""
-    container = _buildah("from", "--pull-never", tag).strip()
-    try:
+    with _container(tag) as container:
         return _buildah("run", "--isolation", "chroot", container, "--", *command)
-    finally:
-        _buildah("rm", container)
 
 
 def layers(tag: str) -> list[tuple[str, int]]:
@@ -175,8 +169,22 @@ def _digest(names: Sequence[str]) -> str:
     return found.hexdigest()[:12]
 
 
-def _forget_other_dependencies() -> None:
-    """Before others are installed: a second copy of 7 GB is one too many. Their layer has no name of its own, so all goes."""
+@contextmanager
+def _container(tag: str) -> Iterator[str]:
+    with _locked(shared=True):
+        name = _buildah("from", "--pull-never", tag).strip()
+        try:
+            yield name
+        finally:
+            _buildah("rm", name)
+
+
+def _clean() -> None:
+    """Before a build. A container is of a build that was killed, and may weigh 15 GB: who uses one holds the lock.
+
+    Before other dependencies are installed all images go, for their layer has no name of its own: of 7 GB one copy is enough.
+    """
+    _buildah("rm", "--all")
     stamp, now = folder() / "dependencies", _digest(_OF_DEPENDENCIES)
     if stamp.exists() and stamp.read_text() != now:
         _buildah("rmi", "--all", "--force")
@@ -218,10 +226,11 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(*, shared: bool = False) -> Iterator[None]:
+    """Shared: the image is only used, and stays meanwhile."""
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 
 

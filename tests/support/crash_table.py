@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from support.crash_points import Crash, FinalState, Moment, Outcome
-from support.documents import ROOT
+from support.documents import ROOT, replace_between
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- crash points: make test-crash-points -->\n", "<!-- end of crash points -->\n"
@@ -33,9 +33,7 @@ def table(found: Mapping[str, tuple[FinalState, Sequence[Outcome]]], seconds: fl
 
 
 def write_into_document(text: str) -> None:
-    before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    DOCUMENT.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
+    replace_between(DOCUMENT, _BEGIN, _END, text)
 
 
 def _kind(crash: Crash) -> str:

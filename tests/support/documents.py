@@ -76,3 +76,11 @@ def anchors(document: Path) -> set[str]:
     """What headings can be linked by, as GitHub makes it."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def replace_between(document: Path, begin: str, end: str, text: str) -> None:
+    """What stands between two lines of a document."""
+    before, found, rest = document.read_text().partition(begin)
+    assert found, f"{document} has no line {begin}"
+    _, _, after = rest.partition(end)
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cluster.handle import RESTRICTED
 from cluster.node_handle import NodeCluster
 from image import builder
+from rlhf_api.run import RLHFRun
+from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.storage import Storage, StorageCredentials
+from rlhf_api.words import Phase
 from rlhf_store import Store, open_store
 from support import node_run
-from support.helm import CHART, Helm
+from support.documents import ROOT
+from support.helm import Helm
+from support.mini import stages_of
 from support.operated_runs import ClusterRun
 from support.s3 import ACCESS_KEY, SECRET_KEY
+from support.transcript import Transcript
+from support.waiting import wait_until
 
 Json = dict[str, Any]
 SECRET = "store-keys"
@@ -30,7 +40,7 @@ class Installation:
     """The operator works on the runs of `runs`, and its pod is in `home`; both namespaces enforce Pod Security's `restricted`."""
 
     cluster: NodeCluster
-    helm: Helm
+    terminal: Transcript
     home: str
     runs: str
 
@@ -48,12 +58,13 @@ class Installation:
         for pod in self.operator_pods():
             self.cluster.api.delete(f"/api/v1/namespaces/{self.home}/pods/{pod['metadata']['name']}", gracePeriodSeconds=0)
 
-    def start_run(self, folder: Path, storage: Storage, **changes: Any) -> RunOnNode:
+    def prepare(self, name: str, folder: Path, **changes: Any) -> RunOnNode:
+        """A run in a part of the store that is its own; what it reads is there. `changes` are of its spec."""
+        storage = self.cluster.s3.storage()
         credentials = StorageCredentials.model_validate({"secretRef": {"name": SECRET}})
         there = storage.model_copy(update={"credentials": credentials})
-        manifest = node_run.manifest(folder / "world", seen_here=storage, seen_there=there, **changes)
-        self.cluster.apply(manifest, namespace=self.runs)
-        return RunOnNode(self, ClusterRun(self.cluster, self.runs, node_run.NAME), manifest, storage)
+        manifest = node_run.manifest(name, folder / "world", seen_here=storage, seen_there=there, **changes)
+        return RunOnNode(self, ClusterRun(self.cluster, self.runs, name), manifest, storage)
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,51 @@ class RunOnNode:
     manifest: Json
     storage: Storage
 
+    def apply(self) -> None:
+        """`manifest`, as it is now."""
+        self.installation.cluster.apply(self.manifest, namespace=self.installation.runs)
+
+    @property
+    def status(self) -> RLHFRunStatus:
+        """Once the operator has written one."""
+        status = RLHFRun.model_validate(self.run.object).status
+        assert status is not None, "the run has no status"
+        return status
+
+    @property
+    def phase(self) -> Phase:
+        return self.status.phase if self.run.status else Phase.PENDING
+
+    @property
+    def stages(self) -> dict[str, StageStatus]:
+        """By name and iteration: `sft-0`, `train-1`."""
+        return stages_of(self.status) if self.run.status else {}
+
+    def delete(self) -> None:
+        """Returns when it is gone."""
+        self.run.delete()
+        wait_until(lambda: self.run.find() is None, f"run {self.run.name} to be gone", seconds=120, every=0.5)
+
+    def until_finished(self, seconds: float) -> None:
+        wait_until(lambda: self.phase.finished, f"the end of run {self.run.name}", seconds=seconds, every=0.5)
+
     @property
     def store(self) -> Store:
         return open_store(self.storage)
+
+    def logs(self, stage: str) -> str:
+        """All that the store keeps of what the pods of `train-1` have said, of all runs of this name."""
+        logs = [
+            entry.key for entry in self.store.list(f"runs/{self.run.namespace}/{self.run.name}/") if f"/logs/{stage}-" in entry.key
+        ]
+        return "\n".join(self.store.get(key).decode(errors="replace") for key in sorted(logs))
+
+    def training_metrics(self, stage: str) -> list[Json]:
+        """Of each step, in the order in which they were taken."""
+        artifact = self.stages[stage].artifact
+        assert artifact is not None, f"{stage} has no artifact"
+        key = f"{artifact.url.removeprefix(f'{self.storage.url}/')}/metrics.jsonl"
+        return [json.loads(line) for line in self.store.get(key).decode().splitlines()]
 
     def manifests_put(self) -> list[str]:
         """The key of every artifact that was sealed, once for each time."""
@@ -79,21 +132,28 @@ def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
     if tag not in cluster.images():
         _import(cluster, tag, folder / "image")
     repository, _, version = tag.rpartition(":")
+    helm = Helm(folder / "helm", cluster.kubeconfig)
+    terminal = Transcript(folder, {**cluster.environment, **helm.environment()}, cluster.layout.bin)
+    (folder / "charts").symlink_to(ROOT / "charts")
+    (folder / "keys.env").write_text(f"AWS_ACCESS_KEY_ID={ACCESS_KEY}\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\n")
     with cluster.namespace(RESTRICTED) as home, cluster.namespace(RESTRICTED) as runs:
-        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": keys}
-        cluster.apply(secret, namespace=runs)
-        helm = Helm(folder, cluster.kubeconfig)
+        terminal.names |= {home: "rlhf-system", runs: "research", version: "0.1.0-cpu"}
         values = {
             "image": {"repository": repository, "tag": version, "pullPolicy": "Never"},
             "runs": {"imagePullPolicy": "Never"},
             "watch": {"namespaces": [runs]},
         }
+        terminal.tell("## Install\n\nBoth namespaces admit only pods of the Pod Security Standard `restricted`.")
+        terminal.type(f"kubectl get namespace {home} {runs} -L pod-security.kubernetes.io/enforce")
+        terminal.show_file("values.yaml", yaml.safe_dump(values, sort_keys=False))
         # An earlier release's CRD stays; this one's takes its place.
-        take_over = ["--take-ownership", "--force-conflicts"]
-        helm("install", _RELEASE, str(CHART), "-n", home, "--wait", "--timeout=5m", *take_over, values=values)
+        take_over = "--take-ownership --force-conflicts"
+        install = f"helm install {_RELEASE} charts/rlhf-operator --namespace {home} --values values.yaml --wait --timeout 5m"
+        terminal.type(f"{install} {take_over}")
         try:
-            yield Installation(cluster, helm, home, runs)
+            terminal.type(f"kubectl -n {home} get pods")
+            terminal.type(f"kubectl -n {runs} create secret generic {SECRET} --from-env-file keys.env")
+            yield Installation(cluster, terminal, home, runs)
         finally:
             helm("uninstall", _RELEASE, "-n", home, "--wait", "--timeout=2m")
 

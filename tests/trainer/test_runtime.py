@@ -319,3 +319,12 @@ def test_progress_is_replaced_as_a_whole_and_at_most_once_a_second(tmp_path: Pat
     assert seen == [1, 1, 3, 4]
     assert json.loads(file.read_text()) == {"done": 4, "total": 4, "unit": "steps", "detail": "loss 0.5"}
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_progress_says_the_first_the_last_and_a_line_now_and_then() -> None:
+    now = iter([0.0, 1.0, 20.0, 21.0, 22.0])
+    said: list[str] = []
+    progress = Progress(None, said.append, clock=lambda: next(now))
+    for done in (1, 2, 3, 4, 5):
+        progress.update(done, 5, "steps", f"loss 0.{done}")
+    assert said == ["1 of 5 steps, loss 0.1", "3 of 5 steps, loss 0.3", "5 of 5 steps, loss 0.5"]

@@ -13,7 +13,7 @@ dpkg-query --show --showformat='${Package}\n' | sort > "$before"
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends g++ python3-dev
 python3 -m venv /tmp/uv
-/tmp/uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "uv==$UV_VERSION"
+/tmp/uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --requirement "$here/uv.txt"
 
 python3 -m venv --without-pip "$VIRTUAL_ENV"
 "$uv" pip install --quiet --no-deps --compile-bytecode --require-hashes -r "$lock"

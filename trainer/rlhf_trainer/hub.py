@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from typing import Any, TypeVar
 from rlhf_store.store import RETRY_SECONDS
 
 from .errors import ConfigurationProblem, StageError, Transient
+from .logs import log
 
-log = logging.getLogger("rlhf_trainer")
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _CREDENTIALS = "Check credentials.secretRef (its HF_TOKEN); on this machine, the environment variable HF_TOKEN."

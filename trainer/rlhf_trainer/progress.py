@@ -1,4 +1,7 @@
-"""What a stage tells the person who watches: a small file, replaced at most once a second. Nothing reads it to decide anything."""
+"""What a stage tells the person who watches: a small file, replaced at most once a second, and a line of its log now and then.
+
+Nothing reads either to decide anything.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,37 @@ from pathlib import Path
 
 
 class Progress:
-    """`update` is cheap: call it for every batch."""
+    """`update` is cheap: call it for every batch. `say` gets the first one, the last, and one every `say_every` seconds between."""
 
-    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.monotonic, every: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        say: Callable[[str], object] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        every: float = 1.0,
+        say_every: float = 15.0,
+    ) -> None:
         self._path = path
+        self._say = say
         self._clock = clock
-        self._every = every
-        self._last = float("-inf")
+        self._every, self._say_every = every, say_every
+        self._written = self._said = float("-inf")
 
     @classmethod
-    def from_environment(cls) -> Progress:
+    def from_environment(cls, say: Callable[[str], object]) -> Progress:
         path = os.environ.get("RLHF_PROGRESS")
-        return cls(Path(path) if path else None)
+        return cls(Path(path) if path else None, say)
 
     def update(self, done: int, total: int, unit: str, detail: str = "") -> None:
         """`done` of `total` `unit`s, for instance 120 of 600 steps; `detail` is a few words such as "loss 0.53"."""
         now = self._clock()
-        if self._path is None or (now - self._last < self._every and done < total):
-            return
-        self._last = now
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "detail": detail}))
-        temporary.replace(self._path)
+        over = done >= total
+        if self._path is not None and (over or now - self._written >= self._every):
+            self._written = now
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "detail": detail}))
+            temporary.replace(self._path)
+        if self._say is not None and (over or now - self._said >= self._say_every):
+            self._said = now
+            self._say(f"{done} of {total} {unit}" + (f", {detail}" if detail else ""))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from rlhf_api.words import STAGE_ARTIFACT, ArtifactKind
 from rlhf_store import Artifact, Checkpoints, ExternalModel, Sealed, Store, StoreError, find_artifact, open_artifact
 
 from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
+from .logs import log
 from .narrow import present
 from .progress import Progress
 
@@ -26,7 +26,6 @@ RESULT_LIMIT = 4096
 #: In a bf16 policy's artifact: the fp32 weights behind it, for the next iteration's warm start.
 MASTER_FILE = "master/model.safetensors"
 _W = TypeVar("_W")
-log = logging.getLogger("rlhf_trainer")
 
 
 @dataclass(frozen=True)

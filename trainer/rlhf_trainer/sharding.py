@@ -11,7 +11,8 @@ from rlhf_api.stage import ArtifactRef, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ShardRecord, commit_shard, committed_shards
 
-from .runtime import StageContext, canonical_work, libraries, log, result_of
+from .logs import log
+from .runtime import StageContext, canonical_work, libraries, result_of
 
 _T = TypeVar("_T")
 Check = Callable[[dict[str, int]], dict[Metric, MetricValue]]

@@ -6,7 +6,6 @@ import argparse
 import faulthandler
 import importlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -24,14 +23,15 @@ from rlhf_store import StoreError, open_store, write_pointer
 
 from .errors import ConfigurationProblem, Preempted, StageError
 from .log_keeper import keep_log
+from .logs import log, log_to_stderr
 from .progress import Progress
-from .runtime import StageContext, clear_scratch, from_exception, log, write_result
+from .runtime import StageContext, clear_scratch, from_exception, write_result
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the stage; the exit code is rlhf_api.words.StageExit."""
     arguments = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     faulthandler.enable()
     result_path = Path(os.environ.get("RLHF_RESULT", "/dev/termination-log"))
     stage = StageName(arguments.stage)
@@ -55,7 +55,7 @@ def _run(config: StageConfig) -> StageResult:
     scratch = _scratch()
     scratch.mkdir(parents=True, exist_ok=True)
     shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
-    context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment())
+    context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment(log.info))
     result = context.found() if config.stage in STAGE_ARTIFACT else None
     if result is None:
         result = importlib.import_module(f"rlhf_trainer.stages.{config.stage}").run(context)

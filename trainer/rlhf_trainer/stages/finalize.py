@@ -7,8 +7,9 @@ import json
 from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, StageResult
 from rlhf_store import Store, artifact_folder, artifact_url, find_artifact, manifest_key, open_artifact, remove_files, run_folder
 
+from ..logs import log
 from ..narrow import present
-from ..runtime import MASTER_FILE, StageContext, log, remove_checkpoints, work_of
+from ..runtime import MASTER_FILE, StageContext, remove_checkpoints, work_of
 
 
 def run(context: StageContext) -> StageResult:

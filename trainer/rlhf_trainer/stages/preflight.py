@@ -20,7 +20,8 @@ from .. import preflight_checks as checks
 from .. import prompts as prompt_sets
 from .. import sources
 from ..errors import ConfigurationProblem, StageError, Transient
-from ..runtime import StageContext, from_exception, from_store_error, log, result_of, work_of
+from ..logs import log
+from ..runtime import StageContext, from_exception, from_store_error, result_of, work_of
 
 
 @dataclass

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
 
-from ..runtime import StageContext, log, remove_checkpoints, result_of, work_of
+from ..logs import log
+from ..runtime import StageContext, remove_checkpoints, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:

@@ -16,10 +16,11 @@ from rlhf_api.stage import PolicyInput, Sampler, SampleWork, StageResult
 from .. import chat
 from ..engine import Completion, Request, SamplingEngine, request_seed
 from ..errors import ConfigurationProblem
+from ..logs import log
 from ..models import Vocabulary, load_vocabulary
 from ..parquet import SAMPLES
 from ..prompts import Prompt, load_prompt_sets
-from ..runtime import StageContext, log, log_counts, model_inputs, work_of
+from ..runtime import StageContext, log_counts, model_inputs, work_of
 from ..sharding import commit_and_seal, is_committed, shard_of
 
 

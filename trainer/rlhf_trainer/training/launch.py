@@ -19,7 +19,7 @@ from rlhf_api.words import StageExit
 
 from .. import processes
 from ..errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
-from ..runtime import log
+from ..logs import log
 from . import agent
 from .agent import Outcome
 from .job import TrainingJob

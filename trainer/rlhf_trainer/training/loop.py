@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import ApplicationProblem, Preempted
+from ..logs import log
 from ..progress import Progress
 from .checkpoints import Checkpoints
 from .objectives import Objective
@@ -59,6 +60,8 @@ def run_loop(
     first = checkpoints.restore(engine)
     if rank == 0:
         _keep_lines(config.metrics_file, first)
+        if first:
+            log.info("a checkpoint holds %d of %d steps: going on from there", first, len(schedule.steps))
     engine.train()
     saved = first
     for step in range(first, len(schedule.steps)):
@@ -96,6 +99,8 @@ def run_loop(
         if step + 1 < len(schedule.steps) and (step + 1) % config.checkpoint_every_steps == 0:
             checkpoints.save(engine, step + 1)
             saved = step + 1
+            if rank == 0:
+                log.info("%d of %d steps are in a checkpoint", saved, len(schedule.steps))
 
 
 def _line(step: int, schedule: Schedule, norm: float, means: dict[str, float]) -> dict[str, float]:

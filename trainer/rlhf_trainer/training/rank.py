@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from rlhf_store import open_store
 
+from ..logs import log
 from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
 from ..narrow import present
 from ..progress import Progress
@@ -48,7 +49,7 @@ def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[]
     checkpoints = Checkpoints(open_store(job.storage), job.fingerprint, place, job.path / "checkpoints", job.metrics_file)
     schedule = Schedule.plan(len(examples), job.optimization, job.seed)
     config = LoopConfig(schedule, packing, job.checkpoint_every_steps, job.metrics_file)
-    progress = Progress.from_environment() if dist.get_rank() == 0 else Progress(None)
+    progress = Progress.from_environment(log.info) if dist.get_rank() == 0 else Progress(None)
     run_loop(engine, _objective(job), examples, config, checkpoints, progress, stop_requested)
     export(engine, job, probe=examples[:8])
     dist.barrier()

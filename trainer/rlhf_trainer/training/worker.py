@@ -16,6 +16,7 @@ from pathlib import Path
 from rlhf_api.base import Model
 
 from ..errors import StageError
+from ..logs import log_to_stderr
 from ..processes import die_with
 from .agent import AGENT_PID
 
@@ -36,6 +37,7 @@ class RankError(Model):
 
 def main(argv: list[str]) -> int:
     """Exit code: that of the error; the error itself is in <folder>/rank-<n>.json."""
+    log_to_stderr()
     file = Path(argv[0])
     stop_requested = _stop_requested(file.parent)
     if AGENT_PID in os.environ:
