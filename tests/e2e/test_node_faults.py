@@ -36,6 +36,7 @@ from support.node_faults import (
 )
 from support.node_installation import Installation, RunOnNode
 from support.node_table import Table
+from support.s3 import SECRET_KEY
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e_faults, pytest.mark.node, pytest.mark.timeout(7200)]
@@ -124,6 +125,7 @@ def ended_well(run: RunOnNode, *, iterations: int) -> None:
     )
     assert [message for message, times in told.items() if times > 1] == [], "started twice"
     assert [pod["metadata"]["name"] for pod in run.run.pods() if is_running(pod)] == [], "still at work"
+    assert [where for where, text in run.told().items() if SECRET_KEY in text] == [], "a secret was told"
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from support.documents import ROOT
 from support.helm import Helm
 from support.mini import stages_of
 from support.operated_runs import ClusterRun
+from support.rlhfctl import process
 from support.s3 import ACCESS_KEY, SECRET_KEY
 from support.transcript import Transcript
 from support.waiting import wait_until
@@ -119,6 +120,18 @@ class RunOnNode:
         assert artifact is not None, f"{stage} has no artifact"
         key = f"{artifact.url.removeprefix(f'{self.storage.url}/')}/metrics.jsonl"
         return [json.loads(line) for line in self.store.get(key).decode().splitlines()]
+
+    def told(self) -> dict[str, str]:
+        """All that the operator, the stages and rlhfctl have said of it: objects, Events, logs, results, the report."""
+        cluster, here = self.installation.cluster, ("-n", self.run.namespace)
+        kinds = "rlhfruns,jobs,pods,configmaps,events,services,networkpolicies"
+        texts = {"objects": cluster.kubectl(*here, "get", kinds, "-o", "json")}
+        texts["operator"] = cluster.kubectl("-n", self.installation.home, "logs", f"deployment/{self.installation.deployment}")
+        report = self.installation.terminal.folder / f"{self.run.name}.html"
+        process("report", self.run.name, *here, "--output", str(report), env=cluster.environment)
+        texts["report"] = report.read_text()
+        store = self.store
+        return texts | {entry.key: store.get(entry.key).decode(errors="replace") for entry in store.list("runs/")}
 
     def manifests_put(self) -> list[str]:
         """The key of every artifact that was sealed, once for each time."""
