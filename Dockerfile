@@ -3,7 +3,7 @@
 #   CUDA  docker build -t rlhf-operator:0.1.0 .
 #   CPU   docker build -t rlhf-operator:0.1.0-cpu --build-arg LOCK=locks/cpu.lock --build-arg COMPILER= --build-arg TORCHDYNAMO_DISABLE=1 .
 #
-# Three layers over the base: system packages, everything that the lock names, and the project, which alone changes with a commit.
+# Layers over the base: system packages, everything that the lock names, and the project, which alone changes with a commit.
 # The CUDA libraries come with the lock, as wheels; the driver comes from the node. So any Debian with Python 3.11 will do as BASE.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
@@ -16,10 +16,10 @@ RUN apt-get update -qq \
 
 FROM base AS dependencies
 ARG LOCK=locks/gpu.lock
-ARG CYCLONEDX_VERSION=7.5.0
+ARG TORCHDYNAMO_DISABLE=
 # Copied, not mounted: not every builder sees that what it mounts has changed. And so the image says how it was made.
 COPY ${LOCK} /usr/share/rlhf-operator/requirements.lock
-COPY tools/image /usr/share/rlhf-operator/build
+COPY tools/image locks/build.lock /usr/share/rlhf-operator/build/
 RUN sh /usr/share/rlhf-operator/build/dependencies.sh /usr/share/rlhf-operator/requirements.lock
 
 FROM base AS project
@@ -28,17 +28,18 @@ COPY crds /src/crds
 COPY operator /src/operator
 COPY trainer /src/trainer
 COPY cli /src/cli
-COPY tools/image/project.sh tools/image/uv.txt /build/
+COPY tools/image/project.sh locks/build.lock /build/
 RUN sh /build/project.sh /src /opt/project
 
 FROM dependencies
 COPY --from=project /opt/project /opt/project
 ARG TORCHDYNAMO_DISABLE=
-# The last line: nothing that a run does is told to anybody.
+# GPUs are for pods that ask for them: the device plugin says which, and void is none. The last line: nothing that a run does is told
+# to anybody.
 ENV PATH=/opt/rlhf/bin:/opt/project/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/home/rlhf \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE} \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_VISIBLE_DEVICES=void NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 HF_HUB_DISABLE_TELEMETRY=1
 # Nobody in particular: no file of the image is this user's.
 USER 65532:65532

@@ -28,11 +28,12 @@ help: ## What there is to do here.
 install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the locked versions.
 
 # Bytecode is not compiled here: of 7 GB a run imports a part, and that part is compiled once, as it is imported.
-$(INSTALLED): pyproject.toml $(LOCK) tools/image/uv.txt
+$(INSTALLED): pyproject.toml $(LOCK) locks/build.lock
 	@$(PYTHON) tools/doctor.py
 	@echo "installing about 7 GB into $(VENV); minutes the first time, seconds when the packages are cached"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tools/image/uv.txt
+	awk '/^[a-z]/ { wanted = /^uv==/ } wanted' locks/build.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
 	$(UV) pip install --quiet --no-deps --require-hashes -r $(LOCK)
 	$(UV) pip install --quiet --no-deps -e .
 	touch $@
@@ -125,6 +126,8 @@ lock: install ## Resolve the locks again, after a change of dependencies in pypr
 	  $(BIN)/uv pip compile --quiet pyproject.toml $$extras --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header -o locks/$$name.lock; \
 	done
+	$(BIN)/uv pip compile --quiet --group pyproject.toml:build --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o locks/build.lock
 	$(BIN)/python tools/lock_inputs.py --write
 
 .PHONY: clean

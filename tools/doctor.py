@@ -42,6 +42,7 @@ NODE_PACKAGES = {
         "libseccomp-dev",
         "libseccomp-devel",
     ),
+    "a C compiler": ("runc, containerd and the node's other programs are built with it", "gcc", "gcc"),
     "pkg-config": ("the build of runc finds libseccomp by it", "pkg-config", "pkgconf-pkg-config"),
     "the CNI plugins bridge, host-local, loopback and portmap": (
         "they connect pods",
@@ -214,7 +215,7 @@ def _room(machine: Machine) -> Iterator[Missing]:
 
 
 def _node_lacks() -> Iterator[str]:
-    headers, pkg_config, plugins, nft, ip, spaces, mount, buildah, debootstrap = NODE_PACKAGES
+    headers, compiler, pkg_config, plugins, nft, ip, spaces, mount, buildah, debootstrap = NODE_PACKAGES
     if not Path("/usr/include/seccomp.h").is_file():
         yield headers
     if not any(all(Path(folder, name).is_file() for name in CNI_PLUGINS) for folder in CNI_FOLDERS):
@@ -222,7 +223,7 @@ def _node_lacks() -> Iterator[str]:
     # Where an ordinary user's PATH may not lead.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     programs = {pkg_config: ["pkg-config"], nft: ["nft"], ip: ["ip"], spaces: ["unshare", "nsenter", "setpriv"], mount: ["mount"]}
-    programs |= {buildah: ["buildah"], debootstrap: ["debootstrap"]}
+    programs |= {compiler: ["gcc"], buildah: ["buildah"], debootstrap: ["debootstrap"]}
     for what, names in programs.items():
         if not all(shutil.which(name, path=path) for name in names):
             yield what
@@ -247,9 +248,9 @@ def _memory() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
-        limit = Path("/sys/fs/cgroup/memory.max")
-        if limit.is_file() and limit.read_text().strip().isdigit():
-            found.append(int(limit.read_text()))
+        for limit in map(Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+            if limit.is_file() and limit.read_text().strip().isdigit():
+                found.append(int(limit.read_text()))
     except OSError:
         pass
     return min(found) if found else None

@@ -39,6 +39,7 @@ def inputs_digest(pyproject: str) -> str:
         "requires-python": project["requires-python"],
         "dependencies": project["dependencies"],
         "extras": project["optional-dependencies"],
+        "groups": content.get("dependency-groups", {}),
         "uv": content.get("tool", {}).get("uv", {}),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

@@ -9,8 +9,9 @@ from rlhf_api import RLHFRun
 from rlhf_api.log_names import LogName
 from rlhf_api.stage import RunRef
 from rlhf_api.status import RLHFRunStatus
-from rlhf_api.words import Phase
+from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
+from rlhf_operator.core.execution import compute_of, shards_of
 from rlhf_store import AccessDenied, KeptLog, Store, StoreError, kept_logs, logs_folder, open_store
 
 from .objects import PodView
@@ -29,6 +30,8 @@ class Gone:
     """With an index those of one shard or node, otherwise all of the attempt."""
     there: int = 0
     """Pods of this name that are still there: they began last."""
+    begun: bool = True
+    """False: for all that is to be seen in the cluster there may never have been one."""
 
 
 def gone_logs(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[Gone]:
@@ -39,7 +42,7 @@ def gone_logs(run: RLHFRun, pods: list[PodView], wanted: LogSelection) -> list[G
         for name in (name for name in names if selects(wanted, name)):
             there = [pod for pod in pods if replace(pod.log_name, index=None) == name]
             if there:
-                gone += _replaced(name, there)
+                gone += _replaced(name, there, _pods_of(run, stage.name))
             # The newest attempt of a stage at work may have no pod yet.
             elif name.attempt < stage.attempt or stage.phase not in (Phase.PENDING, Phase.RUNNING):
                 gone.append(Gone(name))
@@ -61,7 +64,7 @@ def read_gone(run: RLHFRun, gone: list[Gone]) -> Iterator[LogText | LogNote]:
         logs = _kept_of(entry, kept)
         for log in logs:
             yield from _read(store, log, run)
-        if not logs:
+        if not logs and entry.begun:
             lost.append(entry)
     if lost:
         yield LogNote(
@@ -79,15 +82,23 @@ def kept_names(run: RLHFRun) -> list[str]:
         return []
 
 
-def _replaced(name: LogName, there: list[PodView]) -> list[Gone]:
+def _replaced(name: LogName, there: list[PodView], indexes: int) -> list[Gone]:
     """Of an attempt that has pods: a Job starts lower indexes first, and a pod says how many of its index failed before it."""
-    indexes = {pod.index for pod in there if pod.index is not None}
+    last = max((pod.index for pod in there if pod.index is not None), default=None)
+    if last is None:
+        return []
     gone = []
-    for index in range(max(indexes, default=-1) + 1):
+    for index in range(max(indexes, last + 1)):
         pods = [pod for pod in there if pod.index == index]
         if len(pods) <= max((pod.failed_before for pod in pods), default=0):
-            gone.append(Gone(replace(name, index=index), len(pods)))
+            gone.append(Gone(replace(name, index=index), len(pods), begun=index <= last))
     return gone
+
+
+def _pods_of(run: RLHFRun, stage: StageName) -> int:
+    """Shards, or nodes."""
+    compute = compute_of(run.spec, stage)
+    return shards_of(run.spec, stage) if compute is None else compute.nodes
 
 
 def _kept_of(gone: Gone, kept: list[KeptLog]) -> list[KeptLog]:

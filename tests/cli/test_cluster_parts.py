@@ -212,6 +212,16 @@ def test_pods_that_their_job_replaced_are_missed(pods: list[tuple[int, int]], ex
     assert gone_logs(run, there, LogSelection(StageName.SAMPLE, 2)) == gone
 
 
+def test_the_last_shard_whose_pod_is_gone_is_missed_too_though_it_may_never_have_begun() -> None:
+    run = example_runs.run("tiny", STORE, sample={"shards": 3}, train={"compute": {"nodes": 2}})
+    run = run.model_copy(update={"status": example_runs.finished("tiny", STORE).status})
+    there = [_pod(StageName.SAMPLE, 2, 1, 0), _pod(StageName.TRAIN, 2, 1, 0)]
+    assert gone_logs(run, there, LogSelection(StageName.SAMPLE, 2)) == [
+        Gone(LogName(StageName.SAMPLE, 2, 1, index), begun=False) for index in (1, 2)
+    ]
+    assert gone_logs(run, there, LogSelection(StageName.TRAIN, 2)) == [Gone(LogName(StageName.TRAIN, 2, 1, 1), begun=False)]
+
+
 @pytest.mark.parametrize(
     ("stage", "index", "expected"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,11 +37,16 @@ class Authority:
         _private(folder / "service-accounts.key", _pem(ec.generate_private_key(ec.SECP256R1())))
 
     def server(self, name: str, hosts: list[str]) -> None:
-        self._issue(name, _name(name), ExtendedKeyUsageOID.SERVER_AUTH, [_alternative(host) for host in hosts])
+        self._issue(name, _name(name), [ExtendedKeyUsageOID.SERVER_AUTH], [_alternative(host) for host in hosts])
 
     def client(self, name: str, user: str, group: str | None = None) -> None:
         """RBAC sees CN as the user and O as the group."""
-        self._issue(name, _name(user, group), ExtendedKeyUsageOID.CLIENT_AUTH, [])
+        self._issue(name, _name(user, group), [ExtendedKeyUsageOID.CLIENT_AUTH], [])
+
+    def peer(self, name: str, hosts: list[str]) -> None:
+        """For a server that is also a client of its like, and of itself: etcd."""
+        both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+        self._issue(name, _name(name), both, [_alternative(host) for host in hosts])
 
     def kubeconfig(self, name: str, server: str, path: Path) -> None:
         """For the client of this name; whole in itself, so that it can be copied."""
@@ -62,13 +68,15 @@ class Authority:
         }
         _private(path, json.dumps(kubeconfig, indent=1).encode())
 
-    def _issue(self, name: str, subject: x509.Name, purpose: x509.ObjectIdentifier, hosts: list[x509.GeneralName]) -> None:
+    def _issue(
+        self, name: str, subject: x509.Name, purposes: Sequence[x509.ObjectIdentifier], hosts: list[x509.GeneralName]
+    ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(subject, self._name, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)

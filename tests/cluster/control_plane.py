@@ -37,6 +37,7 @@ def issue(layout: Layout) -> None:
     authority = Authority(layout.pki)
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
     authority.server("api", [addresses.host, "10.96.0.1", *names])
+    authority.peer("etcd", [addresses.host])
     authority.server("kubelet", [addresses.host])
     authority.client("api-to-kubelet", "kube-apiserver-kubelet-client", "system:masters")
     for name, user, group in (
@@ -59,12 +60,16 @@ def kubeconfig(layout: Layout, name: str) -> Path:
 
 
 def etcd(layout: Layout, at: Addresses) -> Command:
+    """Whoever writes to it can have any pod, and with that, on a real node, the machine: so nobody may without a certificate."""
+    pair = ("cert-file", layout.pki / "etcd.crt"), ("key-file", layout.pki / "etcd.key"), ("trusted-ca-file", layout.pki / "ca.crt")
     return [
         program("etcd"),
+        *(f"--{of}{name}={file}" for of in ("", "peer-") for name, file in pair),
+        *("--client-cert-auth", "--peer-client-cert-auth"),
         *("--name", "test", "--data-dir", layout.folder / "etcd"),
-        *("--listen-client-urls", f"http://{at.host}:{at.etcd}", "--advertise-client-urls", f"http://{at.host}:{at.etcd}"),
-        *("--listen-peer-urls", f"http://{at.host}:{at.peer}", "--initial-advertise-peer-urls", f"http://{at.host}:{at.peer}"),
-        *("--initial-cluster", f"test=http://{at.host}:{at.peer}"),
+        *("--listen-client-urls", f"https://{at.host}:{at.etcd}", "--advertise-client-urls", f"https://{at.host}:{at.etcd}"),
+        *("--listen-peer-urls", f"https://{at.host}:{at.peer}", "--initial-advertise-peer-urls", f"https://{at.host}:{at.peer}"),
+        *("--initial-cluster", f"test=https://{at.host}:{at.peer}"),
         # Nothing here must survive a power failure.
         "--unsafe-no-fsync",
         *("--log-level", "warn"),
@@ -76,7 +81,10 @@ def api_server(layout: Layout, at: Addresses, *, of_real_node: bool = False) -> 
     pki = layout.pki
     return [
         program("kube-apiserver"),
-        f"--etcd-servers=http://{at.host}:{at.etcd}",
+        f"--etcd-servers=https://{at.host}:{at.etcd}",
+        f"--etcd-cafile={pki / 'ca.crt'}",
+        f"--etcd-certfile={pki / 'etcd.crt'}",
+        f"--etcd-keyfile={pki / 'etcd.key'}",
         f"--bind-address={at.host}",
         f"--secure-port={at.api}",
         f"--advertise-address={at.host}",

@@ -81,16 +81,16 @@ def plan(folder: Path, source: random.Random) -> Machine:
         )
     routes = [ipaddress.ip_network(str(route["dst"])) for route in _ip_json("route", "show", "table", "all") if _is_network(route)]
     links = {link["ifname"] for link in _ip_json("link", "show")}
-    while True:
+    for _ in range(1000):
         network = ipaddress.ip_network((int(_RANGE.network_address) + 4 * source.randrange(_RANGE.num_addresses // 4), 30))
         link = f"rlhf-{source.randrange(16**6):06x}"
         if link not in links and not any(network.overlaps(route) for route in routes):
             break
-        if any(_RANGE.subnet_of(route) for route in routes):  # type: ignore[arg-type]
-            raise StartError(
-                f"this machine has a route for all of {_RANGE} (ip route), where the test cluster takes the node's address from; "
-                "remove that route, or run the tests on another machine"
-            )
+    else:
+        raise StartError(
+            f"this machine has routes for all of {_RANGE} (ip route), where the test cluster takes the node's address from; remove "
+            "one of them, or run the tests on another machine"
+        )
     gateway, address = (str(host) for host in network.hosts())
     machine = Machine(folder, link, gateway, address)
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,17 +149,30 @@ def end(folder: Path) -> None:
 def make_cgroups(machine: Machine) -> None:
     """In every hierarchy of version 1, or in the one of version 2; a kubelet does not make the parent itself."""
     for root in _cgroup_roots():
-        (root / machine.link).mkdir(exist_ok=True)
-        for controllers in (root, root / machine.link):
-            _hand_on_controllers(controllers)
+        try:
+            (root / machine.link).mkdir(exist_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"no cgroup can be made in {root} ({error.strerror}), where the node's containers have theirs; run the tests on a "
+                "machine, or in a container that may write there (docker run --privileged --cgroupns=host)"
+            ) from error
+        if (root / "cgroup.controllers").exists():
+            for group in (root, root / machine.link):
+                _hand_on_controllers(group)
 
 
 def _hand_on_controllers(group: Path) -> None:
-    """To the groups below it, which version 2 wants to be told; what is not to be had the kubelet names."""
-    with suppress(OSError):
-        for name in (group / "cgroup.controllers").read_text().split():
-            with suppress(OSError):
-                (group / "cgroup.subtree_control").write_text(f"+{name}")
+    """To the groups below it, which version 2 wants to be told."""
+    for name in (group / "cgroup.controllers").read_text().split():
+        # Some are of the root alone.
+        with suppress(OSError):
+            (group / "cgroup.subtree_control").write_text(f"+{name}")
+    lacking = {"cpu", "memory", "pids"} - set((group / "cgroup.subtree_control").read_text().split())
+    if lacking:
+        raise StartError(
+            f"the cgroup {group} does not give {', '.join(sorted(lacking))}, which a kubelet needs: in a container with a "
+            "cgroup namespace of its own, processes stand in the way. Run the tests on a machine, or with --cgroupns=host"
+        )
 
 
 def _holder(folder: Path) -> int:

@@ -89,11 +89,11 @@ class NodeCluster(Cluster):
             self.start(name)
 
     def _processes(self, name: str) -> list[int]:
-        """The program itself: inside the node's machine it is a child of the nsenter that was started here."""
+        """The program itself: altogether inside the node's machine it is a child of the nsenter that was started here."""
         identity = self.component(name).identity
         if identity is None:
             return []
-        return processes.tree(identity.pid)[1:2] or [identity.pid]
+        return processes.tree(identity.pid)[1:2] if name in node.INSIDE else [identity.pid]
 
 
 def no_proxy(layout: Layout) -> dict[str, str]:

@@ -101,6 +101,8 @@ def kubelet(layout: Layout, own: Machine, at: Addresses) -> Command:
         # A machine that builds something beside it is short of everything.
         "evictionHard": {"memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
+        # A pod over its limit of disk is gone in seconds; a minute is the default, and no stage of a test takes as long.
+        "volumeStatsAggPeriod": "5s",
     }
     configuration.write_text(json.dumps(content, indent=1))
     return [

@@ -102,7 +102,7 @@ def _start_control_plane(layout: Layout, own: machine.Machine | None = None) -> 
     control_plane.issue(layout)
     _link_programs(layout)
     etcd = [*there, *control_plane.etcd(layout, at)]
-    run(layout.component("etcd"), etcd, lambda: answers(f"http://{at.host}:{at.etcd}/health"))
+    run(layout.component("etcd"), etcd, lambda: answers(f"https://{at.host}:{at.etcd}/health", layout.pki / "etcd"))
     api = Api(layout.admin)
     server = [*there, *control_plane.api_server(layout, at, of_real_node=own is not None)]
     run(layout.component("kube-apiserver"), server, lambda: api_is_ready(api))

@@ -12,6 +12,7 @@ import pytest
 from cluster.api import Api, ApiError
 from cluster.errors import KubectlError
 from cluster.handle import Cluster
+from cluster.readiness import answers
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -250,3 +251,13 @@ def test_who_asked_what_is_known(cluster: Cluster, namespace: str) -> None:
 
 def test_the_definition_of_runs_is_known_to_it(cluster: Cluster, crd: None) -> None:
     assert "rlhfruns" in cluster.kubectl("api-resources", "--api-group=rlhf.dev", "-o", "name")
+
+
+def test_etcd_answers_only_who_has_a_certificate(cluster: Cluster) -> None:
+    """What is written there no admission sees: a pod with the whole machine in it would run."""
+    at = cluster.layout.addresses
+    url = f"https://{at.host}:{at.etcd}/version"
+    assert answers(url, cluster.layout.pki / "etcd")
+    assert not answers(url)
+    assert not answers(url.replace("https", "http"))
+    assert not answers(f"https://{at.host}:{at.peer}/version")

@@ -24,7 +24,7 @@ from support.mini import downloaded, stages_of
 from support.node_faults import PATIENCE_SECONDS, TRAINING, at_work, component, index_of, name_of
 from support.node_installation import Installation, RunOnNode
 from support.rlhfctl import environment, process
-from support.s3 import SECRET_KEY
+from support.s3 import SECRET_FORMS
 
 NAME = "mini"
 pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.timeout(3600)]
@@ -51,6 +51,8 @@ class Seen:
     """Of `kubectl get rlhf -w`."""
     followed: tuple[int, str, str]
     """Exit code, stdout and stderr of `rlhfctl logs -f`."""
+    watched: tuple[int, str, str]
+    """The same of `rlhfctl status --watch`."""
     pods: dict[str, Json]
     """Each stage pod, as it was seen last, by its name."""
 
@@ -81,50 +83,56 @@ def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
         terminal.type(f"rlhfctl status {NAME} {of_runs}")
         run.until_finished(PATIENCE_SECONDS)
     finally:
-        rows, followed, pods = watcher.ended()
+        found = watcher.ended()
     terminal.tell("## What was to be seen of it")
-    terminal.show(f"kubectl {of_runs} get rlhf {NAME} --watch", "\n".join(rows))
+    terminal.show(f"kubectl {of_runs} get rlhf {NAME} --watch", "\n".join(found.rows))
     terminal.type(f"rlhfctl logs {NAME} {of_runs} --stage train --iteration 1")
     terminal.type(f"rlhfctl events {NAME} {of_runs}")
     terminal.type(f"kubectl {of_runs} get jobs")
     terminal.type(f"rlhfctl status {NAME} {of_runs}")
-    return Seen(run, rows, followed, pods)
+    return found
 
 
 class Watcher:
-    """Three people at their terminals."""
+    """Three people at their terminals, and one who writes down what pods there are."""
 
     def __init__(self, run: RunOnNode, folder: Path) -> None:
-        cluster, namespace = run.installation.cluster, run.installation.runs
-        self._run = run
-        self._files = [folder / "kubectl.out", folder / "logs.out", folder / "logs.err"]
-        rows, out, err = (file.open("w") for file in self._files)
-        env = environment(**cluster.environment)
-        kubectl = [cluster.binaries.kubectl, "-n", namespace, "get", "rlhf", NAME, "--watch"]
-        self._kubectl = subprocess.Popen(kubectl, env=env, stdout=rows, stderr=subprocess.STDOUT)
-        logs = [sys.executable, "-m", "rlhfctl", "logs", NAME, "-f", "-n", namespace]
-        self._logs = subprocess.Popen(logs, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        cluster, of_runs = run.installation.cluster, ["-n", run.installation.runs]
+        self._run, self._folder, self._environment = run, folder, environment(**cluster.environment)
+        rlhfctl = [sys.executable, "-m", "rlhfctl"]
+        self._kubectl = self._start("kubectl", [str(cluster.binaries.kubectl), *of_runs, "get", "rlhf", NAME, "--watch"])
+        self._logs = self._start("logs", [*rlhfctl, "logs", NAME, "-f", *of_runs])
+        self._status = self._start("status", [*rlhfctl, "status", NAME, "--watch", *of_runs])
         self._pods: dict[str, Json] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
-        while not self._over.wait(1.0):
-            self._pods |= {pod["metadata"]["name"]: pod for pod in self._run.run.pods()}
-
-    def ended(self) -> tuple[list[str], tuple[int, str, str], dict[str, Json]]:
-        try:
-            code = self._logs.wait(timeout=120)
-        except subprocess.TimeoutExpired:
-            code = -1
-            self._logs.kill()
+    def ended(self) -> Seen:
+        """Once the run has."""
+        followed, watched = self._said("logs", self._logs), self._said("status", self._status)
         self._kubectl.kill()
-        self._kubectl.wait()
+        _, rows, errors = self._said("kubectl", self._kubectl)
         self._over.set()
         self._thread.join()
-        rows, out, err = (file.read_text() for file in self._files)
-        return rows.splitlines(), (code, out, err), self._pods
+        return Seen(self._run, (rows + errors).splitlines(), followed, watched, self._pods)
+
+    def _look(self) -> None:
+        while not self._over.wait(1.0):
+            self._pods |= {name_of(pod): pod for pod in self._run.run.pods()}
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{name}.out").open("w") as out, (self._folder / f"{name}.err").open("w") as err:
+            return subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+    def _said(self, name: str, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+        try:
+            code = process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        out, err = ((self._folder / f"{name}.{stream}").read_text() for stream in ("out", "err"))
+        return code, out, err
 
 
 def test_it_succeeds_with_metrics_of_every_iteration_and_a_checkpoint(seen: Seen) -> None:
@@ -170,6 +178,13 @@ def test_kubectl_showed_every_stage_of_it(seen: Seen) -> None:
     assert seen.rows[-1].split()[1] == "Succeeded"
 
 
+def test_rlhfctl_showed_every_stage_of_it(seen: Seen) -> None:
+    code, out, err = seen.watched
+    assert code == 0, err
+    headings = {f"iteration {number} of {len(ITERATIONS)}, {stage}" for number in ITERATIONS for stage in OF_AN_ITERATION}
+    assert {heading for heading in headings if heading not in out} == set()
+
+
 def test_rlhfctl_followed_its_logs_from_pod_to_pod(seen: Seen) -> None:
     code, out, err = seen.followed
     assert code == 0, err
@@ -208,7 +223,7 @@ def test_transformers_loads_the_checkpoint(seen: Seen, tmp_path: Path) -> None:
 def test_no_secret_is_anywhere_but_in_its_secret(seen: Seen) -> None:
     told = seen.run.told() | {"followed": "".join(seen.followed[1:]), "terminal": str(seen.run.installation.terminal)}
     assert len(told) > 20
-    assert [where for where, text in told.items() if SECRET_KEY in text] == []
+    assert [where for where, text in told.items() if any(form in text for form in SECRET_FORMS)] == []
 
 
 def test_every_pod_is_as_restricted_as_its_namespace_demands(seen: Seen) -> None:

@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from support.binaries import cache
 from support.documents import ROOT
@@ -29,40 +31,52 @@ _INCLUDED = ("ca-certificates",)
 PROGRAMS = {"buildah": "buildah", "debootstrap": "debootstrap"}
 NAME = "localhost/rlhf-operator"
 ARGUMENTS = {"LOCK": "locks/cpu.lock", "COMPILER": "", "TORCHDYNAMO_DISABLE": "1"}
-#: What the layer of dependencies is made of.
-_OF_DEPENDENCIES = ("Dockerfile", ARGUMENTS["LOCK"], "tools/image")
+#: What the layer of dependencies is made of, and everything that goes into the image: of a checkout.
+_OF_DEPENDENCIES = ("Dockerfile", ARGUMENTS["LOCK"], "locks/build.lock", "tools/image")
+CONTEXT = (*_OF_DEPENDENCIES, ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "crds", "operator", "trainer", "cli")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 #: Layers, their sources and what comes out, at the worst moment of a build.
 DISK_GB = 22
+#: Whose packages the base is made of; by default those of the archive that this machine has its own from.
+MIRROR = "RLHF_DEBIAN_MIRROR"
 
 
 class ImageError(Exception):
     """What could not be built, and the last words of whoever tried."""
 
 
+@dataclass(frozen=True)
+class Layer:
+    made_by: str
+    """The instruction."""
+    digest: str
+    size: int
+    """Bytes."""
+
+
 def folder() -> Path:
     return cache() / "image"
 
 
-def build() -> str:
-    """The image of this checkout, as `name:tag`. Minutes the first time, seconds when only the project has changed."""
+@contextmanager
+def built(checkout: Path = ROOT) -> Iterator[str]:
+    """The image of a checkout, as `name:tag`, which nobody removes meanwhile.
+
+    Minutes the first time, seconds when only the project has changed. Raises ImageError.
+    """
     _check_machine()
-    with _locked():
-        tag = f"{NAME}:{_key()}"
-        if not _has(tag):
-            _clean()
-            _say("building the image; about 4 minutes where its lock has changed, else seconds")
-            begun = time.monotonic()
-            _bud(_base(), tag)
-            _say(f"the image was built in {time.monotonic() - begun:.0f} s")
-            _prune(keep=tag)
-        return tag
+    tag = f"{NAME}:{_digest(checkout, CONTEXT)}"
+    with ExitStack() as use:
+        with _building():
+            if not _has(tag):
+                _build(checkout, tag)
+            use.enter_context(_in_use(tag))
+        yield tag
 
 
 def save(tag: str, file: Path | str) -> None:
     """A docker archive of all layers. `file` may be a pipe."""
-    with _locked(shared=True):
-        _buildah("push", "--quiet", tag, f"docker-archive:{file}:{tag}")
+    _buildah("push", "--quiet", tag, f"docker-archive:{file}:{tag}")
 
 
 @contextmanager
@@ -78,18 +92,21 @@ def run(tag: str, *command: str) -> str:
         return _buildah("run", "--isolation", "chroot", container, "--", *command)
 
 
-def layers(tag: str) -> list[tuple[str, int]]:
-    """The instruction that made each layer, and its bytes; the base first."""
+def layers(tag: str) -> list[Layer]:
+    """The base first."""
     inspected = json.loads(_buildah("inspect", "--type", "image", tag))
     digests = inspected["OCIv1"]["rootfs"]["diff_ids"]
     stored = json.loads((folder() / "storage" / "root" / "overlay-layers" / "layers.json").read_text())
     sizes = {layer["diff-digest"]: layer["diff-size"] for layer in stored if "diff-digest" in layer}
     made_by = [step["created_by"] for step in inspected["OCIv1"]["history"] if not step.get("empty_layer")]
-    return [(step, sizes[digest]) for step, digest in zip(made_by, digests, strict=True)]
+    return [Layer(step, digest, sizes[digest]) for step, digest in zip(made_by, digests, strict=True)]
 
 
 def remove() -> None:
-    with _locked():
+    """What no process is using now."""
+    with _building():
+        if _images_in_use():
+            raise ImageError(f"The image in {folder()} is in use: tests run, or it is being saved. Wait until they have ended.")
         if (folder() / "storage").exists():
             _buildah("rm", "--all")
             _buildah("rmi", "--all", "--force")
@@ -102,11 +119,17 @@ def _check_machine() -> None:
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if missing:
         raise ImageError(f"The image is built with {', '.join(missing)}. Debian, Ubuntu: sudo apt-get install {' '.join(missing)}")
-    free = shutil.disk_usage(cache()).free / 1e9
-    if free < DISK_GB and not (folder() / "storage").exists():
-        raise ImageError(
-            f"{cache()} has {free:.0f} GB free, and building the image takes {DISK_GB} GB. Free some, or set RLHF_CACHE."
-        )
+
+
+def _build(checkout: Path, tag: str) -> None:
+    _clean(_digest(checkout, _OF_DEPENDENCIES))
+    _say("building the image; about 4 minutes where its lock has changed, else seconds")
+    begun = time.monotonic()
+    _bud(checkout, _base(), tag)
+    _say(f"the image was built in {time.monotonic() - begun:.0f} s")
+    for name in _images():
+        if name != tag and not _is_in_use(name):
+            _buildah("rmi", name)
 
 
 def _base() -> str:
@@ -126,15 +149,19 @@ def _base() -> str:
 
 
 def _mirror() -> str:
-    """Of the main archive, without the name of a host in this file."""
-    said = _run("apt-get", "indextargets", "--format", "$(COMPONENT) $(SUITE) $(REPO_URI)", "Created-By: Packages")
-    found = [line.split()[-1] for line in said.splitlines() if "security" not in line]
+    """Of Debian's main archive, without the name of a host in this file."""
+    if given := os.environ.get(MIRROR):
+        return given
+    form = "$(ORIGIN) $(COMPONENT) $(SUITE) $(REPO_URI)"
+    said = _run("apt-get", "indextargets", "--format", form, "Created-By: Packages") if shutil.which("apt-get") else ""
+    lines = [line.split() for line in said.splitlines()]
+    found = [line[-1] for line in lines if line[:2] == ["Debian", "main"] and "security" not in line[-2]]
     if not found:
-        raise ImageError("apt names no archive of packages. Run apt-get update, and see that /etc/apt/sources.list.d names one.")
+        raise ImageError(f"This machine has no archive of Debian's packages. Set {MIRROR} to the URL of one.")
     return found[0]
 
 
-def _bud(base: str, tag: str) -> None:
+def _bud(checkout: Path, base: str, tag: str) -> None:
     arguments = [word for name, value in {"BASE": base, **ARGUMENTS}.items() for word in ("--build-arg", f"{name}={value}")]
     certificates = ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"] if _CERTIFICATES.exists() else []
     _buildah(
@@ -147,55 +174,56 @@ def _bud(base: str, tag: str) -> None:
         *arguments,
         "--tag",
         tag,
-        str(ROOT),
+        str(checkout),
     )
 
 
-def _key() -> str:
-    """Of everything that goes into it."""
-    return _digest(
-        [*_OF_DEPENDENCIES, ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "crds", "operator", "trainer", "cli"]
-    )
-
-
-def _digest(names: Sequence[str]) -> str:
+def _digest(checkout: Path, names: Sequence[str]) -> str:
+    """Of these files and folders, and of what else the build goes by."""
     found = hashlib.sha256(repr((SUITE, _INCLUDED, ARGUMENTS)).encode())
     for name in names:
-        path = ROOT / name
+        path = checkout / name
         files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
         for file in files:
             if "__pycache__" not in file.parts:
-                found.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+                found.update(f"{file.relative_to(checkout)}\0".encode() + file.read_bytes())
     return found.hexdigest()[:12]
+
+
+def _clean(dependencies: str) -> None:
+    """Before a build, while no image is in use. Containers and files are of builds that were killed, and may weigh 15 GB.
+
+    Before other dependencies are installed all images go, for their layer has no name of its own: of 7 GB one copy is enough.
+    """
+    if _images_in_use():
+        return
+    _buildah("rm", "--all")
+    for left in folder().glob("tmp*"):
+        shutil.rmtree(left, ignore_errors=True)
+    stamp = folder() / "dependencies"
+    if not stamp.exists() or stamp.read_text() != dependencies:
+        _buildah("rmi", "--all", "--force")
+        free = shutil.disk_usage(folder()).free / 1e9
+        if free < DISK_GB:
+            raise ImageError(
+                f"{folder()} has {free:.0f} GB free, and building the image takes {DISK_GB} GB. Free some, or set RLHF_CACHE."
+            )
+    stamp.write_text(dependencies)
+
+
+def _images() -> list[str]:
+    """But not the base, and not the layers that later builds begin from."""
+    names = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+    return [name for name in names if name.startswith(f"{NAME}:")]
 
 
 @contextmanager
 def _container(tag: str) -> Iterator[str]:
-    with _locked(shared=True):
-        name = _buildah("from", "--pull-never", tag).strip()
-        try:
-            yield name
-        finally:
-            _buildah("rm", name)
-
-
-def _clean() -> None:
-    """Before a build. A container is of a build that was killed, and may weigh 15 GB: who uses one holds the lock.
-
-    Before other dependencies are installed all images go, for their layer has no name of its own: of 7 GB one copy is enough.
-    """
-    _buildah("rm", "--all")
-    stamp, now = folder() / "dependencies", _digest(_OF_DEPENDENCIES)
-    if stamp.exists() and stamp.read_text() != now:
-        _buildah("rmi", "--all", "--force")
-    stamp.write_text(now)
-
-
-def _prune(keep: str) -> None:
-    """Former images of this name; layers that later builds begin from stay."""
-    for name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        if name.startswith(f"{NAME}:") and name != keep:
-            _buildah("rmi", name)
+    name = _buildah("from", "--pull-never", tag).strip()
+    try:
+        yield name
+    finally:
+        _buildah("rm", name)
 
 
 def _has(tag: str) -> bool:
@@ -226,12 +254,46 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _locked(*, shared: bool = False) -> Iterator[None]:
-    """Shared: the image is only used, and stays meanwhile."""
-    folder().mkdir(parents=True, exist_ok=True)
-    with (folder() / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+def _building() -> Iterator[None]:
+    """One at a time; an image gets into use, or is removed, only under this."""
+    with _open(".lock") as lock:
+        if not _take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            _say("another build is at work; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _in_use(tag: str) -> Iterator[None]:
+    with _open(_use_file(tag)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def _is_in_use(tag: str) -> bool:
+    with _open(_use_file(tag)) as lock:
+        return not _take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _images_in_use() -> list[str]:
+    return [name for name in _images() if _is_in_use(name)]
+
+
+def _use_file(tag: str) -> str:
+    return f".use-{tag.rpartition(':')[2]}"
+
+
+def _open(name: str) -> IO[str]:
+    folder().mkdir(parents=True, exist_ok=True)
+    return (folder() / name).open("w")
+
+
+def _take(lock: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(lock, how)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _say(text: str) -> None:

@@ -29,11 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match options.command:
             case "build":
-                print(builder.build())
+                with builder.built() as tag:
+                    print(tag)
             case "sizes":
-                print(sizes.table(builder.build()))
+                with builder.built() as tag:
+                    print(sizes.table(tag))
             case "save":
-                builder.save(builder.build(), options.file)
+                with builder.built() as tag:
+                    builder.save(tag, options.file)
             case "remove":
                 builder.remove()
     except builder.ImageError as error:

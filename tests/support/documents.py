@@ -82,5 +82,6 @@ def replace_between(document: Path, begin: str, end: str, text: str) -> None:
     """What stands between two lines of a document."""
     before, found, rest = document.read_text().partition(begin)
     assert found, f"{document} has no line {begin}"
-    _, _, after = rest.partition(end)
+    _, found, after = rest.partition(end)
+    assert found, f"{document} has no line {end}"
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -25,11 +25,11 @@ STAGE, RANK = "-m rlhf_trainer ", "-m rlhf_trainer.training.worker"
 
 
 def at_work(run: RunOnNode, stage: str, *, iteration: int = 0, index: int = 0, saying: str = "") -> Json:
-    """The pod of this index in the midst of its work, once its log has a line with `saying` in it."""
+    """The pod of this index in the midst of its work; with `saying`, once its log has a line with that in it."""
 
     def found() -> Json | None:
         for pod in pods_of(run, stage, iteration, index):
-            if is_running(pod) and (saying in (log := _log(run, pod)) and log):
+            if is_running(pod) and (not saying or saying in _log(run, pod)):
                 return pod
         there = run.stages.get(f"{stage}-{iteration}")
         over = run.phase.finished or (there is not None and there.phase.finished)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.storage import Storage, StorageCredentials
 from rlhf_api.words import Phase
+from rlhf_operator.core.names import attempt_of
 from rlhf_store import Store, open_store
 from support import node_run
 from support.documents import ROOT
@@ -44,6 +47,8 @@ class Installation:
     terminal: Transcript
     home: str
     runs: str
+    operator_logs: list[str] = field(default_factory=list)
+    """Of those that were killed, up to then."""
 
     @property
     def deployment(self) -> str:
@@ -54,10 +59,18 @@ class Installation:
         items: list[Json] = self.cluster.api.get(path, labelSelector=f"app.kubernetes.io/instance={_RELEASE}")["items"]
         return items
 
-    def kill_operator(self) -> None:
-        """Its pod, without any grace."""
-        for pod in self.operator_pods():
+    def keep_operator_log(self) -> str:
+        log = self.cluster.kubectl("-n", self.home, "logs", f"deployment/{self.deployment}")
+        self.operator_logs.append(log)
+        return log
+
+    def kill_operator(self) -> bool:
+        """Its pod, without any grace. False: there is none that runs."""
+        running = [pod for pod in self.operator_pods() if pod["status"].get("phase") == "Running"]
+        for pod in running:
+            self.keep_operator_log()
             self.cluster.api.delete(f"/api/v1/namespaces/{self.home}/pods/{pod['metadata']['name']}", gracePeriodSeconds=0)
+        return bool(running)
 
     def prepare(self, name: str, folder: Path, **changes: Any) -> RunOnNode:
         """A run in a part of the store that is its own; what it reads is there. `changes` are of its spec."""
@@ -118,15 +131,30 @@ class RunOnNode:
         """Of each step, in the order in which they were taken."""
         artifact = self.stages[stage].artifact
         assert artifact is not None, f"{stage} has no artifact"
-        key = f"{artifact.url.removeprefix(f'{self.storage.url}/')}/metrics.jsonl"
+        folder = artifact.url.removeprefix(f"{self.storage.url}/")
+        (key,) = (entry.key for entry in self.store.list(f"{folder}/") if entry.key.endswith("/metrics.jsonl"))
         return [json.loads(line) for line in self.store.get(key).decode().splitlines()]
+
+    def pods_made(self) -> Counter[str]:
+        """By stage, as the Events of Jobs tell of them; those that look an artifact up for the stage count too."""
+        path = f"/api/v1/namespaces/{self.run.namespace}/events"
+        made: Counter[str] = Counter()
+        for event in self.installation.cluster.api.get(path, fieldSelector="involvedObject.kind=Job,reason=SuccessfulCreate")[
+            "items"
+        ]:
+            job = event["involvedObject"]["name"]
+            found = attempt_of(job)
+            if found is not None and job.startswith(f"{self.run.name}-i"):
+                made[f"{found[1]}-{found[0] or 0}"] += event.get("count", 1)
+        return made
 
     def told(self) -> dict[str, str]:
         """All that the operator, the stages and rlhfctl have said of it: objects, Events, logs, results, the report."""
         cluster, here = self.installation.cluster, ("-n", self.run.namespace)
         kinds = "rlhfruns,jobs,pods,configmaps,events,services,networkpolicies"
         texts = {"objects": cluster.kubectl(*here, "get", kinds, "-o", "json")}
-        texts["operator"] = cluster.kubectl("-n", self.installation.home, "logs", f"deployment/{self.installation.deployment}")
+        self.installation.keep_operator_log()
+        texts["operator"] = "".join(self.installation.operator_logs)
         report = self.installation.terminal.folder / f"{self.run.name}.html"
         process("report", self.run.name, *here, "--output", str(report), env=cluster.environment)
         texts["report"] = report.read_text()
@@ -141,12 +169,12 @@ class RunOnNode:
 @contextmanager
 def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
     """The image of this checkout, imported; the chart of this checkout, installed and ready."""
-    tag = builder.build()
-    if tag not in cluster.images():
-        _import(cluster, tag, folder / "image")
+    with builder.built() as tag:
+        if tag not in cluster.images():
+            _import(cluster, tag, folder / "image")
     repository, _, version = tag.rpartition(":")
     helm = Helm(folder / "helm", cluster.kubeconfig)
-    terminal = Transcript(folder, {**cluster.environment, **helm.environment()}, cluster.layout.bin)
+    terminal = Transcript(folder, {**helm.environment(), **cluster.environment}, cluster.layout.bin)
     (folder / "charts").symlink_to(ROOT / "charts")
     (folder / "keys.env").write_text(f"AWS_ACCESS_KEY_ID={ACCESS_KEY}\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\n")
     with cluster.namespace(RESTRICTED) as home, cluster.namespace(RESTRICTED) as runs:
@@ -162,20 +190,32 @@ def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
         # An earlier release's CRD stays; this one's takes its place.
         take_over = "--take-ownership --force-conflicts"
         install = f"helm install {_RELEASE} charts/rlhf-operator --namespace {home} --values values.yaml --wait --timeout 5m"
-        terminal.type(f"{install} {take_over}")
         try:
+            terminal.type(f"{install} {take_over}")
             terminal.type(f"kubectl -n {home} get pods")
             terminal.type(f"kubectl -n {runs} create secret generic {SECRET} --from-env-file keys.env")
             yield Installation(cluster, terminal, home, runs)
         finally:
-            helm("uninstall", _RELEASE, "-n", home, "--wait", "--timeout=2m")
+            helm("uninstall", _RELEASE, "-n", home, "--ignore-not-found", "--wait", "--timeout=2m")
 
 
 def _import(cluster: NodeCluster, tag: str, pipe: Path) -> None:
     """Through a pipe: an archive would be one more copy of 7 GB."""
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as pool:
-        saved = pool.submit(builder.save, tag, pipe)
-        cluster.import_image(pipe)
-        saved.result()
+        imported = pool.submit(cluster.import_image, pipe)
+        try:
+            builder.save(tag, pipe)
+        except builder.ImageError as error:
+            _end(pipe, imported)
+            raise error from imported.exception()
+        imported.result()
     pipe.unlink()
+
+
+def _end(pipe: Path, reader: Future[None]) -> None:
+    """Who opens a pipe to read waits for somebody who writes, and nobody may have come to it."""
+    while not reader.done():
+        with suppress(OSError):
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 import signal
@@ -20,6 +21,8 @@ from support.binaries import versitygw
 from support.waiting import wait_until
 
 ACCESS_KEY, SECRET_KEY = "test", "testtest"
+#: As it may be told: in the clear, and as a Secret's object has it.
+SECRET_FORMS = (SECRET_KEY, base64.b64encode(SECRET_KEY.encode()).decode())
 REGION = "us-east-1"
 BUCKET = "rlhf-test"
 

@@ -23,7 +23,9 @@ class Transcript:
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         self.folder = folder
         self.names: dict[str, str] = {}
-        self._environment = environment(**{**env, "PATH": path, "COLUMNS": "80"})
+        # What differs from this process's own environment: the rest of that must not show in what is told.
+        given = {name: value for name, value in env.items() if os.environ.get(name) != value}
+        self._environment = environment(**{**given, "PATH": path, "COLUMNS": "80"})
         self._parts: list[str] = []
 
     def tell(self, text: str) -> None:

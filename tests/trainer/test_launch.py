@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def ended(
     if exits is not None:
         job.outcome_file.write_text(json.dumps(Outcome(exits=exits, problem=problem).to_wire()))
     return launch._error_of(job, code)
+
+
+def test_last_words_that_do_not_fit_the_disk_leave_nothing_that_would_be_read(tmp_path: Path) -> None:
+    """Half a file would stand in the way of what other ranks have said."""
+    full = """
+        import resource, signal, sys
+        from pathlib import Path
+        from rlhf_trainer.training.worker import RankError, leave_word
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+        leave_word(Path(sys.argv[1]), "rank-1.json", RankError(exit=1, reason="DiskFull", message="x" * 100))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(full), tmp_path], stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1
+    error = ended(tmp_path, {0: (1, "DiskFull")}, {0: 1, 1: 1})
+    assert error.reason == "DiskFull"
 
 
 APPLICATION, CONFIGURATION, LOST = (1, "LossNotFinite"), (64, "ReferenceMismatch"), (1, PEER_LOST)

@@ -16,7 +16,7 @@ import pytest
 from rlhf_api.storage import Storage
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import kept_logs, open_store
-from rlhf_trainer.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog
+from rlhf_trainer.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog, interval
 from support.s3 import BUCKET, S3Server
 from support.stages import RUN, RealRun, children, config_of, start_stage
 from support.waiting import wait_until
@@ -129,6 +129,20 @@ def test_a_log_within_the_bounds_is_kept_as_it_is(size: int) -> None:
     for start in range(0, size, 1 << 18):
         log.add(data[start : start + (1 << 18)])
     assert log.content() == (data, size)
+
+
+def test_a_pod_has_its_log_s_name_before_it_has_said_anything(pods: Pods) -> None:
+    """So that a pod's log is told from that of the one that it replaced as soon as both are there."""
+    process = pods.start(_FOR_EVER)
+    wait_until(lambda: pods.logs, "an object")
+    assert pods.logs == [b""]
+    process.kill()
+    process.communicate()
+
+
+def test_the_longer_a_log_is_the_longer_it_waits_but_never_for_more_than_ten_minutes() -> None:
+    sizes = (0, 400_000, 800_000, HEAD_BYTES + TAIL_BYTES, 10**12)
+    assert [interval(30.0, size) for size in sizes] == [30.0, 30.0, 60.0, 600.0, 600.0]
 
 
 def test_sigterm_reaches_the_stage_and_its_last_words_are_kept(pods: Pods) -> None:

@@ -303,6 +303,22 @@ def test_a_bug_of_ours_is_an_application_error_whose_trace_is_in_the_log(
     assert "Traceback" in capfd.readouterr().err
 
 
+def test_nothing_that_a_stage_imports_can_end_it_without_a_word(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model's own code, a library that calls exit(): a result that nobody wrote would be looked for in the store."""
+    monkeypatch.setattr("rlhf_trainer.stages.resolve.run", lambda context: sys.exit("please install flash-attn"))
+    code, result = run_main(config_of(resolve(), storage), tmp_path, monkeypatch)
+    assert (code, result.reason) == (StageExit.APPLICATION, "ApplicationError")
+    assert "please install flash-attn" in (result.problem or "")
+
+
+def test_a_stage_leaves_nothing_in_its_scratch(storage: Storage, tmp_path: Path) -> None:
+    """The volume may be one that lives on."""
+    assert run_stage(config_of(resolve(), storage), tmp_path).code == StageExit.DONE
+    assert not (tmp_path / "scratch-0").exists()
+
+
 def test_a_stage_refuses_the_work_of_another(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="holds ResolveWork"):
         work_of(context_of(config_of(resolve(), storage), tmp_path), LabelWork)

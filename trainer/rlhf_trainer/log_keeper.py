@@ -31,8 +31,10 @@ from . import processes
 
 #: Of a log that is longer only its beginning and its end are kept.
 HEAD_BYTES, TAIL_BYTES = 1 << 20, 7 << 20
-#: How much of the end of a log a SIGKILL costs at most.
-EVERY_SECONDS = 30.0
+#: How much of the end of a log a SIGKILL costs at most: of a short one, and of the longest. Each put is of the whole log.
+EVERY_SECONDS, EVERY_SECONDS_AT_MOST = 30.0, 600.0
+#: A log that is twice as long is put half as often: a pod that never falls silent puts so many bytes in each interval.
+_BYTES_EACH_INTERVAL = 400_000
 #: From the stage's end to ours, at most: a pod that is told to go has only so long.
 END_SECONDS = 10.0
 #: How long one put waits for a store that is away: less than END_SECONDS, so that the store's own words are told.
@@ -109,6 +111,12 @@ class BoundedLog:
             return b"".join((self._head, between, self._tail)), self.total
 
 
+def interval(every: float, size: int) -> float:
+    """Seconds between two puts of a log of `size` bytes, `every` for a short one."""
+    longer = every * max(1.0, min(size, HEAD_BYTES + TAIL_BYTES) / _BYTES_EACH_INTERVAL)
+    return min(longer, max(every, EVERY_SECONDS_AT_MOST))
+
+
 class _Upload:
     """Puts the log every so often, and at the end. Whatever goes wrong with it is said once and changes nothing for the stage."""
 
@@ -145,23 +153,25 @@ class _Upload:
         # What the store logs of its retries is nothing to the reader of a stage's log.
         logging.disable()
         writer: LogWriter | None = None
-        kept, over = 0, False
+        kept, over = -1, False
         while not over:
             try:
-                # First of all, so that the end does not wait for the import of an S3 client.
+                # First of all, so that the end does not wait for the import of an S3 client, and for the object's name: the logs of
+                # pods that followed each other are told apart by the order in which they began.
                 writer = writer or LogWriter(open_store(self._storage, retry_seconds=_RETRY_SECONDS), self._run, self._name)
-                over = self._wait()
+                over = kept >= 0 and self._wait(kept)
                 content, total = self.log.content()
                 if total > kept:
+                    kept = max(kept, 0)
                     writer.put(content)
                     kept = total
             except Exception as error:
                 self._tell(str(error))
-                over = over or (writer is None and self._wait())
+                over = over or (writer is None and self._wait(0))
 
-    def _wait(self) -> bool:
+    def _wait(self, kept: int) -> bool:
         try:
-            return self._told.get(timeout=self._every)
+            return self._told.get(timeout=interval(self._every, kept))
         except queue.Empty:
             return False
 

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -41,9 +42,11 @@ class Progress:
         over = done >= total
         if self._path is not None and (over or now - self._written >= self._every):
             self._written = now
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "detail": detail}))
-            temporary.replace(self._path)
+            # A disk that is full is told of by whoever has to write to it.
+            with suppress(OSError):
+                temporary = self._path.with_suffix(".tmp")
+                temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "detail": detail}))
+                temporary.replace(self._path)
         if self._say is not None and (over or now - self._said >= self._say_every):
             self._said = now
             self._say(f"{done} of {total} {unit}" + (f", {detail}" if detail else ""))

@@ -21,7 +21,8 @@ from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
 
-from .errors import ConfigurationProblem, Preempted, StageError
+from . import processes
+from .errors import ApplicationProblem, ConfigurationProblem, Preempted, StageError
 from .log_keeper import keep_log
 from .logs import log, log_to_stderr
 from .progress import Progress
@@ -44,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         write_result(result, result_path)
     except (StageError, StoreError) as error:
         return _fail(from_exception(error), stage, result_path)
+    except SystemExit as ended:
+        # Of code that is not ours: a model's own, a library's. Nobody may end a stage but by what it raises.
+        traceback.print_exc()
+        return _fail(ApplicationProblem(f"Something that this stage imports ended it: exit({ended.code!r})."), stage, result_path)
     except Exception as error:
         traceback.print_exc()
         return _fail(from_exception(error), stage, result_path)
@@ -144,7 +149,9 @@ def _keep_log() -> None:
 def run_and_exit() -> None:
     """The whole life of a process that is nothing but a stage."""
     _keep_log()
-    code = main()
+    code = processes.exit_code_of(main)
+    # On a volume that outlives the pod it would stay.
+    clear_scratch(_scratch())
     try:
         sys.stdout.flush()
         sys.stderr.flush()

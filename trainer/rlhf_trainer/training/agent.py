@@ -6,7 +6,6 @@ the same agent of torch forks the ranks, so that they have its imports.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -15,8 +14,8 @@ from rlhf_api.base import Model
 
 from .. import processes
 
-#: The agent's process id, for its ranks: they must not outlive it.
-AGENT_PID = "RLHF_AGENT_PID"
+#: The process id of the stage, for its agent, and of the agent, for its ranks: they must not outlive it.
+STAGE_PID, AGENT_PID = "RLHF_STAGE_PID", "RLHF_AGENT_PID"
 
 
 class Outcome(Model):
@@ -27,12 +26,15 @@ class Outcome(Model):
 
 
 def main(argv: list[str]) -> int:
+    if STAGE_PID in os.environ:
+        processes.die_with(int(os.environ.pop(STAGE_PID)))
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
     from torch.distributed.run import config_from_args, parse_args, run
 
+    from .worker import leave_word
     from .worker import main as rank
 
     outcome = Path(argv[0])
@@ -47,11 +49,11 @@ def main(argv: list[str]) -> int:
             run(arguments)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         exits = {int(rank): int(failure.exitcode) for rank, failure in error.failures.items()}
-        outcome.write_text(json.dumps(Outcome(exits=exits).to_wire()))
+        leave_word(outcome.parent, outcome.name, Outcome(exits=exits))
         return 1
     # A port that is taken, a store that does not answer: of the network, so another attempt may have more luck.
     except (RendezvousError, DistError) as error:
-        outcome.write_text(json.dumps(Outcome(problem=f"{type(error).__name__}: {error}").to_wire()))
+        leave_word(outcome.parent, outcome.name, Outcome(problem=f"{type(error).__name__}: {error}"))
         return 1
     return 0
 

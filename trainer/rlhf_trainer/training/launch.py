@@ -49,8 +49,8 @@ def _run_agent(arguments: list[str], threads: str) -> int:
     stage = os.getpid()
     if not processes.warm:
         command = [sys.executable, "-m", "rlhf_trainer.training.agent", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=lambda: processes.die_with(stage))
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, agent.STAGE_PID: str(stage)}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         _await_end(process.pid)
         return process.wait()
     pid = os.fork()

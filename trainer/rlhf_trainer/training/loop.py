@@ -53,7 +53,8 @@ def run_loop(
 ) -> None:
     """Every step of the schedule from the newest checkpoint on. Metrics go to config.metrics_file, an object a line, TRL's keys.
 
-    Raises Preempted after a collective checkpoint when any rank was asked to stop; ApplicationProblem when the loss is not finite.
+    Raises Preempted after a collective checkpoint when any rank was asked to stop; ApplicationProblem when the loss or the gradient
+    is not finite.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     schedule = config.schedule
@@ -87,11 +88,7 @@ def run_loop(
             sums.add(float(summed.loss.detach()), summed.metrics)
         norm = engine.get_global_grad_norm() if norm is None else norm
         line = _line(step, schedule, float(norm), _over_ranks(sums, objective, step_weight, engine.device))
-        if not math.isfinite(line["loss"]):
-            raise ApplicationProblem(
-                f"The loss of step {step + 1} is {line['loss']}. Lower the learning rate, or look at the data of this step.",
-                reason="LossNotFinite",
-            )
+        _check_finite(step, line)
         if rank == 0:
             with config.metrics_file.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -111,6 +108,16 @@ def _line(step: int, schedule: Schedule, norm: float, means: dict[str, float]) -
         "grad_norm": norm,
         "learning_rate": schedule.learning_rate(step),
     }
+
+
+def _check_finite(step: int, line: dict[str, float]) -> None:
+    """Before the step counts. One whose gradient is not finite DeepSpeed leaves out, or takes, and tells nobody in both cases."""
+    for name, what, reason in (("loss", "loss", "LossNotFinite"), ("grad_norm", "norm of the gradient", "GradientNotFinite")):
+        if not math.isfinite(line[name]):
+            raise ApplicationProblem(
+                f"The {what} of step {step + 1} is {line[name]}. Lower the learning rate, or look at the data of this step.",
+                reason=reason,
+            )
 
 
 def _norm_without_zero(engine: Any) -> float | None:

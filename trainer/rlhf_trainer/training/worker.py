@@ -56,19 +56,24 @@ def main(argv: list[str]) -> int:
     else:
         return 0
     record = RankError(exit=int(error.exit), reason=error.reason, message=str(error))
-    _write(file.parent, f"rank-{os.environ['RANK']}.json", json.dumps(record.to_wire()))
-    # Not sys.exit: DeepSpeed's and gloo's threads wait for peers that are gone.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(int(error.exit))
-
-
-def _write(folder: Path, name: str, text: str) -> None:
     try:
-        (folder / name).write_text(text)
+        leave_word(file.parent, f"rank-{os.environ['RANK']}.json", record)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # Not sys.exit: DeepSpeed's and gloo's threads wait for peers that are gone.
+        os._exit(int(error.exit))
+
+
+def leave_word(folder: Path, name: str, record: Model) -> None:
+    """A file of this name that is whole, or none."""
+    beside = folder / f".{name}"
+    try:
+        beside.write_text(json.dumps(record.to_wire()))
     except OSError:
         (folder / ROOM_FILE).unlink(missing_ok=True)
-        (folder / name).write_text(text)
+        beside.write_text(json.dumps(record.to_wire()))
+    beside.replace(folder / name)
 
 
 def _stop_requested(folder: Path) -> Callable[[], bool]:
