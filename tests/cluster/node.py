@@ -54,7 +54,7 @@ def start(layout: Layout, own: Machine, api: Api) -> None:
     images.write(pause, node_programs.PAUSE, program("pause"))
     import_image(own, pause)
     layout.component("kubelet").start(node_programs.kubelet(layout, own, at))
-    layout.component("kube-proxy").start(node_programs.kube_proxy(layout, own, at))
+    layout.component("kube-proxy").start(*node_programs.kube_proxy(layout, own, at))
     for manifest in node_programs.dns_service(at):
         api.post(_path_of(manifest), manifest)
     for name in ("coredns", "kube-proxy", "s3", "kubelet"):

@@ -13,7 +13,7 @@ from cluster.addresses import Addresses
 from cluster.control_plane import Command
 from cluster.layout import Layout
 from cluster.machine import Machine
-from support.binaries import program
+from support.binaries import SYSTEM_PATH, program
 
 NODE = "node"
 #: Without a registry: only what was imported is there, so `imagePullPolicy: Never`.
@@ -60,8 +60,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.de
     programs.mkdir()
     for name in ("containerd-shim-runc-v2", "runc"):
         (programs / name).symlink_to(program(name))
-    usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return [*own.inside(), program("containerd"), f"--config={configuration}"], {"PATH": f"{programs}:{usual}"}
+    return [*own.inside(), program("containerd"), f"--config={configuration}"], {"PATH": f"{programs}:{SYSTEM_PATH}"}
 
 
 def ctr(own: Machine, *arguments: str) -> Command:
@@ -115,8 +114,8 @@ def kubelet(layout: Layout, own: Machine, at: Addresses) -> Command:
     ]
 
 
-def kube_proxy(layout: Layout, own: Machine, at: Addresses) -> Command:
-    return [
+def kube_proxy(layout: Layout, own: Machine, at: Addresses) -> tuple[Command, dict[str, str]]:
+    command = [
         *own.in_network(),
         program("kube-proxy"),
         f"--kubeconfig={control_plane.kubeconfig(layout, 'proxy')}",
@@ -129,6 +128,7 @@ def kube_proxy(layout: Layout, own: Machine, at: Addresses) -> Command:
         *("--conntrack-max-per-core=0", "--conntrack-min=0"),
         *("--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"),
     ]
+    return command, {"PATH": SYSTEM_PATH}
 
 
 def coredns(layout: Layout, own: Machine, at: Addresses) -> Command:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from support.binaries import cache
+from support.binaries import SYSTEM_PATH, cache
 from support.documents import ROOT
 
 SUITE = "bookworm"
@@ -116,7 +116,7 @@ def remove() -> None:
 def _check_machine() -> None:
     if os.geteuid() != 0:
         raise ImageError("The image is built as root: its base is a Debian with users and devices of its own.")
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None]
     if missing:
         raise ImageError(f"The image is built with {', '.join(missing)}. Debian, Ubuntu: sudo apt-get install {' '.join(missing)}")
 
@@ -153,7 +153,11 @@ def _mirror() -> str:
     if given := os.environ.get(MIRROR):
         return given
     form = "$(ORIGIN) $(COMPONENT) $(SUITE) $(REPO_URI)"
-    said = _run("apt-get", "indextargets", "--format", form, "Created-By: Packages") if shutil.which("apt-get") else ""
+    said = (
+        _run("apt-get", "indextargets", "--format", form, "Created-By: Packages")
+        if shutil.which("apt-get", path=SYSTEM_PATH)
+        else ""
+    )
     lines = [line.split() for line in said.splitlines()]
     found = [line[-1] for line in lines if line[:2] == ["Debian", "main"] and "security" not in line[-2]]
     if not found:
@@ -250,7 +254,7 @@ def _run(*command: str) -> str:
 def _environment() -> dict[str, str]:
     """Files that are made while building are for the image, not for the machine: below the cache, where there is room."""
     folder().mkdir(parents=True, exist_ok=True)
-    return {**os.environ, "TMPDIR": str(folder()), "LC_ALL": "C"}
+    return {**os.environ, "PATH": SYSTEM_PATH, "TMPDIR": str(folder()), "LC_ALL": "C"}
 
 
 @contextmanager

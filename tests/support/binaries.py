@@ -116,6 +116,10 @@ def program(name: str) -> Path:
     return path
 
 
+#: Who became root without a login may have a PATH without the folders of system programs.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def cache() -> Path:
     return Path(os.environ.get("RLHF_CACHE", "~/.cache/rlhf-operator")).expanduser()
 
