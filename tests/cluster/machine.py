@@ -156,7 +156,8 @@ def make_cgroups(machine: Machine) -> None:
                 f"no cgroup can be made in {root} ({error.strerror}), where the node's containers have theirs; run the tests on a "
                 "machine, or in a container that may write there (docker run --privileged --cgroupns=host)"
             ) from error
-        if (root / "cgroup.controllers").exists():
+        # Beside hierarchies of version 1 there may be one of version 2 that has nothing to hand on.
+        if root == _CGROUPS:
             for group in (root, root / machine.link):
                 _hand_on_controllers(group)
 

@@ -188,7 +188,7 @@ def test_suspended_and_resumed_then_deleted_and_applied_again(installation: Inst
     at_work(run, "train", iteration=1, saying=TRAINING)
     resumed = run.stages["train-1"]
     assert (resumed.infrastructure_retries, resumed.application_retries) == (0, 0), "a pause costs nothing"
-    assert resumed.attempt == suspended.attempt + 1
+    assert resumed.attempt > suspended.attempt
     wait_until(lambda: re.search(RESUMED, run.logs("train-1")), "the resumed training's word that it goes on", seconds=120)
     table.add("suspended while it trained, and resumed", "train-1", run.pods_made()["train-1"], resumed.infrastructure_retries)
     run.delete()
