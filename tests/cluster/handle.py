@@ -94,12 +94,15 @@ class Cluster:
         self.kubectl("apply", "-f", "-", *(["-n", namespace] if namespace else []), input=json.dumps(items))
 
     @contextmanager
-    def namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
+    def namespace(self, labels: Mapping[str, str] | None = None, name: str | None = None) -> Iterator[str]:
         """A fresh one, in which pods can be made at once; restricted Pod Security, unless `labels` say otherwise.
 
-        It is removed afterwards with everything in it, in the background.
+        It is removed afterwards with everything in it, in the background. One of the same name that is going is waited for.
         """
-        name = f"test-{secrets.token_hex(4)}"
+        name = name or f"test-{secrets.token_hex(4)}"
+        wait_until(
+            lambda: self.api.find(f"/api/v1/namespaces/{name}") is None, f"the former namespace {name} to be gone", seconds=120
+        )
         labels = dict(RESTRICTED if labels is None else labels)
         self.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         # Both are made by controllers, and mounted into every pod.

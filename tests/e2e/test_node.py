@@ -35,8 +35,8 @@ TRANSCRIPT = ROOT / "docs" / "transcript.md"
 INTRODUCTION = """# A run on a real node, from `helm install` to the best iterate
 
 Written by `UPDATE_GOLDEN=1 make e2e` while it ran: the image of this repository, a kubelet with containerd, an S3 server, a
-model so tiny that two cores train it in minutes. Commands and answers are as they were, but for the names of the namespaces and the
-image's tag, which a test makes up.
+model so tiny that two cores train it in minutes. Commands and answers are as they were, but for the image's tag, which is
+made from its contents.
 
 """
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
     run = installation.prepare(NAME, folder)
     terminal.tell("## Run")
     terminal.show_file("run.yaml", yaml.safe_dump(run.manifest, sort_keys=False))
-    terminal.type(f"rlhfctl validate {of_runs} run.yaml")
+    terminal.type("rlhfctl validate run.yaml")
     terminal.type(f"kubectl {of_runs} apply -f run.yaml")
     watcher = Watcher(run, folder)
     try:

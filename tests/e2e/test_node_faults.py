@@ -236,7 +236,7 @@ def test_out_of_memory_then_out_of_disk_then_with_enough_of_both(installation: I
         run.apply()
         run.until_finished(PATIENCE_SECONDS)
         failed = run.stages[f"{stage}-1"]
-        assert (run.phase, failed.phase, failed.application_retries) == (Phase.FAILED, Phase.FAILED, 1), run.status.message
+        assert (run.phase, failed.phase, failed.application_retries) == (Phase.FAILED, Phase.FAILED, 2), run.status.message
         assert failed.infrastructure_retries == 0
         assert reason in json.dumps(run.run.status)
         table.add(f"{what}; applied again with more", f"{stage}-1", run.pods_made()[f"{stage}-1"], 0, failed.application_retries)

@@ -177,8 +177,8 @@ def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installation]:
     terminal = Transcript(folder, {**helm.environment(), **cluster.environment}, cluster.layout.bin)
     (folder / "charts").symlink_to(ROOT / "charts")
     (folder / "keys.env").write_text(f"AWS_ACCESS_KEY_ID={ACCESS_KEY}\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\n")
-    with cluster.namespace(RESTRICTED) as home, cluster.namespace(RESTRICTED) as runs:
-        terminal.names |= {home: "rlhf-system", runs: "research", version: "0.1.0-cpu"}
+    with cluster.namespace(RESTRICTED, "rlhf-system") as home, cluster.namespace(RESTRICTED, "research") as runs:
+        terminal.names[version] = "0.1.0-cpu"
         values = {
             "image": {"repository": repository, "tag": version, "pullPolicy": "Never"},
             "runs": {"imagePullPolicy": "Never"},

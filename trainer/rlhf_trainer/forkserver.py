@@ -27,6 +27,7 @@ from rlhf_api.words import StageName
 
 from . import processes
 from .engine import prepare_cpu_environment
+from .logs import without_bars
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
 PRELOAD = (
@@ -55,6 +56,7 @@ def serve(path: Path) -> None:
     listener.bind(str(path))
     listener.listen()
     prepare_cpu_environment()
+    without_bars()
     for name in PRELOAD:
         importlib.import_module(name)
     with selectors.DefaultSelector() as selector:

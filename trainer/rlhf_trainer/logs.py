@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 log = logging.getLogger("rlhf_trainer")
+
+
+def without_bars() -> None:
+    """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def log_to_stderr() -> None:
