@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.log_names import LogName
@@ -17,6 +20,8 @@ from .source import LogNote, LogSelection, LogText, Sight, heading_of
 from .watching import phase_of
 
 EVERY_SECONDS = 0.5
+_PIECE = 1 << 20
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 class LocalSource:
@@ -104,15 +109,23 @@ class _LogFiles:
     def __init__(self, state: LocalState, name: str, wanted: LogSelection) -> None:
         self._state, self._name, self._wanted = state, name, wanted
         self._read: dict[Path, int] = {}
+        self._decoders: dict[Path, codecs.IncrementalDecoder] = {}
 
     def new(self) -> Iterator[LogText]:
         wanted = self._wanted
         for path in self._state.log_files(self._name, iteration=wanted.iteration, stage=wanted.stage, attempt=wanted.attempt):
-            with path.open("rb") as file:
-                file.seek(self._read.setdefault(path, 0))
-                content = file.read()
-                self._read[path] = file.tell()
-            yield LogText(heading(path), content.decode(errors="replace"))
+            # A run that begins anew removes them.
+            if path.is_file():
+                with suppress(FileNotFoundError), path.open("rb") as file:
+                    yield from self._new_of(path, file)
+
+    def _new_of(self, path: Path, file: BinaryIO) -> Iterator[LogText]:
+        """In pieces: a log may be longer than there is memory. A character whose end is not written yet waits for it."""
+        decoder = self._decoders.setdefault(path, _UTF8(errors="replace"))
+        file.seek(self._read.setdefault(path, 0))
+        while content := file.read(_PIECE):
+            self._read[path] = file.tell()
+            yield LogText(heading(path), decoder.decode(content))
 
 
 def heading(path: Path) -> str:

@@ -32,17 +32,23 @@ def page_of(run: RLHFRun) -> str:
 
 
 def write(run: RLHFRun, path: Path) -> Path:
-    """Write the page to `path`, whole or not at all; returns `path`.
+    """Write the page to `path`, whole or not at all; returns `path`. A link, a pipe, a device there is written to, and stays.
 
     Raises:
         CliError: the file cannot be written.
     """
     page = page_of(run)
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(page, encoding="utf-8")
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
+        try:
+            beside.write_text(page, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}", hints=("choose another file with -o",)) from error
     return path

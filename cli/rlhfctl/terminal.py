@@ -32,10 +32,14 @@ class Terminal:
         return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
 
     def line(self, text: str = "") -> None:
-        """Write one line; glyphs that the stream's encoding lacks become ASCII."""
+        """Write one line, as `write` does."""
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """As it is; glyphs that the stream's encoding lacks become ASCII."""
         if not self.unicode:
             text = text.translate(_ASCII).encode("ascii", "replace").decode()
-        self.stream.write(text + "\n")
+        self.stream.write(text)
         self.stream.flush()
 
     def wrapped(self, text: str, label: str, *styles: str) -> None:

@@ -57,8 +57,7 @@ def print_logs(source: Source, name: str, wanted: LogSelection, *, follow: bool)
             if piece.heading != heading:
                 err.line(err.paint(f"==> {piece.heading} <==", "bold"))
             heading = piece.heading
-            out.stream.write(piece.text)
-            out.stream.flush()
+            out.write(piece.text)
     if not found and not follow:
         there = ", ".join(source.log_names(name))
         hint = command_for(source, "logs" if there else "status", name)

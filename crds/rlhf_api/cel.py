@@ -110,7 +110,7 @@ _OWN: dict[type[Model], list[CelRule]] = {
     VolumeMount: [
         CelRule(
             " && ".join(f"self.mountPath != '{path}' && !self.mountPath.startsWith('{path}/')" for path in RESERVED_MOUNTS),
-            "the operator mounts its own volume here; mount it elsewhere",
+            "something else is mounted here; mount it elsewhere",
             "mountPath",
         ),
         CelRule(

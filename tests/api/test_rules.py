@@ -140,7 +140,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (pod(labels={"a": "x y"}), "spec.sample.pod.labels.a", "not a label's value"),
     (pod(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "spec.sample.pod.volumeMounts[0].name", "no volume has this name"),
     (mounted(name="w"), "spec.sample.pod.volumeMounts[0].name", "no volume has this name; there are v"),
-    (mounted(mountPath="/dev/shm"), "spec.sample.pod.volumeMounts[0].mountPath", "the operator mounts its own volume here"),
+    (mounted(mountPath="/dev/shm"), "spec.sample.pod.volumeMounts[0].mountPath", "something else is mounted here"),
+    (mounted(mountPath="/proc/1"), "spec.sample.pod.volumeMounts[0].mountPath", "something else is mounted here"),
+    (mounted(mountPath="/etc"), "spec.sample.pod.volumeMounts[0].mountPath", "something else is mounted here, or below it"),
+    (mounted(mountPath="/etc//rlhf"), "spec.sample.pod.volumeMounts[0].mountPath", "write /etc/rlhf"),
+    (mounted(mountPath="/data/"), "spec.sample.pod.volumeMounts[0].mountPath", "write /data"),
+    (mounted(mountPath="//"), "spec.sample.pod.volumeMounts[0].mountPath", "write /"),
     (mounted(mountPath="/etc/rlhf/x"), "spec.sample.pod.volumeMounts[0].mountPath", "mount it elsewhere"),
     (mounted(subPath="a/../../b"), "spec.sample.pod.volumeMounts[0].subPath", "leads out of the volume"),
     (

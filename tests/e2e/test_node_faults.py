@@ -179,17 +179,18 @@ def test_a_training_that_lost_a_rank_goes_on_from_its_checkpoint(struck: RunOnNo
 
 def test_suspended_and_resumed_then_deleted_and_applied_again(installation: Installation, tmp_path: Path, table: Table) -> None:
     run = installation.prepare("again", tmp_path, iterations=1)
+    # Half a minute of training, to be in the midst of it three times.
+    run.manifest["spec"]["train"]["optimization"]["epochs"] = 150.0
     run.apply()
     at_work(run, "train", iteration=1, saying=TRAINING)
     run.run.patch(suspend=True)
     wait_until(lambda: run.phase is Phase.SUSPENDED and not any(map(is_running, run.run.pods())), "a pause", seconds=300)
     suspended = run.stages["train-1"]
     run.run.patch(suspend=False)
-    at_work(run, "train", iteration=1, saying=TRAINING)
+    at_work(run, "train", iteration=1, saying="going on from there")
     resumed = run.stages["train-1"]
     assert (resumed.infrastructure_retries, resumed.application_retries) == (0, 0), "a pause costs nothing"
     assert resumed.attempt > suspended.attempt
-    wait_until(lambda: re.search(RESUMED, run.logs("train-1")), "the resumed training's word that it goes on", seconds=120)
     table.add("suspended while it trained, and resumed", "train-1", run.pods_made()["train-1"], resumed.infrastructure_retries)
     run.delete()
     run.apply()

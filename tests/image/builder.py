@@ -65,9 +65,9 @@ def built(checkout: Path = ROOT) -> Iterator[str]:
     Minutes the first time, seconds when only the project has changed. Raises ImageError.
     """
     _check_machine()
-    tag = f"{NAME}:{_digest(checkout, CONTEXT)}"
     with ExitStack() as use:
         with _building():
+            tag = f"{NAME}:{_digest(checkout, CONTEXT)}"
             if not _has(tag):
                 _build(checkout, tag)
             use.enter_context(_in_use(tag))
@@ -126,6 +126,9 @@ def _build(checkout: Path, tag: str) -> None:
     _say("building the image; about 4 minutes where its lock has changed, else seconds")
     begun = time.monotonic()
     _bud(checkout, _base(), tag)
+    if tag != f"{NAME}:{_digest(checkout, CONTEXT)}":
+        _buildah("rmi", tag)
+        raise ImageError(f"{checkout} was changed while the image was built from it. Build it again.")
     _say(f"the image was built in {time.monotonic() - begun:.0f} s")
     for name in _images():
         if name != tag and not _is_in_use(name):
@@ -140,7 +143,9 @@ def _base() -> str:
         return tag
     _say("making the base; about a minute")
     with tempfile.TemporaryDirectory(dir=folder()) as root:
-        _run("debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDED)}", SUITE, f"{root}/root", _mirror())
+        # In mounts of its own: what it mounts there goes with it, however it ends, and nobody who cleans up walks into that.
+        own = ("unshare", "--mount", "--propagation", "private")
+        _run(*own, "debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDED)}", SUITE, f"{root}/root", _mirror())
         shutil.rmtree(f"{root}/root/var/cache/apt", ignore_errors=True)
         shutil.rmtree(f"{root}/root/var/lib/apt/lists", ignore_errors=True)
         (Path(root) / "Dockerfile").write_text('FROM scratch\nADD root /\nCMD ["/bin/sh"]\n')
@@ -244,7 +249,9 @@ def _command(*words: str) -> list[str]:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    # What we started ends with us: it must not work on while somebody else has our lock.
+    bound = ("setpriv", "--pdeathsig", "KILL", "--", *command)
+    done = subprocess.run(bound, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise ImageError(f"`{' '.join(command[:1])} …` ended with exit code {done.returncode}:\n{last}")

@@ -206,9 +206,9 @@ def _import(cluster: NodeCluster, tag: str, pipe: Path) -> None:
         imported = pool.submit(cluster.import_image, pipe)
         try:
             builder.save(tag, pipe)
-        except builder.ImageError as error:
+        except BaseException:
             _end(pipe, imported)
-            raise error from imported.exception()
+            raise
         imported.result()
     pipe.unlink()
 

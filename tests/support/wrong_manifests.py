@@ -260,7 +260,7 @@ PODS = [
         Wrong(
             mounted(mountPath=path),
             "spec.sample.pod.volumeMounts[0].mountPath",
-            "the operator mounts its own volume here; mount it elsewhere",
+            "something else is mounted here; mount it elsewhere",
         )
         for path in ("/dev/shm", "/etc/rlhf/x")
     ),

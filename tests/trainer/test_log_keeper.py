@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -138,6 +139,42 @@ def test_a_pod_has_its_log_s_name_before_it_has_said_anything(pods: Pods) -> Non
     assert pods.logs == [b""]
     process.kill()
     process.communicate()
+
+
+def test_a_stage_that_is_told_to_stop_ends_though_nobody_reads_its_log(pods: Pods) -> None:
+    """It writes, and would wait for ever; what it says is in the store."""
+    process = pods.start(f"""
+def stop(*_):
+    os.write(1, b"x" * 300_000)
+    os.write(1, b"a checkpoint is written")
+    os._exit(143)
+signal.signal(signal.SIGTERM, stop)
+os.write(1, b"y" * 50_000)
+{_FOR_EVER}
+""")
+    pods.await_ready()
+    process.terminate()
+    wait_until(lambda: pods.logs and pods.logs[-1].endswith(b"a checkpoint is written"), "its last words", seconds=60)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+
+
+def test_a_keeper_ends_though_stderr_is_full_and_the_store_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        storage = Storage.model_validate({"url": "s3://bucket/x", "endpointURL": endpoint, "addressingStyle": "Path"})
+        fill = "import os\nos.set_blocking(2, False)\ntry:\n while True: os.write(2, bytes(4096))\nexcept BlockingIOError: pass\n"
+        process = Pods(tmp_path, storage).start("os._exit(0)", end_seconds=0.5, before=f"{fill}os.set_blocking(2, True)")
+        try:
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_a_keeper_knows_how_its_stage_ended_whatever_its_parent_does_with_children(pods: Pods) -> None:
+    code, _, _ = pods.run("os._exit(75)", before="import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    assert code == 75
 
 
 def test_the_longer_a_log_is_the_longer_it_waits_but_never_for_more_than_ten_minutes() -> None:

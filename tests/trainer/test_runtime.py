@@ -134,6 +134,13 @@ def test_resolve_answers_for_its_target_found_or_not(storage: Storage, tmp_path:
     assert (result.metrics, result.counts) == (metrics, {"prompts": 3})
 
 
+def in_process(code: str, config: StageConfig, folder: Path) -> int:
+    """The exit code of a few lines of Python in the place of a stage; its arguments are those of the stage."""
+    environment = {**os.environ, "RLHF_RESULT": str(folder / "result.json"), "RLHF_SCRATCH": str(folder / "scratch")}
+    command = [sys.executable, "-c", textwrap.dedent(code), config.stage.value, "--config", str(write_config(config, folder))]
+    return subprocess.run(command, env=environment, check=False, timeout=120).returncode
+
+
 def test_sigterm_after_the_work_does_not_unsay_it(storage: Storage, tmp_path: Path) -> None:
     """It comes as the result is about to be written: the artifact is sealed, and the stage has not ended yet."""
     interrupted = """
@@ -146,10 +153,7 @@ def test_sigterm_after_the_work_does_not_unsay_it(storage: Storage, tmp_path: Pa
         entry.write_result = told_to_stop
         sys.exit(entry.main(sys.argv[1:]))
     """
-    file = write_config(config_of(resolve(), storage), tmp_path)
-    environment = {**os.environ, "RLHF_RESULT": str(tmp_path / "result.json"), "RLHF_SCRATCH": str(tmp_path / "scratch")}
-    command = [sys.executable, "-c", textwrap.dedent(interrupted), "resolve", "--config", str(file)]
-    assert subprocess.run(command, env=environment, check=False).returncode == StageExit.DONE
+    assert in_process(interrupted, config_of(resolve(), storage), tmp_path) == StageExit.DONE
     assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).problem is None
 
 
@@ -313,10 +317,74 @@ def test_nothing_that_a_stage_imports_can_end_it_without_a_word(
     assert "please install flash-attn" in (result.problem or "")
 
 
-def test_a_stage_leaves_nothing_in_its_scratch(storage: Storage, tmp_path: Path) -> None:
-    """The volume may be one that lives on."""
+def test_a_stage_leaves_nothing_in_its_scratch_and_takes_nothing_else_away(storage: Storage, tmp_path: Path) -> None:
+    """The volume may be one that lives on, and that another pod is working on."""
+    theirs = tmp_path / "scratch-0" / "theirs"
+    theirs.mkdir(parents=True)
     assert run_stage(config_of(resolve(), storage), tmp_path).code == StageExit.DONE
-    assert not (tmp_path / "scratch-0").exists()
+    assert list((tmp_path / "scratch-0").iterdir()) == [theirs]
+
+
+def test_a_stage_that_is_stopped_leaves_nothing_in_its_scratch(storage: Storage, tmp_path: Path) -> None:
+    stopped = """
+        import os, signal, sys
+        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.stages.resolve as stage
+        def work(context):
+            (context.scratch / "inputs").write_bytes(bytes(1000))
+            os.kill(os.getpid(), signal.SIGTERM)
+        stage.run = work
+        sys.exit(entry.main(sys.argv[1:]))
+    """
+    assert in_process(stopped, config_of(resolve(), storage), tmp_path) == StageExit.PREEMPTED
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["entry.write_result", "entry.Scratch.clear"])
+def test_a_failure_that_was_told_is_not_untold_by_a_sigterm(storage: Storage, tmp_path: Path, words: str) -> None:
+    """A configuration that is refused must not be tried again as if the node had gone."""
+    refused = f"""
+        import os, signal, sys
+        import rlhf_trainer.stage_process as entry
+        before = {words}
+        def told_to_stop(*given):
+            done = before(*given)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return done
+        {words} = told_to_stop
+        sys.exit(entry.main(["sample", *sys.argv[2:]]))
+    """
+    assert in_process(refused, config_of(resolve(), storage), tmp_path) == StageExit.CONFIGURATION
+    result = StageResult.model_validate_json((tmp_path / "result.json").read_bytes())
+    assert result.reason == "ConfigurationError"
+
+
+def test_a_stage_whose_log_is_full_is_stopped_all_the_same(storage: Storage, tmp_path: Path) -> None:
+    """Nobody reads it any more, and a write would wait for ever."""
+    stopped = """
+        import os, signal, sys
+        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.stages.resolve as stage
+        def work(context):
+            read_end, write_end = os.pipe()
+            os.dup2(write_end, 2)
+            os.set_blocking(2, False)
+            try:
+                while True: os.write(2, bytes(4096))
+            except BlockingIOError:
+                os.set_blocking(2, True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        stage.run = work
+        sys.exit(entry.main(sys.argv[1:]))
+    """
+    assert in_process(stopped, config_of(resolve(), storage), tmp_path) == StageExit.PREEMPTED
+    assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).problem == "Stopped by SIGTERM."
+
+
+@pytest.mark.parametrize("environment", [{"JOB_COMPLETION_INDEX": "nonsense"}, {"RLHF_KEEP_LOG": f"sample-1-{'9' * 5000}"}])
+def test_where_a_log_is_kept_nonsense_still_ends_in_a_result(storage: Storage, tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run_stage(config_of(resolve(), storage), tmp_path, **{"RLHF_KEEP_LOG": "sample-1-2", **environment})
+    assert done.result is not None
 
 
 def test_a_stage_refuses_the_work_of_another(storage: Storage, tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ class LogWriter:
                     self._number += 1
                     self._tried.clear()
             except StoreError:
-                self._tried.add(_digest(content))
+                # Everybody's log begins empty: that one is nobody's own.
+                if content:
+                    self._tried.add(_digest(content))
                 raise
         self._store.put(self.key, content)
 

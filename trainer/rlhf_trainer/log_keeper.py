@@ -28,6 +28,7 @@ from rlhf_api.storage import Storage
 from rlhf_store import LogWriter, open_store
 
 from . import processes
+from .logs import say_now
 
 #: Of a log that is longer only its beginning and its end are kept.
 HEAD_BYTES, TAIL_BYTES = 1 << 20, 7 << 20
@@ -50,9 +51,12 @@ def keep_log(storage: Storage, run: RunRef, name: LogName, *, every: float = EVE
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     read_end, write_end = os.pipe()
     keeper = os.getpid()
+    # Whoever started us may have no use for the ends of children; we have.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         # A sandbox may lack what only the parent needs: then the stage is to know, and not to be started for nothing.
         os.close(os.pidfd_open(keeper))
+        waiting = signal.sigpending() & _PASSED_ON
         stage = os.fork()
     except OSError as error:
         _say(f"this log is not kept in the store, and the stage goes on: there can be no process for it ({error.strerror})")
@@ -66,18 +70,21 @@ def keep_log(storage: Storage, run: RunRef, name: LogName, *, every: float = EVE
         os.dup2(write_end, _STDOUT)
         os.dup2(write_end, _STDERR)
         os.close(write_end)
+        # A child has none of the signals that wait for its parent, and may have ended before they are passed on.
+        for number in waiting:
+            os.kill(os.getpid(), number)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     os.close(write_end)
     # Threads never take a signal: the one that copies passes it on at once.
     upload = _Upload(storage, run, name, every)
     upload.start()
-    ended = os.pidfd_open(stage)
+    ended, told = os.pidfd_open(stage), os.eventfd(0)
     for number in _PASSED_ON:
-        signal.signal(number, lambda number, _: _pass_on(ended, number, upload))
+        signal.signal(number, lambda number, _: _pass_on(ended, number, upload, told))
     # What came since the process began is passed on now.
     signal.pthread_sigmask(signal.SIG_SETMASK, before - _PASSED_ON)
-    unsaid = _copy(read_end, ended, upload)
+    unsaid = _copy(read_end, ended, told, upload)
     deadline = time.monotonic() + END_SECONDS
     upload.finish()
     _write_until(deadline, unsaid)
@@ -181,19 +188,23 @@ class _Upload:
             _say(f"this log is not kept in the store, or not all of it, and the stage goes on: {why}")
 
 
-def _copy(source: int, ended: int, upload: _Upload) -> bytes:
+def _copy(source: int, ended: int, told: int, upload: _Upload) -> bytes:
     """From the pipe to stdout and to the log, until the stage has ended; returns what stdout has not taken by then."""
-    unsaid, open_ = b"", True
+    unsaid, open_, stopping = b"", True, False
     while True:
-        # Whoever writes waits for a stdout that is full, as without us.
-        reading = [source] if open_ and not unsaid else []
-        readable, writable, _ = select.select([*reading, ended], [_STDOUT] if unsaid else [], [])
+        # Whoever writes waits for a stdout that is full, as without us. But not who was told to stop: it must get to its end.
+        reading = [source] if open_ and (stopping or not unsaid) else []
+        readable, writable, _ = select.select([*reading, ended, told], [_STDOUT] if unsaid else [], [])
         if writable:
             unsaid = _write_some(unsaid)
+        if told in readable:
+            os.eventfd_read(told)
+            stopping = True
         if source in readable:
-            unsaid = os.read(source, _CHUNK)
-            upload.log.add(unsaid)
-            open_ = bool(unsaid)
+            more = os.read(source, _CHUNK)
+            upload.log.add(more)
+            unsaid = (unsaid + more)[-TAIL_BYTES:]
+            open_ = bool(more)
         if ended in readable:
             break
     # What is in the pipe now, and no more: a child that the stage left behind may go on writing.
@@ -221,13 +232,12 @@ def _write_some(data: bytes) -> bytes:
         return b""
 
 
-def _pass_on(stage: int, number: int, upload: _Upload) -> None:
+def _pass_on(stage: int, number: int, upload: _Upload, told: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(stage, number)
+    os.eventfd_write(told, 1)
     upload.hurry()
 
 
 def _say(text: str) -> None:
-    """On stderr, by one write: the stage's own lines come between lines."""
-    with contextlib.suppress(OSError):
-        os.write(_STDERR, f"log keeper: {text}\n".encode())
+    say_now(f"log keeper: {text}")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
+from contextlib import suppress
 
 log = logging.getLogger("rlhf_trainer")
+_STDERR = 2
 
 
 def without_bars() -> None:
     """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def say_now(text: str) -> None:
+    """A line, from the handler of a signal: it may have interrupted a write, or come while stderr is full and nobody reads it."""
+    with suppress(OSError, ValueError):
+        if select.select([], [_STDERR], [], 0)[1]:
+            os.write(_STDERR, f"{text}\n".encode()[: select.PIPE_BUF])
 
 
 def log_to_stderr() -> None:

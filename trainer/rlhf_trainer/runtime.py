@@ -6,7 +6,6 @@ import errno
 import importlib.metadata
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,10 +198,6 @@ def metric(value: float, lower: float | None = None, upper: float | None = None)
 
 def log_counts(what: str, counts: Mapping[str, int]) -> None:
     log.info("%s: %s", what, ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing")
-
-
-def clear_scratch(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _encode(result: StageResult) -> bytes:

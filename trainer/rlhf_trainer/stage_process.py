@@ -10,23 +10,25 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from rlhf_api.log_names import KEEP_LOG, LogName
-from rlhf_api.stage import StageConfig, StageResult
+from rlhf_api.stage import RunRef, StageConfig, StageResult
+from rlhf_api.storage import Storage
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
 
 from . import processes
 from .errors import ApplicationProblem, ConfigurationProblem, Preempted, StageError
 from .log_keeper import keep_log
-from .logs import log, log_to_stderr
+from .logs import log, log_to_stderr, say_now
 from .progress import Progress
-from .runtime import StageContext, clear_scratch, from_exception, write_result
+from .runtime import StageContext, from_exception, write_result
+from .scratch import Scratch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,33 +36,32 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     log_to_stderr()
     faulthandler.enable()
-    result_path = Path(os.environ.get("RLHF_RESULT", "/dev/termination-log"))
-    stage = StageName(arguments.stage)
+    end = _End(StageName(arguments.stage), Path(os.environ.get("RLHF_RESULT", "/dev/termination-log")), Scratch())
     try:
-        _stop_on_sigterm(stage, result_path)
-        config = _read_config(arguments.config, stage)
-        result = _run(config)
+        _stop_on_sigterm(end)
+        result = _run(_read_config(arguments.config, end.stage), end.scratch)
         # It is done: a SIGTERM that comes now must not put "stopped" in the place of what was sealed.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        write_result(result, result_path)
+        write_result(result, end.result)
     except (StageError, StoreError) as error:
-        return _fail(from_exception(error), stage, result_path)
+        return end.fail(from_exception(error))
     except SystemExit as ended:
         # Of code that is not ours: a model's own, a library's. Nobody may end a stage but by what it raises.
         traceback.print_exc()
-        return _fail(ApplicationProblem(f"Something that this stage imports ended it: exit({ended.code!r})."), stage, result_path)
+        return end.fail(ApplicationProblem(f"Something that this stage imports ended it: exit({ended.code!r})."))
     except Exception as error:
         traceback.print_exc()
-        return _fail(from_exception(error), stage, result_path)
-    log.info("%s is done%s", stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
+        return end.fail(from_exception(error))
+    finally:
+        # On a volume that outlives the pod it would stay.
+        end.scratch.clear()
+    log.info("%s is done%s", end.stage, f": {result.artifact.kind}/{result.artifact.fingerprint[:12]}" if result.artifact else "")
     return StageExit.DONE
 
 
-def _run(config: StageConfig) -> StageResult:
-    scratch = _scratch()
-    scratch.mkdir(parents=True, exist_ok=True)
+def _run(config: StageConfig, scratch: Scratch) -> StageResult:
     shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
-    context = StageContext(config, open_store(config.storage), scratch, shard, Progress.from_environment(log.info))
+    context = StageContext(config, open_store(config.storage), scratch.make(), shard, Progress.from_environment(log.info))
     result = context.found() if config.stage in STAGE_ARTIFACT else None
     if result is None:
         result = importlib.import_module(f"rlhf_trainer.stages.{config.stage}").run(context)
@@ -94,37 +95,55 @@ def _read_config(path: Path, stage: StageName) -> StageConfig:
     return config
 
 
-def _stop_on_sigterm(stage: StageName, result_path: Path) -> None:
+@dataclass(frozen=True)
+class _End:
+    """What is told of a stage that fails, and where."""
+
+    stage: StageName
+    result: Path
+    scratch: Scratch
+
+    def fail(self, error: StageError) -> int:
+        """Nothing that comes later takes it back."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        unwritable = self.tell(error)
+        log.error("%s failed (%s): %s", self.stage, error.reason, error)
+        if unwritable is not None:
+            log.error("The result cannot be written to %s: %s", self.result, unwritable)
+        return int(error.exit)
+
+    def tell(self, error: StageError) -> OSError | None:
+        """In the result. What stood in the way of that, where something did."""
+        result = StageResult(stage=self.stage, problem=_short(str(error)), reason=error.reason)
+        try:
+            try:
+                write_result(result, self.result)
+            except OSError:
+                # The disk may be full, of what this stage itself wrote and nobody needs any more.
+                self.scratch.clear()
+                write_result(result, self.result)
+        except OSError as unwritable:
+            return unwritable
+        return None
+
+
+def _stop_on_sigterm(end: _End) -> None:
     """Until a stage says otherwise, SIGTERM ends it where it stands: what is not sealed is as if it had never been.
 
     Not by an exception: whatever code it interrupts might catch it and tell of something else.
     """
 
     def stop(*_: object) -> None:
-        os._exit(_fail(Preempted("Stopped by SIGTERM."), stage, result_path))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stopped = Preempted("Stopped by SIGTERM.")
+        end.tell(stopped)
+        end.scratch.clear()
+        say_now(f"{end.stage} failed ({stopped.reason}): {stopped}")
+        os._exit(int(stopped.exit))
 
     signal.signal(signal.SIGTERM, stop)
     # It waited for this since the process began (__main__).
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _fail(error: StageError, stage: StageName, path: Path) -> int:
-    log.error("%s failed (%s): %s", stage, error.reason, error)
-    result = StageResult(stage=stage, problem=_short(str(error)), reason=error.reason)
-    try:
-        try:
-            write_result(result, path)
-        except OSError:
-            # The disk may be full, of what this stage itself wrote and nobody needs any more.
-            clear_scratch(_scratch())
-            write_result(result, path)
-    except OSError as unwritable:
-        log.error("The result cannot be written to %s: %s", path, unwritable)
-    return int(error.exit)
-
-
-def _scratch() -> Path:
-    return Path(os.environ.get("RLHF_SCRATCH") or f"/tmp/rlhf-{os.getpid()}")  # noqa: S108 (pods mount a volume there)
 
 
 def _short(text: str, limit: int = 2000) -> str:
@@ -134,24 +153,31 @@ def _short(text: str, limit: int = 2000) -> str:
 
 def _keep_log() -> None:
     """Where the pod's log is to be kept in the store; in what cannot be read nothing says where, and main() says what is wrong."""
+    try:
+        found = _where_log_is_kept()
+    except Exception:
+        return
+    # Not in there: what happens to the keeper must not make it go on as the stage.
+    if found is not None:
+        keep_log(*found)
+
+
+def _where_log_is_kept() -> tuple[Storage, RunRef, LogName] | None:
     name = LogName.parse(os.environ.pop(KEEP_LOG, ""))
     if name is None:
-        return
+        return None
     arguments = _arguments(None)
-    try:
-        config = _read_config(arguments.config, StageName(arguments.stage))
-    except (ConfigurationProblem, OSError):
-        return
+    config = _read_config(arguments.config, StageName(arguments.stage))
     index = os.environ.get("JOB_COMPLETION_INDEX")
-    keep_log(config.storage, config.run, name if index is None else replace(name, index=int(index)))
+    if index is not None:
+        name = LogName.parse(f"{name}-{index}") or name
+    return config.storage, config.run, name
 
 
 def run_and_exit() -> None:
     """The whole life of a process that is nothing but a stage."""
     _keep_log()
     code = processes.exit_code_of(main)
-    # On a volume that outlives the pod it would stay.
-    clear_scratch(_scratch())
     try:
         sys.stdout.flush()
         sys.stderr.flush()

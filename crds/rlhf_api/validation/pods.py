@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 
@@ -14,9 +15,11 @@ from .walk import SPEC, pods
 
 #: Labels and annotations that the operator, Kubernetes or Kueue write.
 RESERVED_KEY_PREFIXES = ("rlhf.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kueue.x-k8s.io/")
+#: Annotations by which a pod would get out of what Pod Security holds it to.
+_PRIVILEGED_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 RESERVED_KEYS = ("job-name", "controller-uid")
-#: Where the operator mounts its own volumes.
-RESERVED_MOUNTS = ("/etc/rlhf", "/dev/shm")  # noqa: S108
+#: Where the operator mounts its own volumes, and what the container runtime does.
+RESERVED_MOUNTS = ("/etc/rlhf", "/dev/shm", "/proc", "/sys")  # noqa: S108
 #: Names of its volumes.
 RESERVED_VOLUME_PREFIX = "rlhf-"
 GPU = "nvidia.com/gpu"
@@ -41,7 +44,9 @@ def labels_are_free(spec: RLHFRunSpec) -> Problems:
                 place = (*loc, field, key)
                 if not _KEY.match(key):
                     yield Problem(place, "the key has the wrong form", "write name or domain/name: letters, digits, -, _ and .")
-                elif field != "nodeSelector" and (key in RESERVED_KEYS or key.startswith(RESERVED_KEY_PREFIXES)):
+                elif field != "nodeSelector" and (
+                    key in RESERVED_KEYS or key.startswith((*RESERVED_KEY_PREFIXES, _PRIVILEGED_ANNOTATION))
+                ):
                     yield Problem(place, "the key is reserved", "use a domain of your own before the slash")
                 if field != "annotations" and not _LABEL_VALUE.match(value):
                     yield Problem(place, "not a label's value", "letters, digits, -, _ and ., a letter or digit at both ends")
@@ -61,10 +66,21 @@ def mounts_have_volumes(spec: RLHFRunSpec) -> Problems:
                 depends += tuple((*loc, "volumes", each, "name") for each in range(len(own)))
                 depends += tuple((*_DEFAULTS, "volumes", each, "name") for each in range(len(shared)))
                 yield Problem((*place, "name"), "no volume has this name", right, depends=depends)
-            if any(mount.mount_path == taken or mount.mount_path.startswith(f"{taken}/") for taken in RESERVED_MOUNTS):
-                yield Problem((*place, "mountPath"), "the operator mounts its own volume here", "mount it elsewhere")
+            if mount.mount_path != plain_path(mount.mount_path):
+                yield Problem((*place, "mountPath"), "not a plain path", f"write {plain_path(mount.mount_path)}")
+            elif any(_overlap(mount.mount_path, taken) for taken in RESERVED_MOUNTS):
+                yield Problem((*place, "mountPath"), "something else is mounted here, or below it", "mount it elsewhere")
             if ".." in (mount.sub_path or "").split("/") or (mount.sub_path or "").startswith("/"):
                 yield Problem((*place, "subPath"), "leads out of the volume", "write a path inside the volume, without ..")
+
+
+def plain_path(path: str) -> str:
+    """Without what leads nowhere: `/a//b/../c/` is /a/c."""
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _overlap(path: str, taken: str) -> bool:
+    return any(f"{inner}/".startswith(f"{outer.rstrip('/')}/") for inner, outer in ((path, taken), (taken, path)))
 
 
 def volume_names_are_free(spec: RLHFRunSpec) -> Problems:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_api.base import Model
 
 from .events import Progress
 
@@ -18,25 +21,29 @@ def read_progress(attempt_folder: Path) -> Progress | None:
     entries = [entry for path in sorted(attempt_folder.glob("progress-*.json")) if (entry := _read(path)) is not None]
     if not entries:
         return None
-    totals = [entry.get("total") for entry in entries]
-    known = [float(total) for total in totals if total is not None]
+    totals = [entry.total for entry in entries if entry.total is not None]
     newest = entries[-1]
     return Progress(
-        done=sum(float(entry["done"]) for entry in entries),
-        total=sum(known) if len(known) == len(totals) else None,
-        unit=str(newest.get("unit", "")),
-        detail=str(newest.get("detail", "")),
-        shards_done=sum(
-            total is not None and float(entry["done"]) >= float(total) for entry, total in zip(entries, totals, strict=True)
-        ),
+        done=sum(entry.done for entry in entries),
+        total=sum(totals) if len(totals) == len(entries) else None,
+        unit=newest.unit,
+        detail=newest.detail,
+        shards_done=sum(entry.total is not None and entry.done >= entry.total for entry in entries),
         shards=len(entries),
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+class _Said(Model):
+    """One shard's file."""
+
+    done: Annotated[float, Field(allow_inf_nan=False)]
+    total: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    unit: str = ""
+    detail: str = ""
+
+
+def _read(path: Path) -> _Said | None:
     try:
-        entry = json.loads(path.read_text())
-        float(entry["done"]), float(entry.get("total") or 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _Said.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
-    return dict(entry)

@@ -86,8 +86,8 @@ class LocalState:
         self, name: str, *, iteration: int | None = None, stage: StageName | None = None, attempt: int | None = None
     ) -> list[Path]:
         """The logs, oldest first; narrowed to one stage, iteration (0: the stages of the run) or attempt."""
-        logs = sorted((self.run_folder(name) / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
-        return [path for path in logs if _matches(path, iteration, stage, attempt)]
+        logs = [path for path in (self.run_folder(name) / "logs").glob("*.log") if _matches(path, iteration, stage, attempt)]
+        return sorted(logs, key=_written)
 
     def log_file(self, name: str, iteration: int | None, stage: StageName, attempt: int, shard: int | None) -> Path:
         """logs/<stage>-<iteration>-<attempt>[-<shard>].log; iteration 0 for the stages of the run."""
@@ -186,6 +186,14 @@ class LocalState:
             status.unlink(missing_ok=True)
         for part in ("attempts", "logs"):
             shutil.rmtree(self.run_folder(name) / part, ignore_errors=True)
+
+
+def _written(path: Path) -> int:
+    """When; 0 of one that has gone meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _matches(path: Path, iteration: int | None, stage: StageName | None, attempt: int | None) -> bool:

@@ -19,7 +19,7 @@ from rlhf_api.words import StageExit
 
 from .. import processes
 from ..errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
-from ..logs import log
+from ..logs import say_now
 from . import agent
 from .agent import Outcome
 from .job import TrainingJob
@@ -117,8 +117,8 @@ def _error_of(job: TrainingJob, code: int) -> StageError:
 @contextmanager
 def _sigterm_stops_ranks(job: TrainingJob) -> Iterator[None]:
     def stop(*_: object) -> None:
-        log.info("SIGTERM: asking the ranks to checkpoint")
         job.stop_file.touch()
+        say_now("SIGTERM: asking the ranks to checkpoint")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

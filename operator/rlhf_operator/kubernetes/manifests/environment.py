@@ -40,9 +40,7 @@ def _of_the_process(action: CreateJob) -> Iterator[Json]:
     yield _value("HOME", HOME)
     yield _value("USER", "rlhf")
     yield _value("TMPDIR", TMP)
-    # A manifest may mount a volume there that several pods share, and keeps more than this run's files.
-    yield {"name": "RLHF_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    yield _value("RLHF_SCRATCH", f"{SCRATCH}/$(RLHF_POD)")
+    yield _value("RLHF_SCRATCH", SCRATCH)
     yield _value(KEEP_LOG, str(LogName(action.stage, action.iteration or 0, action.attempt)))
     yield _value("PYTHONUNBUFFERED", "1")
     threads = _threads(action.pod, action.config.execution.processes_per_node)
