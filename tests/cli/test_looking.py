@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -166,6 +167,21 @@ def test_logs_are_on_stdout_and_their_headings_on_stderr(state: Path) -> None:
     assert done.out == "step 1\nstep 2\nloss 0.69\n"
     assert "==> sft, attempt 1 <==" in done.err
     assert "==> train, iteration 2, attempt 1 <==" in done.err
+
+
+def test_what_stands_among_logs_and_is_none_does_not_hide_them(state: Path) -> None:
+    """A link that leads nowhere, a folder, a pipe that would be waited for."""
+    logs = state / "runs" / "quickstart" / "logs"
+    (logs / "sft-0-7.log").symlink_to("nowhere")
+    (logs / "sft-0-8.log").mkdir()
+    os.mkfifo(logs / "sft-0-9.log")
+    assert rlhfctl("logs", "quickstart", "--state", str(state), "--stage", "sft").out == "step 1\nstep 2\n"
+
+
+def test_a_log_is_shown_on_a_terminal_of_any_encoding(state: Path) -> None:
+    (state / "runs" / "quickstart" / "logs" / "sft-0-1.log").write_bytes("Größe 1 → 2\n".encode())
+    done = process("logs", "quickstart", "--state", str(state), "--stage", "sft", env={"PYTHONIOENCODING": "ascii"})
+    assert (done.code, done.out) == (0, "Gr??e 1 > 2\n")
 
 
 def test_logs_narrow_to_a_stage_and_an_iteration(state: Path) -> None:

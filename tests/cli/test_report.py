@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from rlhf_api import RLHFRun
+from rlhf_operator.local import LocalState
 from rlhf_store import open_store
 from rlhfctl.exits import Exit
 from rlhfctl.report import charts
@@ -213,3 +216,22 @@ def test_a_folder_that_cannot_be_written_is_named(run: RLHFRun, tmp_path: Path) 
 def test_the_page_is_small(page: str) -> None:
     assert len(page.encode()) < 200_000
     assert not re.search(r"[A-Za-z0-9+/]{200,}", page), "an embedded binary"
+
+
+def test_a_report_is_written_through_a_link_and_into_a_pipe_and_replaces_neither(tmp_path: Path) -> None:
+    """As root, /dev/stdout would be a file afterwards."""
+    state = LocalState(tmp_path / ".rlhf")
+    example_runs.save(state.folder, example_runs.finished("tiny", state.store_url))
+    latest, page, pipe = tmp_path / "latest.html", tmp_path / "page.html", tmp_path / "pipe"
+    latest.symlink_to(page)
+    page.touch()
+    os.mkfifo(pipe)
+    command = ("report", "tiny", "--state", str(state.folder), "-o")
+    assert rlhfctl(*command, str(latest)).code == 0
+    assert latest.is_symlink()
+    assert "<html" in page.read_text()
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        assert rlhfctl(*command, str(pipe)).code == 0
+        assert "<html" in read.result()
+    assert pipe.is_fifo()

@@ -39,9 +39,10 @@ def test_an_address_or_a_name_that_is_taken_is_not_taken_again(taken: dict[str, 
     assert third.link != first.link
 
 
-def test_where_no_address_is_free_it_says_so(taken: dict[str, Rows], tmp_path: Path) -> None:
-    taken["route"].append({"dst": "198.0.0.0/8"})
-    with pytest.raises(StartError, match=r"has a route for all of 198\.18\.0\.0/15"):
+@pytest.mark.parametrize("routes", [["198.0.0.0/8"], ["198.18.0.0/16", "198.19.0.0/16"]])
+def test_where_no_address_is_free_it_says_so(taken: dict[str, Rows], tmp_path: Path, routes: list[str]) -> None:
+    taken["route"] += [{"dst": route} for route in routes]
+    with pytest.raises(StartError, match=r"has routes for all of 198\.18\.0\.0/15"):
         machine.plan(tmp_path, random.Random(1))
 
 
