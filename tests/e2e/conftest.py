@@ -29,6 +29,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     table = config.stash.get(_TABLE, None)
     if table is not None:
         terminalreporter.write_line(str(table))
-        # A part of it, chosen with -k, is not the table.
-        if updating() and exitstatus == 0 and not config.option.keyword:
+        if updating() and exitstatus == 0:
             table.write_into_document()

@@ -78,8 +78,15 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def replace_between(document: Path, begin: str, end: str, text: str) -> None:
+def between(document: Path, begin: str, end: str) -> str:
     """What stands between two lines of a document."""
+    _, found, rest = document.read_text().partition(begin)
+    assert found, f"{document} has no line {begin}"
+    return rest.partition(end)[0]
+
+
+def replace_between(document: Path, begin: str, end: str, text: str) -> None:
+    """`text` in the place of that."""
     before, found, rest = document.read_text().partition(begin)
     assert found, f"{document} has no line {begin}"
     _, found, after = rest.partition(end)

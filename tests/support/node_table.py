@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
-from support.documents import ROOT, replace_between
+from support.documents import ROOT, between, replace_between
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- faults on a node: make e2e-faults -->\n", "<!-- end of faults on a node -->\n"
@@ -23,4 +24,13 @@ class Table:
         return "\n".join([_HEAD, *self.rows]) + "\n"
 
     def write_into_document(self) -> None:
-        replace_between(DOCUMENT, _BEGIN, _END, str(self))
+        """In the place of what the document says of the same; what was not run now stays as it was."""
+        there = between(DOCUMENT, _BEGIN, _END).splitlines()
+        rows = {_key(row): row for row in there if row.startswith("| ") and row not in _HEAD}
+        rows |= {_key(row): row for row in self.rows}
+        replace_between(DOCUMENT, _BEGIN, _END, str(Table(list(rows.values()))))
+
+
+def _key(row: str) -> tuple[str, ...]:
+    """What happened to which stage, however often."""
+    return tuple(re.sub(r"\d+", "", cell) if "killed, " in cell else cell for cell in row.split(" | ")[:2])
