@@ -22,7 +22,7 @@ CHART_CRD := charts/rlhf-operator/files/rlhf.dev_rlhfruns.yaml
 
 .PHONY: help
 help: ## What there is to do here.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
 
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything that the CPU needs, at the locked versions.
@@ -55,7 +55,7 @@ define in_halves
 endef
 
 .PHONY: test
-test: install ## Every test that needs no GPU: the full quickstart, and a whole run in pods, are among them. Half an hour.
+test: install ## The tests that need no GPU, but the long ones below; the full quickstart and a run in pods are among them. Half an hour.
 	$(call in_halves,$(ALL),$(ALL))
 ALL := -m "not gpu and not faults and not crash_points and not e2e_faults" --durations=12
 
@@ -71,7 +71,7 @@ e2e: install ## The image on a real node: a whole run in pods, which loses an op
 	$(PYTEST) -m "e2e" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: e2e-faults
-e2e-faults: install ## Everything that may happen to a run on that node, twenty dead operators among it, and a table. Needs root; an hour.
+e2e-faults: install ## Everything that may happen to a run on that node, at least twenty dead operators among it, and a table. Needs root; an hour.
 	$(PYTEST) -m "e2e_faults" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: test-faults

@@ -41,6 +41,10 @@ NOT_RUN = {
     "docker build --tag registry.example/rlhf-operator:0.1.0-cpu --build-arg LOCK=locks/cpu.lock --build-arg COMPILER= "
     "--build-arg TORCHDYNAMO_DISABLE=1 .": "tests/image/builder.py does the same without an engine; see tests/image/test_image.py",
     "docker push registry.example/rlhf-operator:0.1.0": "needs a registry",
+    "docker push registry.example/rlhf-operator:0.1.0-cpu": "needs a registry",
+    "helm install rlhf-operator charts/rlhf-operator --namespace rlhf-system --create-namespace --set "
+    "image.repository=registry.example/rlhf-operator --set image.tag=0.1.0-cpu --wait": "tests/e2e/test_node.py does it",
+    ".venv/bin/python tests/image save image.tar": "builds the image; tests/e2e saves it into a pipe",
     "docker run --rm registry.example/rlhf-operator:0.1.0 cat /usr/share/sbom/rlhf-operator.cdx.json": (
         "needs an engine; tests/image/test_image.py reads that file"
     ),

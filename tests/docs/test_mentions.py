@@ -23,7 +23,7 @@ _PATH = re.compile(r"`((?:crds|operator|trainer|cli|docs|tests|tools|locks|examp
 
 
 def targets() -> list[str]:
-    return re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    return re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("target", targets())
