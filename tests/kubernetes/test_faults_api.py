@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from cluster.handle import Cluster
+from rlhf_api.words import StageName
+from rlhf_operator.core.names import child_name
 from support.api_proxy import ApiProxy, Asked, Cut, Fault
 from support.crash_points import WHOLE, FinalState, World, world
 from support.operator_forks import Forks
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 
@@ -106,14 +109,27 @@ def test_a_run_ends_as_without_it(ends: Mapping[str, FinalState | str], fault: s
     assert found.differences(undisturbed) == ()
 
 
+def running(here: World, job: str) -> int:
+    """Pods of a Job at work, as the API server has them."""
+    here.player.wait(0.0)
+    pods = [pod for pod in here.run.pods() if pod["metadata"]["labels"]["job-name"] == job]
+    return sum(pod["status"].get("phase") == "Running" for pod in pods)
+
+
 def test_an_api_server_and_its_store_that_are_killed_in_the_middle_cost_nothing(
     cluster: Cluster, forks: Forks, tmp_path: Path, ends: Mapping[str, FinalState | str]
 ) -> None:
     with world(cluster, tmp_path, SPEC) as here, here.operator(forks) as operator:
+        # Both pods of both stages wait: else the run may have ended before the second is killed.
+        killed = {"sample": "kube-apiserver", "train": "etcd"}
+        for stage in killed:
+            here.player.plan(f"{stage}-1", "hang", "hang")
         here.create()
-        for stage, component in (("sample", "kube-apiserver"), ("train", "etcd")):
-            here.run.until(f"stage {stage}", lambda status, stage=stage: status.get("stage") == stage)
+        for stage, component in killed.items():
+            job = child_name(here.run.name, 1, StageName(stage), 1)
+            wait_until(lambda job=job: running(here, job) == 2, f"{job} at work", seconds=PATIENCE_SECONDS, every=0.1)  # type: ignore[misc]
             cluster.restart(component)
+            here.player.finish(job)
         here.until_finished()
         assert list(here.problems()) == []
         assert here.state() == ends["nothing"]

@@ -152,6 +152,15 @@ class Player:
                 if self._playing.pop(pod["metadata"]["uid"], None) is not None:
                     self._end(pod, 137)
 
+    def finish(self, job: str) -> None:
+        """The pods of a Job that hang do their work after all."""
+        for pod in self._api.get(self._pods, labelSelector=f"{_LABEL_JOB}={job}")["items"]:
+            with self._lock:
+                if self._playing.pop(pod["metadata"]["uid"], None) is not None:
+                    config = self._config(pod)
+                    assert config is not None, f"{job} has no configuration any more"
+                    self._act(pod, config, _index(pod), [])
+
     def close(self) -> None:
         """Nothing is played any more; its pods that still run are removed."""
         self._closed.set()
