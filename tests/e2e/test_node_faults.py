@@ -77,10 +77,14 @@ def labeler_evicted(run: RunOnNode) -> None:
     evict(run, at_work(run, "label", iteration=1))
 
 
-def api_server_away(run: RunOnNode) -> None:
-    at_work(run, "reference", iteration=1)
-    with run.installation.cluster.outage("kube-apiserver"):
+def away(component: str, run: RunOnNode, stage: str) -> None:
+    at_work(run, stage, iteration=1)
+    with run.installation.cluster.outage(component):
         time.sleep(OUTAGE_SECONDS)
+
+
+def api_server_away(run: RunOnNode) -> None:
+    away("kube-apiserver", run, "reference")
 
 
 def rank_told_to_stop(run: RunOnNode) -> None:
@@ -89,9 +93,7 @@ def rank_told_to_stop(run: RunOnNode) -> None:
 
 
 def store_away(run: RunOnNode) -> None:
-    at_work(run, "evaluate", iteration=1)
-    with run.installation.cluster.outage("s3"):
-        time.sleep(OUTAGE_SECONDS)
+    away("s3", run, "evaluate")
 
 
 def rank_killed(run: RunOnNode) -> None:

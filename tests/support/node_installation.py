@@ -19,11 +19,12 @@ from cluster.handle import RESTRICTED
 from cluster.node_handle import NodeCluster
 from image import builder
 from rlhf_api.run import RLHFRun
+from rlhf_api.stage import RunRef
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.storage import Storage, StorageCredentials
 from rlhf_api.words import Phase
 from rlhf_operator.core.names import attempt_of
-from rlhf_store import Store, open_store
+from rlhf_store import Store, logs_folder, open_store
 from support import node_run
 from support.documents import ROOT
 from support.helm import Helm
@@ -59,10 +60,8 @@ class Installation:
         items: list[Json] = self.cluster.api.get(path, labelSelector=f"app.kubernetes.io/instance={_RELEASE}")["items"]
         return items
 
-    def keep_operator_log(self) -> str:
-        log = self.cluster.kubectl("-n", self.home, "logs", f"deployment/{self.deployment}")
-        self.operator_logs.append(log)
-        return log
+    def keep_operator_log(self) -> None:
+        self.operator_logs.append(self.cluster.kubectl("-n", self.home, "logs", f"deployment/{self.deployment}"))
 
     def kill_operator(self) -> bool:
         """Its pod, without any grace. False: there is none that runs."""
@@ -121,11 +120,10 @@ class RunOnNode:
         return open_store(self.storage)
 
     def logs(self, stage: str) -> str:
-        """All that the store keeps of what the pods of `train-1` have said, of all runs of this name."""
-        logs = [
-            entry.key for entry in self.store.list(f"runs/{self.run.namespace}/{self.run.name}/") if f"/logs/{stage}-" in entry.key
-        ]
-        return "\n".join(self.store.get(key).decode(errors="replace") for key in sorted(logs))
+        """All that the store keeps of what the pods of `train-1` have said; not those of a run of this name that was deleted."""
+        folder = logs_folder(RunRef(namespace=self.run.namespace, name=self.run.name, uid=self.run.uid))
+        keys = sorted(entry.key for entry in self.store.list(f"{folder}/{stage}-"))
+        return "\n".join(self.store.get(key).decode(errors="replace") for key in keys)
 
     def training_metrics(self, stage: str) -> list[Json]:
         """Of each step, in the order in which they were taken."""
