@@ -13,10 +13,15 @@ from ..run import RLHFRunSpec
 from .problem import Problem, Problems
 from .walk import SPEC, pods
 
-#: Labels and annotations that the operator, Kubernetes or Kueue write.
-RESERVED_KEY_PREFIXES = ("rlhf.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kueue.x-k8s.io/")
-#: Annotations by which a pod would get out of what Pod Security holds it to.
-_PRIVILEGED_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+#: Labels and annotations that the operator, Kubernetes or Kueue write; the last by which a pod would get out of what Pod
+#: Security holds it to.
+RESERVED_KEY_PREFIXES = (
+    "rlhf.dev/",
+    "app.kubernetes.io/",
+    "batch.kubernetes.io/",
+    "kueue.x-k8s.io/",
+    "container.apparmor.security.beta.kubernetes.io/",
+)
 RESERVED_KEYS = ("job-name", "controller-uid")
 #: Where the operator mounts its own volumes, and what the container runtime does.
 RESERVED_MOUNTS = ("/etc/rlhf", "/dev/shm", "/proc", "/sys")  # noqa: S108
@@ -44,9 +49,7 @@ def labels_are_free(spec: RLHFRunSpec) -> Problems:
                 place = (*loc, field, key)
                 if not _KEY.match(key):
                     yield Problem(place, "the key has the wrong form", "write name or domain/name: letters, digits, -, _ and .")
-                elif field != "nodeSelector" and (
-                    key in RESERVED_KEYS or key.startswith((*RESERVED_KEY_PREFIXES, _PRIVILEGED_ANNOTATION))
-                ):
+                elif field != "nodeSelector" and (key in RESERVED_KEYS or key.startswith(RESERVED_KEY_PREFIXES)):
                     yield Problem(place, "the key is reserved", "use a domain of your own before the slash")
                 if field != "annotations" and not _LABEL_VALUE.match(value):
                     yield Problem(place, "not a label's value", "letters, digits, -, _ and ., a letter or digit at both ends")
