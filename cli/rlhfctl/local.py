@@ -11,7 +11,7 @@ from pathlib import Path
 from rlhf_api import RLHFRun
 from rlhf_operator.local import LocalError, LocalState, RunConflict, RunLocked, RunNotFound, StateUnusable
 
-from . import figures
+from . import figures, terminal
 from .errors import CliError, Conflict, NotFound
 from .options import local_folder
 from .suggest import hint_for
@@ -31,7 +31,16 @@ def load(state: LocalState, name: str) -> RLHFRun:
 
 
 def runs(state: LocalState) -> list[RLHFRun]:
-    return [load(state, name) for name in state.names()]
+    """One run whose files are damaged hides no other; it is named on stderr."""
+    found = []
+    for name in state.names():
+        try:
+            found.append(load(state, name))
+        except NotFound:
+            continue  # removed since its name was read
+        except CliError as error:
+            terminal.stderr().line(f"left out: {' '.join(error.what.split())}")
+    return found
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
@@ -44,6 +45,12 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
 }
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        ctx.invoke(import_module("rlhfctl.commands.version").command)
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     sections=SECTIONS,
@@ -51,6 +58,7 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
     epilog="Runs are those of a cluster, as kubectl finds it; --local or --state DIR: those of this machine. "
     "'rlhfctl COMMAND --help' says more.",
 )
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 def cli() -> None:
     """Online iterative RLHF: describe a run in one manifest, run it, watch it.
 

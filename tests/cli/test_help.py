@@ -106,7 +106,8 @@ def test_completion_offers_the_commands() -> None:
     assert "status" in done.out
 
 
-def test_version_names_the_api() -> None:
-    done = rlhfctl("version")
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_version_names_the_api(asked: str) -> None:
+    done = rlhfctl(asked)
     assert done.code == 0
     assert "rlhf.dev/v1alpha1" in done.out

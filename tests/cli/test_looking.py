@@ -99,6 +99,19 @@ def test_list_prints_a_list_that_kubectl_users_know(state: Path) -> None:
     assert names.out.splitlines()[0] == "rlhfrun.rlhf.dev/broken"
 
 
+def test_a_damaged_run_hides_no_other_in_a_list(state: Path) -> None:
+    (state / "runs" / "broken" / "run.yaml").write_text("{")
+    (state / "runs" / "waiting" / "status.json").write_text('{"phase": "Nonsense"}')
+    done = rlhfctl("list", "--state", str(state), "-o", "name")
+    assert (done.code, done.out.splitlines()) == (0, ["rlhfrun.rlhf.dev/quickstart", "rlhfrun.rlhf.dev/working"])
+    left_out = done.err.splitlines()
+    assert [line.split(": ")[0] for line in left_out] == ["left out", "left out"]
+    assert "broken/run.yaml" in left_out[0]
+    assert "put the manifest back" in left_out[0]
+    assert "runs/waiting" in left_out[1]
+    assert "another version" in left_out[1]
+
+
 def test_list_of_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     done = rlhfctl("list", "--state", str(tmp_path))
     assert (done.code, done.out) == (0, "")
