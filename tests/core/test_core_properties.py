@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_api.run import RLHFRun
@@ -74,7 +74,7 @@ def essence(run: RLHFRun) -> dict[str, object]:
 UNDISTURBED = essence(drive(World(run_of(spec_of(**SPEC)))))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(TAPE, BEGIN)
 def test_a_run_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int) -> None:
     world = World(run_of(spec_of(**SPEC)))
@@ -82,7 +82,7 @@ def test_a_run_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], be
     assert set(world.sealed.values()) == {1}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(TAPE, BEGIN, st.lists(st.integers(0, 30), max_size=6))
 def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int], begin: int, moments: list[int]) -> None:
     world = World(run_of(spec_of(**SPEC)))
@@ -113,7 +113,7 @@ def test_a_stage_that_seals_while_it_is_told_to_stop_is_looked_up_and_not_comput
     assert sft == [("tiny-i0-sft-1", False), ("tiny-i0-sft-2", True)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(TAPE, BEGIN, st.integers(0, 2))
 def test_a_run_with_small_budgets_ends_and_computes_nothing_twice(numbers: list[int], begin: int, application: int) -> None:
     retry = {"application": application, "infrastructure": 3, "backoffSeconds": 10}
@@ -122,7 +122,7 @@ def test_a_run_with_small_budgets_ends_and_computes_nothing_twice(numbers: list[
     assert run.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(TAPE, st.integers(0, 13))
 def test_a_configuration_error_fails_the_run_and_nothing_runs_after_it(numbers: list[int], at: int) -> None:
     started: list[str] = []
@@ -145,7 +145,7 @@ def test_a_configuration_error_fails_the_run_and_nothing_runs_after_it(numbers: 
     assert len(world.created) == jobs
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(TAPE, BEGIN)
 def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: int) -> None:
     world = World(run_of(spec_of(**SPEC)))
@@ -159,7 +159,7 @@ def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: in
     assert run.status.phase in (Phase.CANCELLED, Phase.SUCCEEDED)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(TAPE, TAPE, BEGIN)
 def test_a_run_that_was_deleted_and_applied_again_adopts_what_exists(numbers: list[int], again: list[int], begin: int) -> None:
     world = World(run_of(spec_of(**SPEC)))
