@@ -36,7 +36,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield from _exit_codes()
     ctx = click.Context(cli, info_name="rlhfctl")
-    for title, entries in cli.sections.items():  # type: ignore[attr-defined]
+    for title, entries in cli.sections.items():
         yield f"## {title}"
         yield ""
         for entry in entries:

@@ -109,10 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in sorted({name for thing in missing for name in getattr(thing, options.packages)}):
             print(name)
         return 0
-    missing = check_node(machine) if options.node else check(machine)
-    for thing in missing:
+    lacking = check_node(machine) if options.node else check(machine)
+    for thing in lacking:
         print("\n".join(thing.lines()), file=sys.stderr)
-    return 1 if missing else 0
+    return 1 if lacking else 0
 
 
 def check(machine: Machine) -> Sequence[Missing]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,14 +68,14 @@ def test_a_bar_is_full_at_the_end_and_never_longer() -> None:
     assert progress_line.bar(_progress(5, None), unicode=False) == ""
 
 
-def _event(seconds: float, kind: LocalEventKind, message: str = "", **more: object) -> LocalEvent:
-    return LocalEvent(START + timedelta(seconds=seconds), kind, message, **more)  # type: ignore[arg-type]
+def _event(seconds: float, kind: LocalEventKind, message: str = "", **more: Any) -> LocalEvent:
+    return LocalEvent(START + timedelta(seconds=seconds), kind, message, **more)
 
 
 def test_off_a_terminal_each_event_is_one_line_with_its_time() -> None:
     out = _terminal()
     show = PlainDisplay(out)
-    train = {"iteration": 2, "stage": StageName.TRAIN}
+    train: dict[str, Any] = {"iteration": 2, "stage": StageName.TRAIN}
     show(_event(0, LocalEventKind.STARTED, "Stage sft started (attempt 1).", stage=StageName.SFT, attempt=1))
     show(_event(75, LocalEventKind.SUCCEEDED, "Stage sft is done.", stage=StageName.SFT, attempt=1))
     show(_event(76, LocalEventKind.RETRYING, "Stage train of iteration 2 was killed; it is tried again.", attempt=1, **train))

@@ -86,7 +86,7 @@ def test_in_a_pod_its_service_account_counts_where_there_is_no_kubeconfig(home: 
     (home / "pod").mkdir(parents=True)
     (home / "pod" / "token").write_text("t")
     (home / "pod" / "namespace").write_text("team\n")
-    env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    env: dict[str, Any] = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
     assert _resolve(home, **env) == Target((), None, "https://10.0.0.1:443", "team")
     assert _resolve(home, POD_NAMESPACE="other", **env).namespace == "other"
     file = _write(home / ".kube" / "config", "one", current="one")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ def test_beside_a_run_at_work_others_look_wait_and_steer(runner: Callable[..., R
     for command in (("wait", "tiny"), ("logs", "tiny", "-f"), ("status", "tiny", "--watch")):
         watcher = one.start(*command, "--local")
         if command[0] == "wait":
-            wait_until(lambda watcher=watcher: _has_handlers(watcher.pid), "rlhfctl wait to wait")
+            wait_until(partial(_has_handlers, watcher.pid), "rlhfctl wait to wait")
         else:
             assert watcher.stdout is not None
             watcher.stdout.readline()

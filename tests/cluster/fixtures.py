@@ -19,6 +19,7 @@ from cluster import start
 from cluster.addresses import free
 from cluster.api import Api, ApiError
 from cluster.certificates import Authority
+from cluster.control_plane import Command
 from cluster.handle import Cluster
 from cluster.layout import Layout, layout, sweep
 from cluster.processes import Identity
@@ -90,7 +91,7 @@ def simulated(own: Layout, kubeconfig: str) -> Iterator[Cluster]:
     # One file, whole in itself, of what may be several with several contexts.
     current = own.folder / "theirs.conf"
     current.touch(mode=0o600)
-    view = [program("kubectl"), "config", "view", "--raw", "--minify", "--flatten", "-o", "json"]
+    view: Command = [program("kubectl"), "config", "view", "--raw", "--minify", "--flatten", "-o", "json"]
     current.write_bytes(subprocess.run(view, env={**os.environ, "KUBECONFIG": kubeconfig}, capture_output=True, check=True).stdout)
     api = Api(current)
     before = _nodes(api)

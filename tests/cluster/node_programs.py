@@ -115,7 +115,7 @@ def kubelet(layout: Layout, own: Machine, at: Addresses) -> Command:
 
 
 def kube_proxy(layout: Layout, own: Machine, at: Addresses) -> tuple[Command, dict[str, str]]:
-    command = [
+    command: Command = [
         *own.in_network(),
         program("kube-proxy"),
         f"--kubeconfig={control_plane.kubeconfig(layout, 'proxy')}",

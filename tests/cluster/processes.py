@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -132,7 +133,7 @@ class Component:
         except (OSError, ValueError):
             return {}
 
-    def _end(self, number: signal.Signals, seconds: float) -> None:
+    def _end(self, number: Signals, seconds: float) -> None:
         self.signal(number)
         self.signal(signal.SIGCONT)
         deadline = time.monotonic() + seconds

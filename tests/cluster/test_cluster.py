@@ -201,7 +201,7 @@ def test_the_scheduler_preempts_a_pod_for_one_of_higher_priority(
 ) -> None:
     wants = {"containers": [pod("x")["spec"]["containers"][0] | {"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
     hang = {"test.rlhf.dev/plan": "hang"}
-    urgent = {
+    urgent: Json = {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",
         "metadata": {"name": f"urgent-{namespace}"},

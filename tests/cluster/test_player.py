@@ -131,7 +131,13 @@ def test_it_ends_as_planned_and_a_stage_without_a_plan_ends_well(jobs: Jobs, pla
 
 def test_a_shard_is_retried_within_seconds_and_the_last_one_seals(jobs: Jobs, player: Player) -> None:
     player.plan("sample-1-1", "exit 143", "exit 1", "exit 75")
-    indexed = {"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimitPerIndex": 1, "maxFailedIndexes": 0}
+    indexed: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": 2,
+        "parallelism": 2,
+        "backoffLimitPerIndex": 1,
+        "maxFailedIndexes": 0,
+    }
     name = jobs.start(StageName.SAMPLE, backoffLimit=None, podFailurePolicy={"rules": [IGNORED]}, **indexed)
     assert jobs.ended(name) == "Complete"
     assert jobs.codes(name) == [0, 0, 1, 75, 143]

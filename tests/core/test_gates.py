@@ -47,7 +47,7 @@ def verdict(tested: Gate, *values: MetricValue | float | None, selection: Select
     ],
 )
 def test_a_bound_trips_only_when_the_whole_interval_is_beyond_it(
-    bound: dict[str, float], value: MetricValue | None, expected: GateVerdict
+    bound: dict[str, Any], value: MetricValue | None, expected: GateVerdict
 ) -> None:
     assert verdict(gate("klToInitial", **bound), value) is expected
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from rlhf_api.words import Phase
 from rlhfctl.exits import Exit
 from support import processes
 from support.kills import TRAININGS, assert_resumed, kill_and_finish, read_checkpoints
-from support.mini import CHAIN, MakeCase, SealedRun, stop
+from support.mini import CHAIN, Case, MakeCase, SealedRun, stop
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.s3, pytest.mark.faults, pytest.mark.timeout(1500)]
@@ -39,14 +40,7 @@ def test_a_run_whose_rlhfctl_is_killed_ten_times_finishes_and_seals_each_artifac
         process = one.start()
         try:
             wanted = len(one.server.requests(one.storage)) + rng.randint(1, share)
-            wait_until(
-                lambda process=process, wanted=wanted: (
-                    process.poll() is not None or len(one.server.requests(one.storage)) >= wanted
-                ),
-                f"request {wanted}",
-                seconds=300,
-                every=0.1,
-            )
+            wait_until(partial(ended_or_asked, one, process, wanted), f"request {wanted}", seconds=300, every=0.1)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(timeout=3 * rng.random())
         finally:
@@ -57,6 +51,10 @@ def test_a_run_whose_rlhfctl_is_killed_ten_times_finishes_and_seals_each_artifac
     assert one.status().phase is Phase.SUCCEEDED
     manifests = one.manifests()
     assert len(set(manifests)) == len(manifests) == len(CHAIN)
+
+
+def ended_or_asked(one: Case, process: subprocess.Popen[str], wanted: int) -> bool:
+    return process.poll() is not None or len(one.server.requests(one.storage)) >= wanted
 
 
 def test_a_second_rlhfctl_is_refused_and_told_who_holds_the_run(case: MakeCase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,7 @@ def test_an_object_too_deep_for_a_parser_is_refused_and_all_others_go_on(cluster
         good = ClusterRun(cluster, namespace, "good").create(iterations=1)
         good.until_phase("Succeeded", 120)
         for name in (told, watched):
-            wait_until(
-                lambda name=name: "nested deeper than 16 levels" in message(cluster, namespace, name), f"{name} to be refused"
-            )
+            wait_until(partial(refused, cluster, namespace, name), f"{name} to be refused")
 
 
 def hostile(cluster: Cluster, namespace: str, folder: Path, name: str) -> str:
@@ -41,5 +40,6 @@ def hostile(cluster: Cluster, namespace: str, folder: Path, name: str) -> str:
     return name
 
 
-def message(cluster: Cluster, namespace: str, name: str) -> str:
-    return cluster.kubectl("get", "rlhf", name, "-n", namespace, "-o", "jsonpath={.status.message}")
+def refused(cluster: Cluster, namespace: str, name: str) -> bool:
+    message = cluster.kubectl("get", "rlhf", name, "-n", namespace, "-o", "jsonpath={.status.message}")
+    return "nested deeper than 16 levels" in message

@@ -46,7 +46,7 @@ def test_killed_at_every_stage_it_goes_on_where_it_was(cluster: Cluster, namespa
         operator.wait_leading()
         run = a_run(cluster, namespace, podDefaults=planned("", takes="1s"))
         for stage in ("preflight", "sample", "train"):
-            run.until(f"stage {stage}", lambda status, stage=stage: status.get("stage") == stage)
+            run.until_stage(stage)
             operator.kill()
             operator.start()
         ended_as_it_should(run)
@@ -122,7 +122,7 @@ def test_watches_that_fall_silent_are_opened_again(cluster: Cluster, namespace: 
         operator.wait_leading()
         run = a_run(cluster, namespace, podDefaults=planned("", takes="500ms"))
         for stage in ("preflight", "sample", "train"):
-            run.until(f"stage {stage}", lambda status, stage=stage: status.get("stage") == stage)
+            run.until_stage(stage)
             proxy.silence()
         ended_as_it_should(run)
 

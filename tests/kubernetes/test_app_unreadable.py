@@ -30,7 +30,7 @@ def run(cluster: ClusterHandle, namespace: str) -> ClusterRun:
 def observe(cluster: ClusterHandle, run: ClusterRun) -> None:
     """A look at the run through an index in which it has a field that only another version knows."""
     index = Index()
-    of_another_version: Json = run.object
+    of_another_version: Json = run.resource
     of_another_version["spec"]["sample"] = {"temperatureOfTomorrow": 1}
     index.put(Kind.RUN, of_another_version)
     key = RunKey(run.namespace, run.name)

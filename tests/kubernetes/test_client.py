@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_who_may_not_or_is_unknown_is_told_so(cluster: Handle, namespace: str, t
 @real
 def test_who_is_no_leader_writes_nothing(client: Cluster, namespace: str) -> None:
     client.may_write = lambda: False
-    writes = [
+    writes: list[Callable[[], object]] = [
         lambda: client.create(CONFIG_MAPS, namespace, config_map("c")),
         lambda: client.apply(CONFIG_MAPS, namespace, config_map("c")),
         lambda: client.merge_patch(CONFIG_MAPS, namespace, "c", {}),
@@ -186,7 +186,8 @@ def test_a_write_is_sent_once(status: int) -> None:
     slept: list[float] = []
     with answering((status, {})) as (url, requests):
         client = at(url, slept)
-        for write in (lambda: client.create(JOBS, "team", {}), lambda: client.delete(JOBS, "team", "j")):
+        writes: list[Callable[[], object]] = [lambda: client.create(JOBS, "team", {}), lambda: client.delete(JOBS, "team", "j")]
+        for write in writes:
             with pytest.raises(Unavailable):
                 write()
     assert (requests, slept) == (["POST", "DELETE"], [])

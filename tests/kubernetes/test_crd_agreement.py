@@ -26,7 +26,7 @@ WORDS = ["", "a", "A", "x" * 63, "x" * 64, "ü", "1", "true", "500m", "1Gi", "a\
 URLS = ["s3://bucket/x", "s3://bucket", "s3://ab", "file:///x", "file://x", "hf://a/b", "hf://a", "hf://a/b/c", "hf:///b"]
 TYPES = ["Latest", "Number", "Best", "Model", "Window", "IPO", "SimPO", "CDPO", "BradleyTerry", "Rule", "Pairwise"]
 METRICS = ["winRateVsPrevious", "winRateVsInitial", "yield", "klToInitial", "Pause", "Stop"]
-SHAPES = [None, True, False, {}, [], [1], ["a"], [{}], {"a": "b"}, {"name": "a"}, {"name": "a", "key": "b"}]
+SHAPES: list[Any] = [None, True, False, {}, [], [1], ["a"], [{}], {"a": "b"}, {"name": "a"}, {"name": "a", "key": "b"}]
 VALUES = [*NUMBERS, *WORDS, *URLS, *TYPES, *METRICS, *SHAPES]
 CASES = 120
 

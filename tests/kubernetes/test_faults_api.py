@@ -142,7 +142,7 @@ def test_a_clock_that_is_set_back_and_forth_costs_nothing(
     with world(cluster, tmp_path, SPEC) as here, here.operator(forks) as operator:
         here.create()
         for stage, seconds in (("evaluate", -7200.0), ("label", 7200.0), ("train", -60.0)):
-            here.run.until(f"stage {stage}", lambda status, stage=stage: status.get("stage") == stage)
+            here.run.until_stage(stage)
             operator.set_clock(seconds)
         here.until_finished()
         assert list(here.problems()) == []

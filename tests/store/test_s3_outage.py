@@ -96,13 +96,14 @@ def test_an_outage_counts_once_for_all_files_that_wait_for_it(server: S3Server, 
     server.stop()
     failures: list[Unavailable] = []
 
-    def put(number: int) -> None:
-        try:
-            store.put(str(number), b"")
-        except Unavailable as error:
-            failures.append(error)
+    def put_all() -> None:
+        for number in range(40):
+            try:
+                store.put(str(number), b"")
+            except Unavailable as error:
+                failures.append(error)
 
-    waiting = threading.Thread(target=lambda: [put(number) for number in range(40)])
+    waiting = threading.Thread(target=put_all)
     waiting.start()
     # One outage of 2 s; forty would be 80.
     waiting.join(timeout=40)

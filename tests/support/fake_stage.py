@@ -151,7 +151,8 @@ def work(config: Json) -> Json:
 
 
 def folder_of(config: Json, stage: str) -> Path:
-    return Path(config["storage"]["url"].removeprefix("file://")) / KINDS[stage] / config["fingerprint"]
+    storage = str(config["storage"]["url"]).removeprefix("file://")
+    return Path(storage, KINDS[stage], str(config["fingerprint"]))
 
 
 def seal(config: Json) -> Json:

@@ -94,7 +94,7 @@ class RunOnNode:
     @property
     def status(self) -> RLHFRunStatus:
         """Once the operator has written one."""
-        status = RLHFRun.model_validate(self.run.object).status
+        status = RLHFRun.model_validate(self.run.resource).status
         assert status is not None, "the run has no status"
         return status
 

@@ -51,16 +51,16 @@ class ClusterRun:
         return self._api.find(f"{self._path}/{self.name}")
 
     @property
-    def object(self) -> Json:
+    def resource(self) -> Json:
         return self._api.get(f"{self._path}/{self.name}")
 
     @property
     def uid(self) -> str:
-        return str(self.object["metadata"]["uid"])
+        return str(self.resource["metadata"]["uid"])
 
     @property
     def status(self) -> Json:
-        return dict(self.object.get("status") or {})
+        return dict(self.resource.get("status") or {})
 
     def until(self, what: str, condition: Callable[[Json], object], seconds: float = 90.0) -> Json:
         """The status for which `condition` holds first."""
@@ -80,6 +80,9 @@ class ClusterRun:
 
     def until_phase(self, phase: str, seconds: float = 90.0) -> Json:
         return self.until(f"phase {phase}", lambda status: status.get("phase") == phase, seconds)
+
+    def until_stage(self, stage: str) -> Json:
+        return self.until(f"stage {stage}", lambda status: status.get("stage") == stage)
 
     def jobs(self) -> list[Json]:
         return self._labelled("/apis/batch/v1", "jobs")

@@ -132,10 +132,11 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def _become_operator(environment: Mapping[str, str], log: str, clock: Path) -> None:
     import ctypes
 
+    from rlhf_operator.clock import SystemClock
     from rlhf_operator.kubernetes import app
     from rlhf_operator.kubernetes.__main__ import main
 
-    class SetClock(app.SystemClock):
+    class SetClock(SystemClock):
         def now(self) -> datetime:
             return super().now() + timedelta(seconds=float(clock.read_text()))
 
@@ -147,7 +148,7 @@ def _become_operator(environment: Mapping[str, str], log: str, clock: Path) -> N
         null, file = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         for descriptor, number in ((null, 0), (file, 1), (file, 2)):
             os.dup2(descriptor, number)
-        app.SystemClock = SetClock  # type: ignore[misc]
+        vars(app)["SystemClock"] = SetClock
         code = main()
     finally:
         # Nothing of what the parent would do at its end.

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 from support.waiting import wait_until
 
@@ -24,6 +24,8 @@ _PATIENCE_SECONDS = 180.0
 
 class Process(Protocol):
     """What is needed of a subprocess.Popen."""
+
+    pid: int
 
     def poll(self) -> int | None: ...
     def wait(self, timeout: float) -> int: ...
@@ -59,8 +61,9 @@ class OperatorProcess:
         }
         self._process: Process | None = None
 
-    def __enter__(self) -> OperatorProcess:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self.running:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ def completion_logp(model: Any, prompt: Sequence[int], completion: Sequence[int]
     """Sum of the completion's log-probs, by one unpadded forward with the model's own causal mask."""
     ids = torch.tensor([[*prompt, *completion]])
     logps = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
-    picked = logps.gather(-1, ids[0, 1:, None])[:, 0]
+    picked: torch.Tensor = logps.gather(-1, ids[0, 1:, None])[:, 0]
     return picked[len(prompt) - 1 :].sum()
 
 
@@ -46,3 +46,8 @@ def train_dpo(
         optimizer.step()
         lines.append({"loss": float(loss.detach()), "grad_norm": float(norm)})
     return model, lines
+
+
+def named(parameter: str) -> Callable[[str], str]:
+    """For torch.testing.assert_close: what it says of a difference, with the parameter's name before it."""
+    return lambda text: f"{parameter}: {text}"

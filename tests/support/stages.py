@@ -217,12 +217,16 @@ def run_whole_chain(spec: RLHFRunSpec, folder: Path, server: ForkServer) -> Real
         config = step.config
         place = folder / f"{config.stage}-{config.iteration}"
         for shard in range(config.execution.shards):
-            outcome = server.run(config, place, shard)
-            if outcome.code != 0 or outcome.result is None:
-                raise AssertionError(f"{config.stage} ended with {outcome.code}: {outcome.result}\n{outcome.log[-4000:]}")
+            result = _result_of(config, server.run(config, place, shard))
         key = (config.iteration, config.stage)
-        run.stages[key], run.results[key] = config, outcome.result
+        run.stages[key], run.results[key] = config, result
         if config.stage is StageName.PREFLIGHT:
-            run.resolved = dict(outcome.result.resolved)
-        run.history = run.history.with_result(config, outcome.result)
+            run.resolved = dict(result.resolved)
+        run.history = run.history.with_result(config, result)
     return run
+
+
+def _result_of(config: StageConfig, ended: Ended) -> StageResult:
+    if ended.code != 0 or ended.result is None:
+        raise AssertionError(f"{config.stage} ended with {ended.code}: {ended.result}\n{ended.log[-4000:]}")
+    return ended.result

@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def wait_until(condition: Callable[[], _T], what: str, *, seconds: float = 30.0, every: float = 0.02) -> _T:
+def wait_until(condition: Callable[[], _T | None], what: str, *, seconds: float = 30.0, every: float = 0.02) -> _T:
     """The first true value of `condition`, asked `every` so many seconds. Fails the test, and says on what, after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

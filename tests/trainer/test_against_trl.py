@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def pairs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exampl
 
 
 @pytest.fixture(scope="module")
-def trl(folder: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def trl(folder: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 

@@ -48,7 +48,8 @@ def test_torchs_own_file_that_a_killed_process_left_is_not_waited_for(tmp_path: 
 
 def test_torch_compiles_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name by which its compiling looks the lock up."""
-    monkeypatch.setattr(torch.utils.cpp_extension, "FileBaton", torch.utils.cpp_extension.FileBaton)
-    assert "FileBaton" in torch.utils.cpp_extension._jit_compile.__code__.co_names
+    compiling = torch.utils.cpp_extension
+    monkeypatch.setattr(compiling, "FileBaton", getattr(compiling, "FileBaton"))  # noqa: B009 - not exported, says torch
+    assert "FileBaton" in compiling._jit_compile.__code__.co_names
     use_kernel_baton()
-    assert torch.utils.cpp_extension.FileBaton is KernelBaton
+    assert vars(compiling)["FileBaton"] is KernelBaton

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -57,8 +56,14 @@ DIVERGENCE = Divergence([0.5] * 10, [4.0] * 10, [4.0] * 10)
 HALF = [0.5] * 10
 
 
-def metrics(iterate: int, own: list[Answer], *others: Any, against: list[Against] | None = None) -> dict[Metric, float]:
-    found = evaluation_metrics(work_of(iterate, against), own, *(others or (None, None)), DIVERGENCE)
+def metrics(
+    iterate: int,
+    own: list[Answer],
+    initial: list[Answer] | None = None,
+    previous: list[Answer] | None = None,
+    against: list[Against] | None = None,
+) -> dict[Metric, float]:
+    found = evaluation_metrics(work_of(iterate, against), own, initial, previous, DIVERGENCE)
     return {metric: value.value for metric, value in found.items()}
 
 

@@ -108,8 +108,8 @@ def test_a_torchrun_that_fails_by_itself_is_no_infrastructure_and_the_log_has_wh
     def broken(*_: object) -> int:
         raise ZeroDivisionError("of the agent itself")
 
-    monkeypatch.setattr(launch.agent, "main", broken)
-    monkeypatch.setattr(launch.processes, "warm", True)
+    monkeypatch.setattr("rlhf_trainer.training.launch.agent.main", broken)
+    monkeypatch.setattr("rlhf_trainer.training.launch.processes.warm", True)
     with pytest.raises(ApplicationProblem, match=r"torchrun itself ended with exit code 1.*The log") as raised:
         launch.launch_ranks(job_in(tmp_path), 1)
     assert raised.value.reason == "TorchrunCrashed"

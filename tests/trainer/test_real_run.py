@@ -36,7 +36,7 @@ def fetched(real_run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def rows(folder: Path, pattern: str = "*.parquet") -> list[dict[str, Any]]:
-    return pa.concat_tables([pq.read_table(file) for file in sorted(folder.rglob(pattern))]).to_pylist()
+    return list(pa.concat_tables([pq.read_table(file) for file in sorted(folder.rglob(pattern))]).to_pylist())
 
 
 def test_every_stage_of_the_chain_sealed_its_artifact(real_run: RealRun) -> None:

@@ -13,7 +13,7 @@ from rlhf_trainer.heads import use_language_head
 from rlhf_trainer.training.logps import completion_sums, score_examples, token_logps
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
 from rlhf_trainer.training.rows import Example, Packing, build_batch, micro_batches, pack
-from support.plain_torch import completion_logp, dpo_loss
+from support.plain_torch import completion_logp, dpo_loss, named
 from support.tiny_models import load, random_pairs, save_tiny_llama
 
 
@@ -52,7 +52,7 @@ def test_a_packed_batch_gives_the_gradients_of_unpacked_forwards(model: Any, pac
         PreferenceObjective(Loss())(packed, build_batch(rows)).loss.backward()
     torch.stack([dpo_loss(model, example) for example in examples]).sum().backward()
     for (name, ours), (_, theirs) in zip(packed.named_parameters(), model.named_parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4, msg=named(name))
 
 
 def test_the_loss_counts_only_what_is_marked(model: Any, packed: Any) -> None:

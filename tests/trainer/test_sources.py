@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,19 +111,18 @@ def test_files_that_changed_since_they_were_resolved_are_refused(
 
     write(1)
     data, model = PromptSource(uri=f"{storage.url}/data"), ModelRef(uri=f"{storage.url}/model")
-    pinned_data, pinned_model = (
-        target.model_copy(update={"revision": resolve_revision(target, tmp_path / "preflight", storage)})
-        for target in (data, model)
-    )
+    pinned_data = data.model_copy(update={"revision": resolve_revision(data, tmp_path / "preflight", storage)})
+    pinned_model = model.model_copy(update={"revision": resolve_revision(model, tmp_path / "preflight", storage)})
     for stage in ("one", "one", "two"):
         assert read_rows(pinned_data, tmp_path / stage, storage) == [{"n": 1}]
         assert (model_folder(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
     write(2)
     assert read_rows(data, tmp_path / "three", storage) == [{"n": 2}]
-    for read_again, uri in (
+    again: list[tuple[Callable[[], object], str]] = [
         (lambda: read_rows(pinned_data, tmp_path / "four", storage), data.uri),
         (lambda: model_folder(pinned_model, tmp_path / "four", storage), model.uri),
-    ):
+    ]
+    for read_again, uri in again:
         with pytest.raises(ConfigurationProblem, match=f"{uri} has other files than when this run began"):
             read_again()
 

@@ -192,8 +192,8 @@ def test_preferences_are_cleaned_and_every_drop_has_a_reason(
 ) -> None:
     question = {"role": "user", "content": "q"}
     row = {"chosen_score": scores[0], "rejected_score": scores[1]}
-    sides = ([question, {"role": "assistant", "content": text}] for text in (chosen, rejected))
-    assert reward._reason_to_drop(row, *sides, 0.5) == reason
+    one, other = ([question, {"role": "assistant", "content": text}] for text in (chosen, rejected))
+    assert reward._reason_to_drop(row, one, other, 0.5) == reason
 
 
 def test_preferences_of_different_prompts_are_no_pair() -> None:

@@ -12,7 +12,7 @@ import torch
 from rlhf_api.compute import Optimization
 from rlhf_trainer.errors import ApplicationProblem
 from rlhf_trainer.training import loop
-from support.plain_torch import train_dpo
+from support.plain_torch import named, train_dpo
 from support.tiny_models import load, random_pairs, save_tiny_llama
 from support.training_lab import Case, Finding, run_cases
 
@@ -86,7 +86,7 @@ def plain(models: Path) -> tuple[Any, list[dict[str, float]]]:
 def assert_same(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float = 5e-5) -> None:
     assert set(ours) == set(theirs)
     for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=0, msg=named(name))
 
 
 @pytest.mark.parametrize("stage", STAGES)

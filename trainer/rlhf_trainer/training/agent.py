@@ -39,14 +39,14 @@ def main(argv: list[str]) -> int:
 
     outcome = Path(argv[0])
     os.environ[AGENT_PID] = str(os.getpid())
-    arguments = parse_args(argv[1:])  # type: ignore[no-untyped-call]
+    arguments = parse_args(argv[1:])
     try:
         if processes.warm:
             config, _, _ = config_from_args(arguments)
             config.start_method = "fork"
             elastic_launch(config, rank)([str(argument) for argument in arguments.training_script_args])
         else:
-            run(arguments)  # type: ignore[no-untyped-call]
+            run(arguments)
     except ChildFailedError as error:
         exits = {int(rank): int(failure.exitcode) for rank, failure in error.failures.items()}
         leave_word(outcome.parent, outcome.name, Outcome(exits=exits))
