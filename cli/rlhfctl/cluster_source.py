@@ -87,6 +87,13 @@ class ClusterSource:
                     raise
         raise AssertionError("the last try returns or raises")
 
+    def deletion(self, run: RLHFRun) -> str:
+        stopped = "" if phase_of(run).finished else f"it is {phase_of(run).value} and stops after a checkpoint; "
+        return f"{stopped}its artifacts stay in {run.spec.storage.url}"
+
+    def delete(self, run: RLHFRun) -> None:
+        self.connection.delete_run(run)
+
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout
         run = self.load(name)

@@ -1,4 +1,4 @@
-"""Deleting a run from a cluster."""
+"""Deleting a run."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from . import figures, terminal
 from .cluster import Change
 from .cluster_source import ClusterSource, say
 from .errors import Interrupted, NotFound, TimedOut, UsageProblem
-from .source import command_for
+from .source import Source, command_for
 from .streams import Streams
-from .watching import detaching, phase_of
+from .watching import detaching
 
 
-def delete(source: ClusterSource, name: str, *, sure: bool) -> None:
+def delete(source: Source, name: str, *, sure: bool) -> None:
     """Ask where nobody is sure, then delete.
 
     Raises:
         UsageProblem: nobody is there to be asked.
         Interrupted: the answer is no.
+        Conflict: a process of this machine drives it.
     """
     run = source.load(name)
+    words = source.deletion(run)
     err = terminal.stderr()
     if not sure:
         if not sys.stdin.isatty() or not err.is_tty:
@@ -34,21 +36,21 @@ def delete(source: ClusterSource, name: str, *, sure: bool) -> None:
                 f"nobody is there to say whether run {name!r} is to be deleted",
                 hints=(command_for(source, "delete", name, "--yes"),),
             )
-        at_work = "" if phase_of(run).finished else f", which is {phase_of(run).value} and would be stopped"
-        err.wrapped(f"run {name!r} of {source.place}{at_work}; {_what_stays(run)}", "! ", "yellow")
+        err.wrapped(f"run {name!r} of {source.place}: {words}", "! ", "yellow")
         if not click.confirm("delete it?", err=True):
             raise Interrupted("nothing was deleted")
-    source.connection.delete_run(run)
-    done = "is being deleted" if not phase_of(run).finished else "is deleted"
-    err.wrapped(f"run {name!r} {done}; {_what_stays(run)}", "")
+    source.delete(run)
+    err.wrapped(f"run {name!r} is deleted: {words}", "")
 
 
-def wait_until_gone(source: ClusterSource, name: str, timeout: float | None) -> None:
-    """Return when the run and everything that belonged to it is gone.
+def wait_until_gone(source: Source, name: str, timeout: float | None) -> None:
+    """Return when the run and everything that belonged to it is gone; one of this machine is at once.
 
     Raises:
         TimedOut, Detached: it is still there.
     """
+    if not isinstance(source, ClusterSource):
+        return
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         run = source.load(name)
@@ -66,7 +68,3 @@ def wait_until_gone(source: ClusterSource, name: str, timeout: float | None) -> 
         f"run {name!r} is still being deleted after {figures.duration(timeout or 0)}",
         why=f"{figures.plural(pods, 'pod')} of it still there: a stage may write a checkpoint" if pods else "",
     )
-
-
-def _what_stays(run: RLHFRun) -> str:
-    return f"its artifacts stay in {run.spec.storage.url}"

@@ -6,12 +6,13 @@ import codecs
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.log_names import LogName
-from rlhf_operator.local import LocalState
+from rlhf_operator.local import LocalState, RunLocked
 
 from . import progress_line
 from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
@@ -47,6 +48,16 @@ class LocalSource:
     def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
         with backend_errors(self.state):
             return self.state.edit(name, change)
+
+    def deletion(self, run: RLHFRun) -> str:
+        with backend_errors(self.state):
+            if (driver := self.state.holder(run.metadata.name)) is not None:
+                raise RunLocked(run.metadata.name, driver.pid, driver.host, driver.since)
+        return f"its logs and its report go with it; its artifacts stay in {run.spec.storage.url}"
+
+    def delete(self, run: RLHFRun) -> None:
+        with backend_errors(self.state):
+            self.state.delete(run.metadata.name, datetime.now(UTC))
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout

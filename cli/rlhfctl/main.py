@@ -36,7 +36,7 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
         LazyCommand("suspend", "rlhfctl.commands.suspend", "Stop a run's stage after a checkpoint."),
         LazyCommand("resume", "rlhfctl.commands.resume", "Let a suspended run go on."),
         LazyCommand("cancel", "rlhfctl.commands.cancel", "End a run for good."),
-        LazyCommand("delete", "rlhfctl.commands.delete", "Delete a run from a cluster; its artifacts stay."),
+        LazyCommand("delete", "rlhfctl.commands.delete", "Delete a run; its artifacts stay."),
     ),
     "More": (
         LazyCommand("completion", "rlhfctl.commands.completion", "Print a completion script for bash, zsh or fish."),

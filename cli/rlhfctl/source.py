@@ -76,6 +76,14 @@ class Source(Protocol):
         """Write what `change` makes of the spec. Raises NotFound, and Conflict where that cannot change."""
         ...
 
+    def deletion(self, run: RLHFRun) -> str:
+        """What deleting it would end, and what stays, as half a sentence. Raises Conflict where it cannot be deleted now."""
+        ...
+
+    def delete(self, run: RLHFRun) -> None:
+        """Begin to delete it, or do it at once. Raises as `deletion` does."""
+        ...
+
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         """The run as it is now, then each time that something about it is new; ends when it rests, or after `timeout` seconds.
 

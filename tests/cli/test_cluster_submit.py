@@ -226,7 +226,7 @@ def test_on_a_terminal_delete_asks_and_says_what_stays(runs: ClusterRuns, answer
     runs.create(example_runs.at_work)
     done, shown = on_terminal("delete", "tiny", keys=f"{answer}\n", env=runs.env)
     assert f"its artifacts stay in {STORE}" in _words(shown)
-    assert "which is Running and would be stopped" in _words(shown)
+    assert "it is Running and stops after a checkpoint" in _words(shown)
     assert "delete it? [y/N]" in shown
     assert done == code, shown
     assert (runs.find() is not None) is there

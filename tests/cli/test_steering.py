@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from rlhf_operator.local.lock import locked
 from rlhfctl.exits import Exit
 from support import example_runs
-from support.rlhfctl import rlhfctl
+from support.rlhfctl import process, rlhfctl
 
 STORE = "file:///state/store"
 
@@ -40,6 +43,27 @@ def test_approve_records_the_gate_that_waits(state: Path) -> None:
 def test_approve_says_how_the_run_goes_on(state: Path) -> None:
     done = rlhfctl("approve", "waiting", "length", "--iteration", "1", "--state", str(state))
     assert "no process drives the run now: rlhfctl run --state" in " ".join(done.err.split())
+
+
+def test_delete_removes_a_run_with_its_logs_and_says_what_stays(state: Path) -> None:
+    refused = rlhfctl("delete", "working", "--state", str(state))
+    assert refused.code == Exit.USAGE
+    assert f"rlhfctl delete working --state {state} --yes" in " ".join(refused.err.split())
+    assert (state / "runs" / "working" / "run.yaml").exists()
+    done = rlhfctl("delete", "working", "--state", str(state), "--yes", "--wait")
+    assert (done.code, done.out) == (0, "")
+    said = " ".join(done.err.split())
+    assert f"run 'working' is deleted: its logs and its report go with it; its artifacts stay in {STORE}" in said
+    assert sorted(path.name for path in (state / "runs").iterdir()) == ["done", "waiting"]
+    assert rlhfctl("delete", "working", "--state", str(state), "--yes").code == Exit.NOT_FOUND
+
+
+def test_a_run_that_a_process_drives_is_not_deleted(state: Path) -> None:
+    with locked(state / "runs" / "working" / "lock", "working", datetime.now(UTC)):
+        done = process("delete", "working", "--state", str(state), "--yes")
+    assert done.code == Exit.CONFLICT
+    assert f"is driven by process {os.getpid()}" in " ".join(done.err.split())
+    assert (state / "runs" / "working" / "status.json").exists()
 
 
 def test_a_misspelt_gate_is_not_found_and_the_nearest_is_named(state: Path) -> None:

@@ -8,14 +8,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from rlhf_operator.local import RunLocked
-from rlhf_operator.local.lock import holder, locked
+from rlhf_operator.local.lock import Holder, holder, locked
+from support.waiting import wait_until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Above every pid_max.
@@ -111,3 +112,35 @@ def test_a_holder_that_is_done_leaves_no_name(path: Path) -> None:
 
 def test_a_run_that_was_never_driven_has_no_holder(path: Path) -> None:
     assert holder(path) is None
+
+
+def test_who_waited_for_the_lock_of_a_run_that_was_deleted_gets_that_of_the_next_one(path: Path) -> None:
+    """A second process would find the new file free, and two would drive one run."""
+    found: list[Holder | None] = []
+
+    def drive() -> None:
+        with locked(path, "tiny", NOW):
+            found.append(holder(path))
+
+    with held(path, fcntl.LOCK_EX):
+        thread = threading.Thread(target=drive)
+        thread.start()
+        wait_until(lambda: _descriptors_of(path) == 2, "its look at the file")
+        path.unlink()
+    thread.join()
+    assert found != [None]
+    assert len(found) == 1
+
+
+def test_the_folder_of_a_run_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    with locked(tmp_path / "gone" / "lock", "tiny", NOW):
+        assert holder(tmp_path / "gone" / "lock") is not None
+
+
+def _descriptors_of(path: Path) -> int:
+    """Of this process."""
+    targets = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            targets.append(link.readlink())
+    return targets.count(path)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.options import Place, cluster_options, run_argument, timeout_option
+from rlhfctl.options import Place, place_options, run_argument, timeout_option
 
 
 @click.command("delete")
 @run_argument
-@cluster_options
+@place_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Wait until the run and its pods are gone.")
 @timeout_option
 def command(name: str, place: Place, yes: bool, wait: bool, timeout: float | None) -> None:
-    """Delete the run NAME, its Jobs and its pods from the cluster. What it made stays in the store.
+    """Delete the run NAME: from a cluster with its Jobs and pods, from this machine with its logs. What it made stays.
 
-    A run that works is stopped after a checkpoint. Submitted again, it finds its finished stages in the store.
+    In a cluster a run that works is stopped after a checkpoint; on this machine one that a process drives is not deleted.
+    Begun again, a run finds its finished stages in the store.
     """
-    from rlhfctl.deleting import delete
-    from rlhfctl.places import cluster_of
+    from rlhfctl.deleting import delete, wait_until_gone
+    from rlhfctl.places import source_of
 
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait")
-    source = cluster_of(place)
+    source = source_of(place)
     delete(source, name, sure=yes)
     if wait:
-        from rlhfctl.deleting import wait_until_gone
-
         wait_until_gone(source, name, timeout)

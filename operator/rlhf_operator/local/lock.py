@@ -33,12 +33,9 @@ class Holder:
 
 @contextmanager
 def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
-    """Hold the lock of run `name`; raises RunLocked, which names the holder. The file stays: removing it would let two in."""
-    with writing(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Hold the lock of run `name`; raises RunLocked, which names the holder. The file goes with its run's folder alone."""
+    descriptor = _taken(path, name)
     try:
-        if (other := _take(descriptor)) is not None:
-            raise RunLocked(name, other.pid, other.host, other.since)
         record = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
         with writing(path):
             os.ftruncate(descriptor, 0)
@@ -79,6 +76,24 @@ def holder(path: Path) -> Holder | None:
             time.sleep(_MOMENT)
         return _UNNAMED
     finally:
+        os.close(descriptor)
+
+
+def _taken(path: Path, name: str) -> int:
+    """A descriptor of the file that is at `path`, locked: of one that went with its folder in between another would be had too."""
+    while True:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if (other := _take(descriptor)) is not None:
+                raise RunLocked(name, other.pid, other.host, other.since)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 

@@ -25,7 +25,7 @@ from rlhf_operator.core.observed import PodState
 from .errors import RunConflict, RunNotFound, StateUnusable, writing
 from .events import Progress
 from .files import write_atomically
-from .lock import Holder, exclusive, holder
+from .lock import Holder, exclusive, holder, locked
 from .progress import read_progress
 from .records import read_record
 
@@ -145,6 +145,18 @@ class LocalState:
         with self._editing(name) if name in self.names() else nullcontext():
             known = self.load(name)
             return self._change(known, change(known.spec))
+
+    def delete(self, name: str, now: datetime) -> None:
+        """Remove the run with its logs and its report; its artifacts stay. Raises RunNotFound, RunLocked."""
+        if name not in self.names():
+            raise RunNotFound(name, self.folder, self.names())
+        folder = self.run_folder(name)
+        with locked(folder / "lock", name, now), self._editing(name):
+            self._forget(name)
+            with writing(folder):
+                # Without it there is no run, however far the removal of the rest comes.
+                (folder / "run.yaml").unlink(missing_ok=True)
+                shutil.rmtree(folder)
 
     def save_status(self, name: str, status: RLHFRunStatus) -> None:
         path = self.run_folder(name) / "status.json"
