@@ -54,7 +54,10 @@ def follow_events(source: ClusterSource, name: str) -> None:
 def of_run(run: RLHFRun, events: Iterable[EventView]) -> list[EventView]:
     """Oldest first."""
     belongs = Belongs(run)
-    return sorted((event for event in events if belongs(event)), key=lambda event: event.time)
+    # Kubelets tell seconds, schedulers microseconds.
+    return sorted(
+        (event for event in events if belongs(event)), key=lambda event: (event.time.replace(microsecond=0), event.version)
+    )
 
 
 class Belongs:

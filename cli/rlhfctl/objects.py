@@ -123,6 +123,8 @@ class EventView:
     reason: str
     message: str
     count: int
+    version: int
+    """The cluster's count of its writes, at the last of this Event: the order among those of one second."""
 
 
 def event_view(raw: Mapping[str, Any]) -> EventView:
@@ -139,6 +141,7 @@ def event_view(raw: Mapping[str, Any]) -> EventView:
         reason=raw.get("reason") or "",
         message=" ".join((raw.get("message") or "").split()),
         count=series.get("count") or raw.get("count") or 1,
+        version=int(raw["metadata"].get("resourceVersion") or 0),
     )
 
 
