@@ -26,6 +26,7 @@ from support.helm import Helm
 from support.installed import Installed
 from support.operator_process import OperatorProcess
 from support.rlhfctl import environment
+from support.shell import answer_to
 from support.waiting import wait_until
 
 #: Command that has no end → what a reader waits for.
@@ -54,7 +55,7 @@ class Reader:
         if command in ENDLESS:
             self._watch(command, ENDLESS[command])
         else:
-            self._run(command)
+            answer_to(command, self.folder, self._environment)
         if words[:2] in (["helm", "install"], ["helm", "upgrade"]):
             self._start(words[2], words[words.index("--namespace") + 1])
 
@@ -74,19 +75,6 @@ class Reader:
         folder.mkdir()
         operator = self._operators[release] = installed.operator(folder).start()
         operator.wait_leading()
-
-    def _run(self, command: str) -> None:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
     def _watch(self, command: str, word: str) -> None:
         """Until the word appears; then Ctrl-C."""

@@ -82,6 +82,7 @@ def seen(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
         at_work(run, "label", iteration=1)
         terminal.type(f"kubectl -n {installation.home} delete pod --all --grace-period 0 --force")
         at_work(run, "train", iteration=1, saying=TRAINING)
+        terminal.type(f"kubectl -n {installation.home} get pods")
         terminal.type(f"kubectl {of_runs} get pods -l rlhf.dev/stage=train")
         terminal.type(f"{delete} {name_of(at_work(run, 'train', iteration=1, index=1))}")
         terminal.type(f"rlhfctl status {NAME} {of_runs}")

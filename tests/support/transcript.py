@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from support.rlhfctl import environment
+from support.shell import answer_to
 
-_PATIENCE_SECONDS = 600
 #: What terminals are told to do beside showing characters.
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -34,20 +33,9 @@ class Transcript:
 
     def type(self, command: str) -> str:
         """What it answered, on stdout and stderr. AssertionError where its exit code is not 0."""
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
-        self.show(command, done.stdout)
-        return done.stdout
+        answer = answer_to(command, self.folder, self._environment)
+        self.show(command, answer)
+        return answer
 
     def show(self, command: str, answer: str) -> None:
         """One that somebody else has typed."""
