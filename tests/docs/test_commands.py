@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import pytest
 from rlhf_operator.local import LocalState
 from support import example_runs
 from support.documents import CLUSTER_STORIES, ROOT, blocks, commands, story
-from support.rlhfctl import Done, environment, rlhfctl
+from support.rlhfctl import environment, rlhfctl
+from support.shell import answer_to
 
 #: Command → why it is not run here. What it does is tested elsewhere, or is this very test.
 NOT_RUN = {
@@ -77,26 +77,14 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", _RUN)
 def test_a_command_of_the_documents_runs(command: str, checkout: Path) -> None:
-    done = run(command, checkout)
-    assert done.code == 0, f"{command}\n{done.out}{done.err}"
-
-
-def run(command: str, folder: Path) -> Done:
     """rlhfctl by its entry point, which saves a process; the rest by a shell."""
     program, *arguments = shlex.split(command)
     if program == "rlhfctl":
-        return rlhfctl(*arguments, cwd=folder)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment(PATH=path),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+        done = rlhfctl(*arguments, cwd=checkout)
+        assert done.code == 0, f"{command}\n{done.out}{done.err}"
+    else:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        answer_to(command, checkout, environment(PATH=path))
 
 
 def test_the_list_of_commands_that_are_not_run_is_up_to_date() -> None:
