@@ -164,8 +164,8 @@ class Connection:
                     )
                     items = [item for page in pages for item in page.items]
                     version = pages[-1].resource_version
+                    outage.over()
                     yield from _compared(known, items)
-                outage.over()
                 for event in self._cluster.watch(
                     resource,
                     namespace,
@@ -183,9 +183,12 @@ class Connection:
                     if gone:
                         del known[uid]
                     yield event.object, gone
+                outage.over()  # The server has ended it in its time.
             except api.Gone:
                 version = None
             except api.ClusterError as error:
+                if isinstance(error, api.ConnectionLost):
+                    outage.over()  # It stood until now.
                 if not outage.may_go_on(error):
                     raise self._error(error, "watch", resource, namespace) from error
 

@@ -22,7 +22,7 @@ import urllib3
 from kubernetes import config as kubernetes_config
 from kubernetes.client import ApiClient, Configuration
 
-from .errors import ApiError, Cause, Gone, NotConfigured, NotLeader, Unavailable, api_error
+from .errors import ApiError, Cause, ConnectionLost, Gone, NotConfigured, NotLeader, Unavailable, api_error
 from .resources import PODS, Resource
 
 Json = dict[str, Any]
@@ -319,7 +319,7 @@ class Cluster:
         try:
             yield from _lines(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(0, "ConnectionLost", f"{self.server} stopped answering: {error}") from error
+            raise ConnectionLost(0, "ConnectionLost", f"{self.server} stopped answering: {error}") from error
         finally:
             # Not back into the pool: an answer that was not read to its end would be taken for the next one's.
             response.close()

@@ -12,6 +12,7 @@ ClusterError
     ├── Gone                   410: this list or watch cannot go on; start it again
     ├── Invalid                400, 422: the object will never be accepted as it is
     └── Unavailable            429, 5xx, or no answer at all: worth another try; whether a write was done is not known
+        └── ConnectionLost     an answer broke off in its midst
 """
 
 # ruff: noqa: N818 - `except NotFound` reads better than NotFoundError; rlhf_store and httpx do the same.
@@ -94,6 +95,10 @@ class Invalid(ApiError):
 
 
 class Unavailable(ApiError):
+    pass
+
+
+class ConnectionLost(Unavailable):
     pass
 
 

@@ -1,0 +1,101 @@
+"""A watch that loses its API server: it waits, says so, and gives up in time. The server speaks HTTP; only the time is made up."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from kubernetes.client import Configuration
+
+from rlhf_operator.kubernetes.client import Cluster
+from rlhfctl import cluster
+from rlhfctl.cluster import PATIENCE_SECONDS, REFUSED_SECONDS, Connection
+from rlhfctl.errors import NoConnection
+from rlhfctl.kubeconfig import Target
+
+EVENT = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
+
+
+@dataclass
+class Time:
+    """Goes on when somebody sleeps, and by a moment each time that somebody looks."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        self.now += 0.01
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made_up = Time()
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=made_up.monotonic, sleep=made_up.sleep))
+    return made_up
+
+
+@contextmanager
+def server(*watches: int | str) -> Iterator[str]:
+    """Lists are answered. Watches get these answers, the last for ever: a status, or a line of a watch that then ends."""
+    answers = list(watches)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer: int | str = json.dumps({"items": [], "metadata": {"resourceVersion": "7"}})
+            if "watch=true" in self.path:
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(200 if isinstance(answer, str) else answer)
+            content = b"{}" if isinstance(answer, int) else f"{answer}\n".encode()
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{running.server_port}"
+        finally:
+            running.shutdown()
+
+
+def watched(url: str, notes: list[str]) -> None:
+    """Follow Events until that is given up."""
+    target = Target((), "one", url, "team")
+    for _ in Connection(Cluster(Configuration(host=url)), target).event_changes("team", notes.append):
+        raise AssertionError("there are no Events")
+
+
+@pytest.mark.parametrize(("status", "patience"), [(503, PATIENCE_SECONDS), (401, REFUSED_SECONDS)])
+def test_a_server_that_stays_away_is_waited_for_with_patience_and_then_named(time: Time, status: int, patience: float) -> None:
+    notes: list[str] = []
+    begun = time.now
+    with server(status) as url, pytest.raises(NoConnection, match=url):
+        watched(url, notes)
+    assert patience <= time.now - begun < patience + 10
+    assert max(time.slept) > 1, "it asks less and less often"
+    (note,) = notes
+    assert f"the connection to {url} is lost" in note
+
+
+def test_one_failure_is_no_news_and_contact_begins_the_patience_anew(time: Time) -> None:
+    notes: list[str] = []
+    with server(503, EVENT, 503, 503, EVENT, 401) as url, pytest.raises(NoConnection):
+        watched(url, notes)
+    assert [note.split(" (")[0].replace(url, "it") for note in notes] == [
+        "the connection to it is lost",
+        "connected to it again",
+        "the connection to it is lost",
+    ]
