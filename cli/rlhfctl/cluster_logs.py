@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from rlhf_api import RLHFRun
 
@@ -21,6 +23,7 @@ AFTER_END_SECONDS = 30.0
 _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: So many failures without a new line between them: a node that does not answer for five minutes is lost.
 _TRIES = 60
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def read_pods(connection: Connection, run: RLHFRun, wanted: LogSelection) -> Iterator[LogText | LogNote]:
@@ -110,17 +113,13 @@ def _read(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogTex
 def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogText | LogNote | _Ended]:
     """All of one pod's log, each line once, whatever happens to the connection."""
     title, before, namespace = heading_of(pod.log_name), prefix(pod.log_name, run.spec), run.metadata.namespace
-    newest, tries = "", 0
+    shown, tries = _Shown(), 0
     now: PodView | None = pod
     while now is not None:
         over, error, began = now.ended, None, time.monotonic()
         try:
-            for line in connection.log(namespace, now, follow=True, since=_second(newest)):
-                stamp, text = _untimed(line)
-                # The server goes back to the beginning of a second: what is there already is not told again.
-                if stamp and _order(stamp) <= _order(newest):
-                    continue
-                newest, tries = stamp or newest, 0
+            for text in shown.new(connection.log(namespace, now, follow=True, since=shown.since)):
+                tries = 0
                 yield LogText(title, f"{before}{text}\n")
         except LogUnreadable as caught:
             # One that was only silent is asked again, for as long as the pod works.
@@ -139,31 +138,62 @@ def _follow(connection: Connection, run: RLHFRun, pod: PodView) -> Iterator[LogT
     yield _Ended(pod.uid)
 
 
+class _Shown:
+    """What has been told of a log, by the times of its lines. Lines that came together may have one time."""
+
+    def __init__(self) -> None:
+        self._newest: _Time | None = None
+        self._of_newest = 0
+
+    @property
+    def since(self) -> str | None:
+        """For sinceTime, which knows seconds: the beginning of the newest line's."""
+        return None if self._newest is None else self._newest.second
+
+    def new(self, lines: Iterable[bytes]) -> Iterator[str]:
+        """Lines of one answer, without their times. It begins with a second of which some have been told before."""
+        again, told = self._newest, self._of_newest
+        for line in lines:
+            time, text = _untimed(line)
+            if again is not None and time is not None:
+                if time.order < again.order:
+                    continue
+                if time.order == again.order and told:
+                    told -= 1
+                    continue
+                again = None
+            if time is not None:
+                same = self._newest is not None and time.order == self._newest.order
+                self._newest, self._of_newest = time, self._of_newest + 1 if same else 1
+            yield text
+
+
 def _unreadable(pod: PodView, error: LogUnreadable) -> LogNote:
     if error.gone:
         return LogNote(f"pod {pod.name} went before all of its log was read; run this command again, and it comes from the store")
     return LogNote(f"the log of pod {pod.name} cannot be read: {error}; when the pod is gone, this command reads it from the store")
 
 
-def _untimed(line: bytes) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Time:
+    """RFC 3339 as Go writes it: with up to nine digits of a second, of any offset."""
+
+    second: str
+    fraction: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Time | None:
+        found = _TIME.fullmatch(text)
+        return None if found is None else cls(f"{found[1]}{found[3]}", (found[2] or "").ljust(10, "0"))
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        return datetime.fromisoformat(self.second), self.fraction
+
+
+def _untimed(line: bytes) -> tuple[_Time | None, str]:
     """The time that the kubelet wrote before a line, and the line; no time where it wrote none."""
     text = line.decode(errors="replace").removesuffix("\r")
     stamp, _, rest = text.partition(" ")
-    return (stamp, rest) if _is_time(stamp) else ("", text)
-
-
-def _is_time(text: str) -> bool:
-    return len(text) >= 20 and text[4] == text[7] == "-" and text[10] == "T" and text[:4].isdigit()
-
-
-def _order(stamp: str) -> tuple[str, str]:
-    """RFC 3339 with nanoseconds, as Go writes it, without zeros at the end; kubelets write UTC, or one offset."""
-    return stamp[:19], stamp[19:].lstrip(".").rstrip("Z").partition("+")[0].ljust(9, "0")
-
-
-def _second(stamp: str) -> str | None:
-    """For sinceTime, which knows seconds."""
-    if not stamp:
-        return None
-    zone = stamp[19:].lstrip(".0123456789") or "Z"
-    return f"{stamp[:19]}{zone}"
+    time = _Time.parse(stamp)
+    return (None, text) if time is None else (time, rest)

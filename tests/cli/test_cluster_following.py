@@ -48,18 +48,19 @@ def test_logs_go_from_stage_to_stage_and_mirror_the_run_s_end(runs: ClusterRuns)
 def test_logs_and_wait_go_on_after_the_api_server_was_restarted(runs: ClusterRuns) -> None:
     """No line is lost and none comes twice, though each stream was cut in the middle of a log."""
     runs.create(None)
-    train = runs.pod("train", iteration=1, log="step 1\nstep 2\n")
+    # Two and two have one time.
+    train = runs.pod("train", iteration=1, log="step 1\nstep 2\nstep 3\n")
     runs.start(train)
     with runs.following("submit", str(runs.manifest()), "--follow") as logs:
-        logs.says("step 2")
-        runs.cluster.restart("kube-apiserver")
-        runs.cluster.write_log(runs.namespace, train, "step 3\n")
         logs.says("step 3")
+        runs.cluster.restart("kube-apiserver")
+        runs.cluster.write_log(runs.namespace, train, "step 4\nstep 5\n")
+        logs.says("step 5")
         runs.end(train)
         _succeeds(runs)
         done = logs.ended()
     assert done.code == 0, done.err
-    assert done.out.splitlines() == ["rlhfrun.rlhf.dev/tiny unchanged", "step 1", "step 2", "step 3"]
+    assert done.out.splitlines() == ["rlhfrun.rlhf.dev/tiny unchanged", *(f"step {n}" for n in range(1, 6))]
 
 
 def test_logs_of_a_run_that_fails_end_as_it_does(runs: ClusterRuns) -> None:

@@ -18,6 +18,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.core.names import child_name
+from rlhfctl import cluster_logs
 from rlhfctl.applying import merge_patch
 from rlhfctl.cluster import readable
 from rlhfctl.cluster_events import Belongs, of_run
@@ -187,6 +188,38 @@ def test_events_come_in_the_order_in_which_the_cluster_took_them() -> None:
         _event("Pod", f"{job}-x2z4b", time=NOW, version=10),
     ]
     assert of_run(run, reversed(ordered)) == ordered
+
+
+MIDNIGHT = "2026-03-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "new"),
+    [
+        ([".1Z a", ".1Z b", ".1Z c"], [], "abc"),
+        ([".1Z a", ".1Z b"], [".1Z a", ".1Z b", ".1Z c", ".2Z d"], "abcd"),
+        ([".1Z a", ".2Z b"], [".1Z a", ".2Z b", ".2Z c"], "abc"),
+        ([".1Z a"], [".2Z b", ".1Z c"], "abc"),
+        ([".5Z a"], [".499999999Z x", ".5Z a", ".500000001Z b"], "ab"),
+        (["+01:00 a"], ["Z b"], "ab"),
+        (["Z a"], ["+01:00 x", "Z a", "Z b"], "ab"),
+        (["Z a", "no time"], ["Z a", "Z b"], "a?b"),
+    ],
+)
+def test_a_line_of_a_log_is_told_once_whatever_its_time(first: list[str], again: list[str], new: str) -> None:
+    """Runtimes give one time to lines that came together; clocks are set back; offsets change in summer."""
+    shown = cluster_logs._Shown()
+    told: list[str] = []
+    for answer in (first, again):
+        told += shown.new((f"{MIDNIGHT}{line}" if " " in line and line != "no time" else line).encode() for line in answer)
+    assert "".join("?" if text == "no time" else text for text in told) == new
+
+
+def test_a_log_is_asked_for_from_the_second_of_its_newest_line() -> None:
+    shown = cluster_logs._Shown()
+    assert shown.since is None
+    assert list(shown.new([f"{MIDNIGHT}.123456789+02:00 text with words".encode()])) == ["text with words"]
+    assert shown.since == f"{MIDNIGHT}+02:00"
 
 
 def _pod(stage: StageName, iteration: int, attempt: int, index: int | None = None, failed_before: int = 0) -> PodView:

@@ -3,8 +3,10 @@
     python kubelet.py HOST PORT CERTIFICATE KEY FOLDER
 
 The log of a container is FOLDER/<namespace>/<pod>.log. It ends where `<pod>.ended` lies beside it; until then a client that follows
-waits for more. A pod without a file has one line. With `timestamps` line n is of second n of a day that is always the same, so that
-`sinceTime` cuts where a test can count. Standard library only: it runs for as long as the cluster does.
+waits for more. A pod without a file has one line. With `timestamps` lines 2n and 2n + 1 are of second n of a day that is always the
+same, so that `sinceTime` cuts where a test can count: runtimes, too, give one time to lines that come together.
+
+Standard library only: it runs for as long as the cluster does.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ class _Written:
     def shown(self, content: bytes) -> bytes:
         shown = []
         for line in content.splitlines(keepends=True):
-            moment = DAY + timedelta(seconds=self._lines)
+            moment = DAY + timedelta(seconds=self._lines // 2)
             self._lines += 1
             if moment >= self._since:
                 stamp = f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.5Z ".encode() if self._timed else b""
