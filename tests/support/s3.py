@@ -11,6 +11,7 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
@@ -80,9 +81,17 @@ class S3Place:
             return False
 
     def create_bucket(self, name: str) -> None:
+        self._client().create_bucket(Bucket=name)
+
+    def create_folder(self, url: str) -> None:
+        """As a console makes s3://bucket/key: an object without content, whose name ends in a slash."""
+        parts = urlsplit(url)
+        self._client().put_object(Bucket=parts.netloc, Key=f"{parts.path.strip('/')}/")
+
+    def _client(self) -> Any:
         # It is on this machine, whatever proxy leads out of it.
         config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}, proxies={})
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
             region_name=self._region,
@@ -90,7 +99,6 @@ class S3Place:
             aws_secret_access_key=SECRET_KEY,
             config=config,
         )
-        client.create_bucket(Bucket=name)
 
     def storage(self, *, bucket: str = BUCKET, prefix: str | None = None) -> Storage:
         """A part of the bucket that is nobody else's, unless `prefix` says which."""

@@ -16,6 +16,7 @@ from rlhf_api.storage import Storage
 from rlhf_store import open_store
 from rlhf_trainer.errors import ConfigurationProblem
 from rlhf_trainer.sources import model_folder, read_rows, resolve_revision
+from support.s3 import S3Server
 
 STORAGE = Storage(url="file:///nowhere")
 
@@ -95,6 +96,32 @@ def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
         read(tmp_path / "gone")
     with pytest.raises(ConfigurationProblem, match="is no model"):
         model_folder(ModelRef(uri=f"file://{tmp_path}/gone"), tmp_path, STORAGE)
+
+
+@pytest.mark.s3
+def test_a_folder_made_in_a_console_is_no_file(s3_server: S3Server, s3_storage: Storage, tmp_path: Path) -> None:
+    store = open_store(s3_storage)
+    for made in ("data", "data/more", "model"):
+        s3_server.create_folder(f"{s3_storage.url}/{made}")
+    store.put("data/train.jsonl", b'{"n": 1}\n')
+    store.put("model/config.json", b"{}")
+    assert read_rows(PromptSource(uri=f"{s3_storage.url}/data/"), tmp_path, s3_storage) == [{"n": 1}]
+    folder = model_folder(ModelRef(uri=f"{s3_storage.url}/model"), tmp_path, s3_storage)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("trusted", [False, True])
+def test_of_a_model_in_a_bucket_only_what_is_read_is_fetched(s3_storage: Storage, tmp_path: Path, trusted: bool) -> None:
+    store = open_store(s3_storage)
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "global_step8/optim_states.pt", "modeling_own.py"):
+        store.put(f"model/{name}", b"{}")
+    model = ModelRef(uri=f"{s3_storage.url}/model", trust_remote_code=trusted)
+    found = sorted(path.name for path in model_folder(model, tmp_path, s3_storage).rglob("*") if path.is_file())
+    assert found == ["config.json", "model.safetensors", *(["modeling_own.py"] if trusted else [])]
+    revision = resolve_revision(model, tmp_path / "first", s3_storage)
+    store.put("model/global_step8/optim_states.pt", b"others")
+    assert resolve_revision(model, tmp_path / "second", s3_storage) == revision
 
 
 @pytest.mark.parametrize("scheme", ["file", pytest.param("s3", marks=pytest.mark.s3)])

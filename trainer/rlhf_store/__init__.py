@@ -31,6 +31,7 @@ from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
 from .pointers import Pointer, pointer_key, run_folder, write_pointer
 from .shards import ShardRecord, commit_shard, committed_shards
 from .store import ObjectInfo, Store, open_store
+from .transfer import download_files
 
 __all__ = [
     "MANIFEST",
@@ -65,6 +66,7 @@ __all__ = [
     "artifact_url",
     "commit_shard",
     "committed_shards",
+    "download_files",
     "find_artifact",
     "kept_logs",
     "log_key",

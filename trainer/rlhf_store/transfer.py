@@ -84,6 +84,12 @@ def fetch_files(store: Store, folder: str, entries: Iterable[FileEntry], target:
     return target
 
 
+def download_files(store: Store, keys: Iterable[str], target: Path) -> None:
+    """Download to <target>/<key>, in parallel, what no manifest describes. What is there already is kept."""
+    missing = [key for key in keys if not (target / check_key(key)).exists()]
+    _parallel(lambda key: store.download(key, target / key), missing)
+
+
 def verify(found: Digest, entry: FileEntry, store: Store, folder: str) -> None:
     if found != Digest(entry.size, entry.sha256):
         raise Corrupted(

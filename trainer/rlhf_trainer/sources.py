@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rlhf_api.data import Source
@@ -14,7 +14,7 @@ from rlhf_api.file_urls import file_path
 from rlhf_api.model import ModelRef
 from rlhf_api.mounts import hub_token_variable
 from rlhf_api.storage import Storage
-from rlhf_store import Store, open_store
+from rlhf_store import Store, download_files, open_store
 
 from . import hub
 from .errors import ConfigurationProblem
@@ -29,8 +29,7 @@ STEMS_TOLD = 8
 def model_folder(model: ModelRef, scratch: Path, storage: Storage) -> Path:
     """A local folder with the model's files. Raises ConfigurationProblem when it does not exist, cannot be read or has changed."""
     if model.uri.startswith("hf:"):
-        patterns = list(MODEL_FILES + (CODE_FILES if model.trust_remote_code else ()))
-        return hub.snapshot_of(_repository(model), patterns)
+        return hub.snapshot_of(_repository(model), list(_read_of(model)))
     return _unchanged(model, _local_copy(model, scratch, storage), scratch)
 
 
@@ -58,7 +57,7 @@ def resolve_revision(target: ModelRef | Source, scratch: Path, storage: Storage)
 def _local_copy(target: ModelRef | Source, scratch: Path, storage: Storage) -> Path:
     """The folder or file that a file:// uri names, or a download of what lies in a bucket."""
     if target.uri.startswith("s3:"):
-        return _from_bucket(target.uri, scratch / _short_hash(target.uri), storage)
+        return _from_bucket(target, scratch / _short_hash(target.uri), storage)
     path = file_path(target.uri)
     if isinstance(target, ModelRef) and not (path / "config.json").is_file():
         raise ConfigurationProblem(
@@ -151,21 +150,28 @@ def _files(path: Path, uri: str) -> list[Path]:
     return files
 
 
-def _from_bucket(uri: str, target: Path, storage: Storage) -> Path:
+def _from_bucket(wanted: ModelRef | Source, folder: Path, storage: Storage) -> Path:
     """s3:// beside the run's own store: the same endpoint and credentials."""
-    store: Store = open_store(storage.model_copy(update={"url": uri.rstrip("/")}))
-    keys = [info.key for info in store.list()]
-    if not keys:
-        bucket_url, _, name = uri.rpartition("/")
-        parent = open_store(storage.model_copy(update={"url": bucket_url}))
-        if parent.head(name) is None:
-            raise ConfigurationProblem(f"{uri} does not exist or is empty.")
-        parent.download(name, target / name)
-        return target / name
-    for key in keys:
-        if not (target / key).exists():
-            store.download(key, target / key)
-    return target
+    uri = wanted.uri.rstrip("/")
+    store: Store = open_store(storage.model_copy(update={"url": uri}))
+    # Consoles make an object for a folder: it has the folder's name, and nothing in it.
+    keys = [info.key for info in store.list() if info.key and not info.key.endswith("/")]
+    if isinstance(wanted, ModelRef):
+        keys = [key for key in keys if any(PurePosixPath(key).match(pattern) for pattern in _read_of(wanted))]
+    if keys:
+        download_files(store, keys, folder)
+        return folder
+    bucket_url, _, name = uri.rpartition("/")
+    parent = open_store(storage.model_copy(update={"url": bucket_url}))
+    if parent.head(name) is None:
+        raise ConfigurationProblem(f"{wanted.uri} does not exist or is empty.")
+    download_files(parent, [name], folder)
+    return folder / name
+
+
+def _read_of(model: ModelRef) -> tuple[str, ...]:
+    """Names of files, as patterns."""
+    return MODEL_FILES + (CODE_FILES if model.trust_remote_code else ())
 
 
 def _repository(target: ModelRef | Source) -> hub.Repository:
