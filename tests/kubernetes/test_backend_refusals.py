@@ -173,6 +173,23 @@ def test_a_manifest_that_no_job_can_be_made_of_ends_the_run_with_the_servers_wor
     assert "tiny-i0-preflight-1" in message
 
 
+def test_what_was_refused_of_a_run_is_not_held_against_the_next_of_its_name(cluster: Cluster, namespace: str) -> None:
+    """Deleted and applied again, corrected, before anybody has looked: it has the generation that the former had."""
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "no key"}]}}
+    world = KubernetesWorld(cluster, namespace, played(podDefaults={"affinity": affinity}))
+    assert not apply(world, *launched(seen(world).run, StageName.PREFLIGHT))
+    assert [refusal.reason for refusal in observed(world).refusals] == [Reason.CONFIGURATION_ERROR]
+    world.cluster.delete(RUNS, namespace, "tiny")
+    corrected = {
+        "apiVersion": "rlhf.dev/v1alpha1",
+        "kind": "RLHFRun",
+        "metadata": {"name": "tiny"},
+        "spec": played().spec.to_wire(),
+    }
+    world.cluster.create(RUNS, namespace, corrected)
+    assert observed(world).refusals == ()
+
+
 def test_an_affinity_that_is_none_ends_the_run_too(cluster: Cluster, namespace: str) -> None:
     world = KubernetesWorld(cluster, namespace, played(podDefaults={"affinity": {"nodeAffinity": "near"}}))
     assert "nodeAffinity" in until_failed(world).message

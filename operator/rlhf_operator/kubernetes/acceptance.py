@@ -11,9 +11,9 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from rlhf_api.run import RLHFRun
-from rlhf_api.status import ConditionStatus, RLHFRunStatus
+from rlhf_api.status import RLHFRunStatus
 from rlhf_api.validation import validate
-from rlhf_api.words import ConditionType, Phase, Reason
+from rlhf_api.words import Phase, Reason
 from rlhf_operator.core.conditions import Standing, with_standing
 from rlhf_operator.core.observed import Refusal
 from rlhf_operator.core.sentences import clip
@@ -82,10 +82,7 @@ def tell_unreadable(cluster: Cluster, raw: Json, error: ValidationError, now: da
 
 def _refused(message: str, generation: int | None, now: datetime) -> RLHFRunStatus:
     standing = Standing(Phase.FAILED, Reason.CONFIGURATION_ERROR, message)
-    status = with_standing(RLHFRunStatus(observed_generation=generation), standing, generation, now)
-    ready = {"status": ConditionStatus.FALSE, "reason": Reason.CONFIGURATION_ERROR, "message": message}
-    conditions = [found.model_copy(update=ready) if found.type is ConditionType.READY else found for found in status.conditions]
-    return status.model_copy(update={"conditions": conditions})
+    return with_standing(RLHFRunStatus(observed_generation=generation), standing, generation, now)
 
 
 def _sentence(problem: str) -> str:

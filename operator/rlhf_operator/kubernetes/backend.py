@@ -60,7 +60,8 @@ class KubernetesBackend:
         self._clock = clock
         self._acceptance = Acceptance(installation)
         self._refusals: dict[str, Refusal] = {}
-        self._generation: int | None = None
+        self._refused: tuple[str | None, int | None] | None = None
+        """(uid, generation) of the run whose refusals these are: another manifest may be accepted."""
         self._network_policy: tuple[str, str] | None = None
         """(uid of the run, uid of its policy), once it is known to be ours."""
         self._bare: str | None = None
@@ -77,8 +78,8 @@ class KubernetesBackend:
         except ValidationError as error:
             tell_unreadable(self._cluster, raw, error, self._clock.now())
             return None
-        if run.metadata.generation != self._generation:
-            self._generation = run.metadata.generation
+        if (identity := (run.metadata.uid, run.metadata.generation)) != self._refused:
+            self._refused = identity
             self._refusals.clear()
         jobs, pods = self._read_children(run) if live else self._indexed_children(run)
         observed = Observed(
