@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.status import StageStatus
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.local import LocalEventKind, RunConflict, RunLocked, StateUnusable
+from rlhf_operator.local.launcher import GuardedLauncher, Process
 from support import local_supervisor
 from support.local_runs import LocalWorld, ShiftedClock, alive, wait_until
 
@@ -52,8 +56,11 @@ def test_stages_die_with_a_supervisor_that_is_killed_and_the_run_resumes(world: 
     process.wait()
     wait_until(lambda: not alive(stage) and not alive(child), "the stage and its child to die")
     before = world.starts()
+    left = list(world.state.run_folder("tiny").glob("attempts/*/scratch-*"))
+    assert left
 
     run = world.run()
+    assert not [folder for folder in left if folder.exists()]
     assert_finished_once(world, run)
     assert world.starts()[len(before) :] == ["resolve:train-1", "train-1", "evaluate-1", "finalize-0"]
     assert (train_of(run).infrastructure_retries, train_of(run).application_retries) == (1, 0)
@@ -113,6 +120,51 @@ def test_a_stage_that_is_killed_is_infrastructure(world: LocalWorld, number: int
     run = background.result()
     assert_finished_once(world, run)
     assert (train_of(run).infrastructure_retries, train_of(run).application_retries) == (1, 0)
+
+
+@pytest.mark.parametrize("problem", ["wait", "thread"])
+def test_a_stage_that_cannot_be_watched_counts_as_killed_and_is_tried_again(
+    world: LocalWorld, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """On a machine that has no descriptor or no thread left; the run would wait for it without end."""
+    if problem == "wait":
+        run = world.run(launcher=Unwatchable())
+    else:
+        monkeypatch.setattr(threading.Thread, "start", without_the_first_waiter(threading.Thread.start))
+        run = world.run()
+    assert_finished_once(world, run)
+    assert run.status is not None
+    assert run.status.stages[0].infrastructure_retries == 1
+
+
+class Unwatchable:
+    """Starts what it should; the first process cannot be waited for."""
+
+    def __init__(self) -> None:
+        self._launcher = GuardedLauncher()
+        self._first = True
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+        process = self._launcher.launch(command, environment, log)
+        if self._first:
+            self._first = False
+            process.wait = _no_descriptor  # type: ignore[method-assign]
+        return process
+
+
+def _no_descriptor() -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def without_the_first_waiter(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    left = [1]
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if thread.name.startswith("wait-") and left and left.pop():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return start_or_not
 
 
 def test_a_stage_that_the_kernel_killed_for_memory_is_an_application_error(world: LocalWorld) -> None:

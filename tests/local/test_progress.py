@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_operator.core.actions import Topology
 from rlhf_operator.local.progress import progress_file, read_progress
+from support.local_records import record_of
 
 
 def test_shards_are_summed(tmp_path: Path) -> None:
@@ -17,6 +19,18 @@ def test_shards_are_summed(tmp_path: Path) -> None:
     progress = read_progress(tmp_path)
     assert progress is not None
     assert (progress.done, progress.total, progress.shards_done, progress.shards) == (11, 16, 1, 2)
+
+
+@pytest.mark.parametrize(("topology", "shards", "total"), [(Topology.SHARDED, 4, None), (Topology.GANG, 2, 16)])
+def test_shards_that_have_not_begun_are_counted_and_no_total_is_made_up(
+    tmp_path: Path, topology: Topology, shards: int, total: float | None
+) -> None:
+    record_of(topology=topology, iteration=1, completions=4).save(tmp_path)
+    for index in range(2):
+        progress_file(tmp_path, index).write_text(json.dumps({"done": 8, "total": 8, "unit": "prompts"}))
+    progress = read_progress(tmp_path)
+    assert progress is not None
+    assert (progress.done, progress.total, progress.shards_done, progress.shards) == (16, total, 2, shards)
 
 
 @pytest.mark.parametrize(

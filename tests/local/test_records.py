@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import resource
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +12,8 @@ from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Topology
 from rlhf_operator.core.observed import PodState
 from rlhf_operator.local import LocalState, StateUnusable
-from rlhf_operator.local.records import AttemptRecord, PodRecord, read_records
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from rlhf_operator.local.records import PodRecord, read_records
+from support.local_records import NOW, record_of
 
 
 @pytest.mark.parametrize(
@@ -65,22 +63,3 @@ def test_a_full_disk_says_what_to_do_and_leaves_the_record_as_it_was(tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["attempt.json"]
     assert (tmp_path / "attempt.json").read_bytes() == before
-
-
-def record_of(*pods: PodRecord, **fields: Any) -> AttemptRecord:
-    return AttemptRecord(
-        **{
-            "name": "tiny-i1-train-1",
-            "uid": "1",
-            "run_uid": "2",
-            "stage": StageName.TRAIN,
-            "attempt": 1,
-            "resolving": False,
-            "created_at": NOW,
-            "completions": 1,
-            "infrastructure_base": 0,
-            "application_base": 0,
-            "pods": pods,
-            **fields,
-        }
-    )

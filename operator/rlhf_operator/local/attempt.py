@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from .errors import writing
 from .launcher import SUPERVISOR, Launcher, Process
 from .machine import Machine
 from .progress import progress_file
-from .records import AttemptRecord, PodRecord
+from .records import AttemptRecord, PodRecord, remove_scratch, scratch_folder
 from .sizing import at_a_time, gpus, threads
 
 CONFIG_FILE = "stage.yaml"
@@ -119,7 +118,7 @@ class LiveAttempt:
 
     def forget(self, ended: Exit) -> _Running:
         """The process is gone, and its scratch folder with it; nothing follows."""
-        shutil.rmtree(self._scratch(ended.pod), ignore_errors=True)
+        remove_scratch(self._folder, ended.pod)
         return self._running.pop(ended.pod)
 
     def on_exit(self, ended: Exit) -> None:
@@ -194,7 +193,7 @@ class LiveAttempt:
 
     def _launch(self, pod: PodRecord) -> None:
         shard = pod.index if self._action.shape.topology is not Topology.SINGLE else None
-        scratch, progress = self._scratch(pod.uid), progress_file(self._folder, pod.index)
+        scratch, progress = scratch_folder(self._folder, pod.uid), progress_file(self._folder, pod.index)
         with writing(scratch):
             scratch.mkdir(parents=True, exist_ok=True)
             progress.unlink(missing_ok=True)
@@ -222,11 +221,23 @@ class LiveAttempt:
                 self._result(pod.uid).write_text(said.model_dump_json(by_alias=True, exclude_none=True))
             process = _NeverStarted()
         self._running[pod.uid] = _Running(process, oom_kills)
-        threading.Thread(target=self._wait, args=(pod.uid, process), name=f"wait-{process.pid}", daemon=True).start()
+        waiter = threading.Thread(target=self._wait, args=(pod.uid, process), name=f"wait-{process.pid}", daemon=True)
+        try:
+            waiter.start()
+        except RuntimeError:  # A machine that has no thread left: nobody would learn how the process ends.
+            process.kill()
+            self._wait(pod.uid, process)
 
     def _wait(self, pod: str, process: Process) -> None:
-        self._runtime.exits.put(Exit(self.record.name, pod, process.wait()))
-        self._runtime.wake.set()
+        """An attempt ends by its Exits alone: there is one whatever happens here."""
+        code = _SIGKILLED
+        try:
+            code = process.wait()
+        except OSError:  # No descriptor is left to look with: it counts as killed, and so it is.
+            process.kill()
+        finally:
+            self._runtime.exits.put(Exit(self.record.name, pod, code))
+            self._runtime.wake.set()
 
     def _stop_all(self) -> None:
         grace = self._action.pod.termination_grace_period_seconds
@@ -246,9 +257,6 @@ class LiveAttempt:
     def _save(self) -> None:
         self.record.save(self._folder)
         self._runtime.wake.set()
-
-    def _scratch(self, pod: str) -> Path:
-        return self._folder / f"scratch-{pod}"
 
     def _result(self, pod: str) -> Path:
         return self._folder / f"result-{pod}.json"

@@ -24,7 +24,7 @@ from .files import write_atomically
 from .guard import kill_marked
 from .launcher import MARKER, Launcher
 from .machine import Machine
-from .records import AttemptRecord, read_records
+from .records import AttemptRecord, read_records, remove_scratch
 from .state import LocalState
 
 
@@ -146,6 +146,7 @@ class LocalBackend:
                 last_sign = self._last_sign(folder, record)
                 for pod in record.live:
                     kill_marked(f"{MARKER}={pod.uid}")
+                    remove_scratch(folder, pod.uid)
                     ended = max(last_sign, pod.started_at or last_sign)
                     record = record.with_pod(pod.model_copy(update={"state": PodState.FAILED, "finished_at": ended}))
                 started = tuple(pod for pod in record.pods if pod.state is not PodState.PENDING)

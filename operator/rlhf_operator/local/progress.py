@@ -8,8 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from rlhf_api.base import Model
+from rlhf_operator.core.actions import Topology
 
 from .events import Progress
+from .records import read_record
 
 
 def progress_file(attempt_folder: Path, index: int) -> Path:
@@ -21,15 +23,17 @@ def read_progress(attempt_folder: Path) -> Progress | None:
     entries = [entry for path in sorted(attempt_folder.glob("progress-*.json")) if (entry := _read(path)) is not None]
     if not entries:
         return None
+    record = read_record(attempt_folder)
+    shards = record.completions if record is not None and record.topology is Topology.SHARDED else len(entries)
     totals = [entry.total for entry in entries if entry.total is not None]
     newest = entries[-1]
     return Progress(
         done=sum(entry.done for entry in entries),
-        total=sum(totals) if len(totals) == len(entries) else None,
+        total=sum(totals) if len(totals) == shards else None,
         unit=newest.unit,
         detail=newest.detail,
         shards_done=sum(entry.total is not None and entry.done >= entry.total for entry in entries),
-        shards=len(entries),
+        shards=shards,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -116,3 +117,13 @@ def read_record(folder: Path) -> AttemptRecord | None:
         return AttemptRecord.model_validate_json((folder / _FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def scratch_folder(attempt_folder: Path, pod: str) -> Path:
+    """Of the process with this uid, for as long as it lives."""
+    return attempt_folder / f"scratch-{pod}"
+
+
+def remove_scratch(attempt_folder: Path, pod: str) -> None:
+    """Of a process that is gone: checkpoints, exports and inputs, which may be large."""
+    shutil.rmtree(scratch_folder(attempt_folder, pod), ignore_errors=True)
