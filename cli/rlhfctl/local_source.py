@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.log_names import LogName
-from rlhf_operator.local import LocalState, RunLocked
+from rlhf_operator.local import LocalState
 
 from . import progress_line
 from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
@@ -51,8 +51,7 @@ class LocalSource:
 
     def deletion(self, run: RLHFRun) -> str:
         with backend_errors(self.state):
-            if (driver := self.state.holder(run.metadata.name)) is not None:
-                raise RunLocked(run.metadata.name, driver.pid, driver.host, driver.since)
+            self.state.check_free(run.metadata.name)
         return f"its logs and its report go with it; its artifacts stay in {run.spec.storage.url}"
 
     def delete(self, run: RLHFRun) -> None:
@@ -111,7 +110,7 @@ class LocalSource:
         driven = self.state.holder(name) is not None
         run = self.load(name)
         with backend_errors(self.state):
-            return Sight(run, rests=phase_of(run).finished or not driven, progress=self.state.progress(name))
+            return Sight(run, rests=phase_of(run).finished or not driven, progress=self.state.progress_of(run))
 
 
 class _LogFiles:

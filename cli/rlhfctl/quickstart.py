@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rlhf_operator.local import LocalState, RunLocked
+from rlhf_operator.local import LocalState
 
 from . import terminal
 from .errors import CliError, Conflict
@@ -44,10 +44,8 @@ def _check_known(state: LocalState, seed: int) -> None:
                 "another folder, with --state, for another seed",
             ),
         )
-    holder = state.holder(NAME)
-    if holder is not None:
-        with backend_errors(state):
-            raise RunLocked(NAME, holder.pid, holder.host, holder.since)
+    with backend_errors(state):
+        state.check_free(NAME)
 
 
 def _make(folder: Path, seed: int) -> str:

@@ -58,6 +58,13 @@ def test_delete_removes_a_run_with_its_logs_and_says_what_stays(state: Path) -> 
     assert rlhfctl("delete", "working", "--state", str(state), "--yes").code == Exit.NOT_FOUND
 
 
+def test_what_a_delete_that_was_killed_has_left_is_no_run_and_goes_with_the_next(state: Path) -> None:
+    (state / "runs" / "waiting").rename(state / "deleted-1")
+    assert rlhfctl("list", "--state", str(state), "-o", "name").out.split() == ["rlhfrun.rlhf.dev/done", "rlhfrun.rlhf.dev/working"]
+    assert rlhfctl("delete", "working", "--state", str(state), "--yes").code == 0
+    assert sorted(path.name for path in state.iterdir()) == ["runs"]
+
+
 def test_a_run_that_a_process_drives_is_not_deleted(state: Path) -> None:
     with locked(state / "runs" / "working" / "lock", "working", datetime.now(UTC)):
         done = process("delete", "working", "--state", str(state), "--yes")

@@ -303,7 +303,7 @@ def test_progress_reaches_the_listener(world: LocalWorld) -> None:
     background = world.in_background()
     world.hanging()
     wait_until(lambda: LocalEventKind.PROGRESS in world.kinds(), "progress")
-    shown = world.state.progress("tiny")
+    shown = world.state.progress_of(world.state.load("tiny"))
     (world.folder / "fake" / "go-on").touch()
     background.result()
     [event] = [event for event in world.events if event.kind is LocalEventKind.PROGRESS]

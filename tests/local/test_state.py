@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,21 @@ def test_a_run_that_begins_anew_keeps_its_approvals_only(world: LocalWorld) -> N
     assert again.metadata.uid != first.metadata.uid
     assert not again.spec.cancel
     assert [(approval.gate, approval.iteration) for approval in again.spec.approvals] == [("look", 1)]
+
+
+def test_an_edit_that_waited_while_the_run_was_deleted_waits_for_who_edits_the_next(world: LocalWorld) -> None:
+    world.state.accept(world.manifest(), NOW)
+    lock = world.state.run_folder("tiny") / "edit-lock"
+    with ExitStack() as former:
+        former.enter_context(exclusive(lock))
+        editing = Background(lambda: world.state.edit("tiny", suspended))
+        assert not editing.ended_within(0.2)
+        lock.parent.rename(world.state.folder / "deleted-1")
+        accepted = world.state.accept(world.manifest(), NOW)
+        with exclusive(lock):
+            former.close()
+            assert not editing.ended_within(0.2)
+    assert editing.result().metadata.uid == accepted.metadata.uid
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"- a\n", b"text", b"[" * 5000])

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,12 @@ class Holder:
 @contextmanager
 def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
     """Hold the lock of run `name`; raises RunLocked, which names the holder. The file goes with its run's folder alone."""
-    descriptor = _taken(path, name)
+
+    def take(descriptor: int) -> None:
+        if (other := _take(descriptor)) is not None:
+            raise RunLocked(name, other.pid, other.host, other.since)
+
+    descriptor = _held(path, take)
     try:
         record = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat()}
         with writing(path):
@@ -52,10 +57,8 @@ def locked(path: Path, name: str, now: datetime) -> Iterator[None]:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Wait for a lock that is held for moments only."""
-    with writing(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _held(path, lambda descriptor: fcntl.flock(descriptor, fcntl.LOCK_EX))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -79,15 +82,14 @@ def holder(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def _taken(path: Path, name: str) -> int:
-    """A descriptor of the file that is at `path`, locked: of one that went with its folder in between another would be had too."""
+def _held(path: Path, take: Callable[[int], None]) -> int:
+    """A descriptor of the file that is at `path`, locked: one that went with its folder in between could be had by anybody."""
     while True:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            if (other := _take(descriptor)) is not None:
-                raise RunLocked(name, other.pid, other.host, other.since)
+            take(descriptor)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor

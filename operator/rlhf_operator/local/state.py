@@ -22,7 +22,7 @@ from rlhf_operator.core.changes import immutable_changes, with_said_later
 from rlhf_operator.core.cursor import current_stage
 from rlhf_operator.core.observed import PodState
 
-from .errors import RunConflict, RunNotFound, StateUnusable, writing
+from .errors import RunConflict, RunLocked, RunNotFound, StateUnusable, writing
 from .events import Progress
 from .files import write_atomically
 from .lock import Holder, exclusive, holder, locked
@@ -75,6 +75,11 @@ class LocalState:
         """The process that drives the run now, if any."""
         return holder(self.run_folder(name) / "lock")
 
+    def check_free(self, name: str) -> None:
+        """Raises RunLocked where a process drives the run now."""
+        if (found := self.holder(name)) is not None:
+            raise RunLocked(name, found.pid, found.host, found.since)
+
     def lock_file(self, name: str) -> Path:
         """Makes the run's folder."""
         folder = self.run_folder(name)
@@ -105,12 +110,8 @@ class LocalState:
         failed = [pod for pod in record.pods if pod.state is PodState.FAILED and pod.finished_at is not None]
         return min(failed, key=lambda pod: (pod.finished_at, pod.index)).index if failed else None
 
-    def progress(self, name: str) -> Progress | None:
-        """Of the attempt at work."""
-        return self.progress_of(self.load(name))
-
     def progress_of(self, run: RLHFRun) -> Progress | None:
-        """As `progress`, for a run that was read already."""
+        """Of the attempt at work."""
         current = None if run.status is None else current_stage(run.status)
         if current is None:
             return None
@@ -150,13 +151,15 @@ class LocalState:
         """Remove the run with its logs and its report; its artifacts stay. Raises RunNotFound, RunLocked."""
         if name not in self.names():
             raise RunNotFound(name, self.folder, self.names())
-        folder = self.run_folder(name)
-        with locked(folder / "lock", name, now), self._editing(name):
-            self._forget(name)
-            with writing(folder):
-                # Without it there is no run, however far the removal of the rest comes.
-                (folder / "run.yaml").unlink(missing_ok=True)
-                shutil.rmtree(folder)
+        folder, gone = self.run_folder(name), self.folder / f"deleted-{uuid.uuid4().hex}"
+        with locked(folder / "lock", name, now), self._editing(name), writing(folder):
+            # In one step: there is no half of a run, and another of its name may begin at once.
+            folder.rename(gone)
+        # With the locks closed, for a network file system keeps what is open; and with what a delete that was killed has left.
+        for left in self.folder.glob("deleted-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if gone.exists():
+            raise StateUnusable(gone, f"what is left of run {name!r} cannot be removed whole; remove it by hand")
 
     def save_status(self, name: str, status: RLHFRunStatus) -> None:
         path = self.run_folder(name) / "status.json"
