@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from rlhf_api import RLHFRun
+from rlhf_api.file_urls import file_path
 from rlhf_api.metrics import Metric
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
@@ -170,4 +171,4 @@ def _best_words(status: RLHFRunStatus, best: int) -> str:
 
 
 def _path(url: str) -> str:
-    return shown(Path(url.removeprefix("file://"))) if url.startswith("file://") else url
+    return shown(file_path(url)) if url.startswith("file:") else url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from .errors import CliError, Conflict, NotFound
 from .options import local_folder
 from .suggest import hint_for
 
-#: Where `run --local` notes the file that the run was read from, so that hints can name it.
+#: Where `run --local` notes the file that the run was read from, and that it goes without GPUs, for hints that say how to go on.
 MANIFEST_ANNOTATION = "rlhf.dev/local-manifest"
+CPU_ANNOTATION = "rlhf.dev/local-cpu"
 
 
 def load(state: LocalState, name: str) -> RLHFRun:
@@ -82,16 +84,30 @@ def holder_words(pid: int) -> str:
     return f"process {pid}" if pid else "another process"
 
 
-def run_command(run: RLHFRun, folder: Path) -> str:
-    """The command that resumes this run."""
-    manifest = (run.metadata.annotations or {}).get(MANIFEST_ANNOTATION)
-    file = shown(Path(manifest)) if manifest else "FILE"
-    return f"rlhfctl run {flag(folder)} {file}"
+def run_command(folder: Path, file: str, *, cpu: bool) -> str:
+    """The command that runs a manifest here, or resumes it."""
+    return f"{program()} run {flag(folder)}{' --cpu' if cpu else ''} {shlex.quote(file)}"
+
+
+def resume_command(run: RLHFRun, folder: Path) -> str:
+    """The command that was given for this run; FILE stands for a manifest that came on stdin."""
+    annotations = run.metadata.annotations or {}
+    manifest = annotations.get(MANIFEST_ANNOTATION)
+    return run_command(folder, shown(Path(manifest)) if manifest else "FILE", cpu=CPU_ANNOTATION in annotations)
+
+
+def noted(run: RLHFRun, file: str, *, cpu: bool) -> RLHFRun:
+    """With the annotations that `resume_command` reads."""
+    notes = {} if file == "-" else {MANIFEST_ANNOTATION: str(Path(file).absolute())}
+    if cpu:
+        notes[CPU_ANNOTATION] = "true"
+    annotations = {**(run.metadata.annotations or {}), **notes} or None
+    return run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
 
 
 def flag(folder: Path) -> str:
     """`--local` where that alone finds the folder, else `--state DIR`."""
-    return "--local" if folder == local_folder(None) else f"--state {shown(folder)}"
+    return "--local" if folder == local_folder(None) else f"--state {shlex.quote(shown(folder))}"
 
 
 def shown(path: Path) -> str:

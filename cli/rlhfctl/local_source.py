@@ -15,7 +15,7 @@ from rlhf_api.log_names import LogName
 from rlhf_operator.local import LocalState
 
 from . import progress_line
-from .local import backend_errors, flag, holder_words, load, run_command, runs, shown
+from .local import backend_errors, flag, holder_words, load, resume_command, runs, shown
 from .rates import Rate
 from .source import LogNote, LogSelection, LogText, Sight, heading_of
 from .watching import phase_of
@@ -100,7 +100,7 @@ class LocalSource:
         return [*now, "", f"driven by {holder_words(holder.pid)} on {holder.host}"]
 
     def run_again(self, run: RLHFRun) -> str:
-        return run_command(run, self.state.folder)
+        return resume_command(run, self.state.folder)
 
     def report_file(self, name: str) -> str:
         return str(self.state.run_folder(name) / "report.html")

@@ -12,7 +12,7 @@ from rlhf_operator.local import LocalState, RunConflict
 from . import reporting, terminal
 from .driving import drive, summary
 from .errors import CliError
-from .local import MANIFEST_ANNOTATION, backend_errors, load
+from .local import backend_errors, load, noted
 from .manifests import Local, read
 from .watching import phase_of
 
@@ -24,7 +24,7 @@ def start(file: str, state: LocalState, *, cpu: bool, again: str) -> RLHFRun:
         Refused, Conflict, RunFailed, Interrupted, CliError: as `read` and `drive` do.
     """
     run = read(file, Local(state.store_url, cpu=cpu))
-    run = _noted(run, file)
+    run = noted(run, file, cpu=cpu)
     _refuse_another(run, state)
     ended = drive(run, state, cpu=cpu, again=again)
     report = _report(ended, state)
@@ -49,14 +49,6 @@ def _refuse_another(run: RLHFRun, state: LocalState) -> None:
     ):
         with backend_errors(state):
             raise RunConflict(name, fields)
-
-
-def _noted(run: RLHFRun, file: str) -> RLHFRun:
-    """With an annotation that names the file, for hints."""
-    if file == "-":
-        return run
-    annotations = {**(run.metadata.annotations or {}), MANIFEST_ANNOTATION: str(Path(file).absolute())}
-    return run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
 
 
 def _report(run: RLHFRun, state: LocalState) -> Path | None:

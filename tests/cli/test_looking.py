@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from rlhf_api import RLHFRun
-from rlhfctl import terminal, views
+from rlhfctl import local, terminal, views
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.rlhfctl import assert_screen, process, rlhfctl
@@ -212,3 +213,13 @@ def test_no_traceback_reaches_the_user(state: Path) -> None:
     assert done.code == 1
     assert "Traceback" not in done.err
     assert "status.json" in done.err
+
+
+@pytest.mark.parametrize(("file", "cpu"), [("my runs/a.yaml", True), ("a.yaml", False), ("-", True)])
+def test_the_command_that_resumes_a_run_can_be_typed_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, cpu: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = local.noted(example_runs.at_work("x", STORE), file, cpu=cpu)
+    words = shlex.split(local.resume_command(run, tmp_path / "my state"))
+    assert words == ["rlhfctl", "run", "--state", "my state", *(["--cpu"] if cpu else []), "FILE" if file == "-" else file]

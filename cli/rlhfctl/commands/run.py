@@ -19,8 +19,7 @@ def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     """
     folder = state_folder(local, state_dir)
     from rlhf_operator.local import LocalState
-    from rlhfctl.local import flag, program
+    from rlhfctl.local import run_command
     from rlhfctl.starting import start
 
-    again = f"{program()} run {flag(folder)}{' --cpu' if cpu else ''} {file}"
-    start(file, LocalState(folder), cpu=cpu, again=again)
+    start(file, LocalState(folder), cpu=cpu, again=run_command(folder, file, cpu=cpu))
