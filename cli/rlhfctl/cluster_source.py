@@ -91,8 +91,9 @@ class ClusterSource:
         stopped = "" if phase_of(run).finished else f"it is {phase_of(run).value} and stops after a checkpoint; "
         return f"{stopped}its artifacts stay in {run.spec.storage.url}"
 
-    def delete(self, run: RLHFRun) -> None:
+    def delete(self, run: RLHFRun) -> bool:
         self.connection.delete_run(run)
+        return False
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -13,14 +13,14 @@ from rlhf_api import RLHFRun
 from . import figures, terminal
 from .cluster import Change
 from .cluster_source import ClusterSource, say
-from .errors import Interrupted, NotFound, TimedOut, UsageProblem
+from .errors import Interrupted, TimedOut, UsageProblem
 from .source import Source, command_for
 from .streams import Streams
 from .watching import detaching
 
 
-def delete(source: Source, name: str, *, sure: bool) -> None:
-    """Ask where nobody is sure, then delete.
+def delete(source: Source, name: str, *, sure: bool) -> RLHFRun:
+    """Ask where nobody is sure, then delete; returns the run as it was.
 
     Raises:
         UsageProblem: nobody is there to be asked.
@@ -39,11 +39,12 @@ def delete(source: Source, name: str, *, sure: bool) -> None:
         err.wrapped(f"run {name!r} of {source.place}: {words}", "! ", "yellow")
         if not click.confirm("delete it?", err=True):
             raise Interrupted("nothing was deleted")
-    source.delete(run)
-    err.wrapped(f"run {name!r} is deleted: {words}", "")
+    done = "is deleted" if source.delete(run) else "is being deleted"
+    err.wrapped(f"run {name!r} {done}: {words}", "")
+    return run
 
 
-def wait_until_gone(source: Source, name: str, timeout: float | None) -> None:
+def wait_until_gone(source: Source, run: RLHFRun, timeout: float | None) -> None:
     """Return when the run and everything that belonged to it is gone; one of this machine is at once.
 
     Raises:
@@ -51,11 +52,7 @@ def wait_until_gone(source: Source, name: str, timeout: float | None) -> None:
     """
     if not isinstance(source, ClusterSource):
         return
-    deadline = None if timeout is None else time.monotonic() + timeout
-    try:
-        run = source.load(name)
-    except NotFound:
-        return
+    name, deadline = run.metadata.name, None if timeout is None else time.monotonic() + timeout
     streams: Streams[Change[RLHFRun]] = Streams()
     with detaching(command_for(source, "delete", name, "--yes", "--wait")), closing(streams):
         streams.add(source.connection.run_changes(run, say))

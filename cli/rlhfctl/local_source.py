@@ -54,9 +54,10 @@ class LocalSource:
             self.state.check_free(run.metadata.name)
         return f"its logs and its report go with it; its artifacts stay in {run.spec.storage.url}"
 
-    def delete(self, run: RLHFRun) -> None:
+    def delete(self, run: RLHFRun) -> bool:
         with backend_errors(self.state):
             self.state.delete(run.metadata.name, datetime.now(UTC))
+        return True
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -80,8 +80,8 @@ class Source(Protocol):
         """What deleting it would end, and what stays, as half a sentence. Raises Conflict where it cannot be deleted now."""
         ...
 
-    def delete(self, run: RLHFRun) -> None:
-        """Begin to delete it, or do it at once. Raises as `deletion` does."""
+    def delete(self, run: RLHFRun) -> bool:
+        """Begin to delete it; whether it is gone already. Raises as `deletion` does."""
         ...
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:

@@ -165,7 +165,7 @@ def test_a_run_without_figures_has_a_report_that_says_so(tmp_path: Path) -> None
 def test_artifacts_that_are_gone_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     run = example_runs.finished("purged", f"file://{tmp_path}/store")
     report = collect(run, open_store(run.spec.storage), example_runs.START)
-    assert "iteration 1, train: its artifact is gone from the store (retention or a purge)" in report.missing
+    assert "iteration 1, train: its artifact is gone from the store, by retention or by hand" in report.missing
     assert "Win rate against π0" in render(report)
 
 

@@ -158,7 +158,7 @@ class ArtifactWriter:
         except AlreadyExists:
             found = find_artifact(self._store, self._kind, self._fingerprint)
             if found is None:
-                raise  # It was purged in this very moment.
+                raise  # It was removed in this very moment.
             return found
         ref = ArtifactRef(kind=self._kind, fingerprint=self._fingerprint, digest=sha256(data))
         return Sealed(ref, manifest, created=True)

@@ -25,6 +25,6 @@ def command(name: str, place: Place, yes: bool, wait: bool, timeout: float | Non
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait")
     source = source_of(place)
-    delete(source, name, sure=yes)
+    run = delete(source, name, sure=yes)
     if wait:
-        wait_until_gone(source, name, timeout)
+        wait_until_gone(source, run, timeout)

@@ -110,7 +110,7 @@ class _Gathered:
         except Unavailable:
             raise  # The next artifact would only make the reader wait again.
         except NotFound:
-            self.missing.append(f"{_where(iteration, stage.name)}: its artifact is gone from the store (retention or a purge)")
+            self.missing.append(f"{_where(iteration, stage.name)}: its artifact is gone from the store, by retention or by hand")
         except StoreError as error:
             self.missing.append(f"{_where(iteration, stage.name)}: {error}")
         return None

@@ -224,7 +224,6 @@ class Cluster:
         *,
         follow: bool = False,
         since_time: str | None = None,
-        tail_lines: int | None = None,
         timestamps: bool = False,
         idle_seconds: float | None = None,
     ) -> Iterator[bytes]:
@@ -234,8 +233,6 @@ class Cluster:
         query = {"container": container, "follow": str(follow).lower(), "timestamps": str(timestamps).lower()}
         if since_time is not None:
             query["sinceTime"] = since_time
-        if tail_lines is not None:
-            query["tailLines"] = str(tail_lines)
         return self._stream(PODS.path(namespace, pod, "log"), query, read_seconds=idle_seconds if follow else _READ_SECONDS)
 
     # --- writes: once ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.quantity import parse_quantity
+from rlhf_api.validation.pods import gpu_limit
 from rlhf_operator.core.actions import CreateJob, Topology
 
 from .machine import Machine
@@ -33,7 +34,7 @@ def gpus(action: CreateJob, machine: Machine) -> int:
     resources = action.pod.resources
     if resources is None:
         return 0
-    return sum(int(parse_quantity(amount)) for name, amount in resources.limits.items() if name.endswith("/gpu"))
+    return gpu_limit(resources.limits) or 0
 
 
 def _declared(action: CreateJob, resource: str) -> float | None:
