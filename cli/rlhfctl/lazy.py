@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .suggest import did_you_mean
+from .suggest import hint_for
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,5 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])
 
     def _refuse(self, ctx: click.Context, name: str) -> NoReturn:
-        match = did_you_mean(name, self._lazy)
-        hint = f" Did you mean {match!r}?" if match else ""
-        raise click.UsageError(f"there is no command {name!r}.{hint}", ctx)
+        hints = "".join(f" {hint[0].upper()}{hint[1:]}" for hint in hint_for(name, self._lazy))
+        raise click.UsageError(f"there is no command {name!r}.{hints}", ctx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rlhfctl import terminal
-from rlhfctl.options import manifest_argument
+from rlhfctl.options import STATE_HELP, manifest_argument
 
 
 @click.command("validate")
@@ -13,9 +13,7 @@ from rlhfctl.options import manifest_argument
 @click.option(
     "--local", "local", is_flag=True, help="Check it for a run on this machine: its cores, its GPUs, a store in the state folder."
 )
-@click.option(
-    "--state", "state_dir", metavar="DIR", help="The local state folder; implies --local. [default: $RLHF_STATE or .rlhf]"
-)
+@click.option("--state", "state_dir", metavar="DIR", help=STATE_HELP)
 @click.option("--cpu", is_flag=True, help="With --local: as for 'run --local --cpu'.")
 def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     """Check the manifest FILE and print every problem at once, each with its line, what stands there and what would be right."""
