@@ -53,6 +53,7 @@ def kill_marked(marker: str) -> int:
     """Kill every process that carries the environment entry, but this one, until none is left; returns how many there were."""
     wanted = marker.encode()
     killed: set[int] = set()
+    pause = 0.002
     while True:
         found = [pid for pid in _processes() if pid != os.getpid() and wanted in _environment(pid)]
         if not found:
@@ -60,7 +61,9 @@ def kill_marked(marker: str) -> int:
         killed.update(found)
         for pid in found:
             _kill(pid)
-        select.select([], [], [], 0.002)
+        select.select([], [], [], pause)
+        # One that the kernel holds (a disk or a device that does not answer) goes when that does: looking costs all of /proc.
+        pause = min(2 * pause, 0.25)
 
 
 def _start(command: list[str], lifeline: int, supervisor: str) -> int:
