@@ -58,7 +58,7 @@ class Engine(Model):
     gpu_memory_utilization: Share = 0.9
     """Share of each GPU's memory that the engine takes."""
     extra_args: Annotated[list[Annotated[str, StringConstraints(max_length=512)]], Field(max_length=64)] = []
-    """Further engine arguments, as `vllm serve` spells them: --name=value."""
+    """Further engine arguments for memory and speed, as `vllm serve` spells them: --name=value. None may change what is sampled."""
 
 
 class Sample(Model):

@@ -31,6 +31,16 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"spec.evaluate.lmEval": {"tasks": ["gsm8k"]}}, "spec.evaluate.lmEval.tasks"),
     ({"spec.train.data": {"offline": DATA}}, "spec.train.data.offline"),
     ({"spec.policy.chatTemplate": {"configMapKeyRef": KEY}}, "spec.policy.chatTemplate.configMapKeyRef"),
+    ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
+    (
+        {
+            "spec.reward": {
+                "type": "BradleyTerry",
+                "bradleyTerry": {"train": {"data": DATA, "base": {**MODEL, "trustRemoteCode": True}}},
+            }
+        },
+        "spec.reward.bradleyTerry.train.base.trustRemoteCode",
+    ),
     ({"spec.sft": {"data": DATA, "compute": DEEPSPEED}}, "spec.sft.compute.deepspeed.config"),
     (
         {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, "compute": DEEPSPEED}}}},

@@ -170,6 +170,19 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "more than the 1 GPUs of the pod",
     ),
     (
+        {"spec.sample.engine.tensorParallelSize": 2, "spec.podDefaults": limits(2), "spec.evaluate.pod": limits(1)},
+        'spec.evaluate.pod.resources.limits["nvidia.com/gpu"]',
+        "evaluate samples with sample's engine, on 2 GPUs; write at least 2",
+    ),
+    *(
+        (
+            {"spec.sample.engine.extraArgs": ["--max-num-seqs=8", argument]},
+            "spec.sample.engine.extraArgs[1]",
+            "changes what is sampled",
+        )
+        for argument in ("--quantization=fp8", "--kv_cache_dtype=fp8", "--hf-overrides={}", "--dtype=half", "--rope-theta=1")
+    ),
+    (
         {"spec.train.compute.processesPerNode": 8, "spec.podDefaults": limits(4)},
         "spec.train.compute.processesPerNode",
         "write at most 4",

@@ -291,6 +291,7 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
     ],
     "every_entry_samples": [{"spec.sample.mixture": [{"name": "a", "weight": 100.0}, {"name": "b", "weight": 1.0}]}],
     "greedy_entries_answer_once": [mixture(temperature=0), mixture(topK=1)],
+    "engine_arguments_change_no_answer": [{"spec.sample.engine.extraArgs": ["--quantization=fp8"]}],
     "placeholders": [{"spec.policy.model.uri": "hf://a/b{iteration}"}, {"spec.prompts.source.uri": "hf://a/b-{iter}"}],
     "labels_are_free": [pod(labels={"a b": "x"}), pod(labels={"a": "x y"}), pod(nodeSelector={"a": "x y"})],
     "mounts_have_volumes": [pod(volumeMounts=[{"name": "v", "mountPath": "/v"}])],

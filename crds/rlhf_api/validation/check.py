@@ -30,6 +30,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     sampling.parallelism_within_shards,
     sampling.every_entry_samples,
     sampling.greedy_entries_answer_once,
+    sampling.engine_arguments_change_no_answer,
     sampling.numbered_iterates_exist,
     evaluation.validation_has_prompts,
     evaluation.against_once,

@@ -54,6 +54,15 @@ def _template_of_config_map(spec: RLHFRunSpec) -> bool:
     return template is not None and template.config_map_key_ref is not None
 
 
+def _trains_own_code(spec: RLHFRunSpec) -> bool:
+    return spec.policy.model.trust_remote_code
+
+
+def _trains_reward_of_own_code(spec: RLHFRunSpec) -> bool:
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    return bool(training and training.base and training.base.trust_remote_code)
+
+
 def _deepspeed_config(loc: Loc, of: Callable[[RLHFRunSpec], Compute | None]) -> NotAvailable:
     """What is in the ConfigMap would have to be in the identity of what is trained with it."""
 
@@ -82,6 +91,18 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
         _template_of_config_map,
         "a chat template in a ConfigMap",
         "write name, or the template itself under inline",
+    ),
+    NotAvailable(
+        (*SPEC, "policy", "model", "trustRemoteCode"),
+        _trains_own_code,
+        "training a model whose code comes with it",
+        "write false, for a model that transformers has a class of",
+    ),
+    NotAvailable(
+        (*_REWARD, "bradleyTerry", "train", "base", "trustRemoteCode"),
+        _trains_reward_of_own_code,
+        "training a model whose code comes with it",
+        "write false, for a model that transformers has a class of",
     ),
     _deepspeed_config((*SPEC, "sft"), lambda spec: None if spec.sft is None else spec.sft.compute),
     _deepspeed_config((*_REWARD, "bradleyTerry", "train"), _reward_compute),

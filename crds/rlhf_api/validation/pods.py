@@ -136,6 +136,14 @@ def ranks_have_gpus(spec: RLHFRunSpec) -> Problems:
             yield Problem(
                 (*SPEC, *name, *field), f"more than the {gpus} GPUs of the pod", f"write at most {gpus}", depends=(limit,)
             )
+    size, of_evaluate = spec.sample.engine.tensor_parallel_size, None if spec.evaluate.pod is None else _gpus(spec.evaluate.pod)
+    if of_evaluate is not None and 0 < of_evaluate < size:
+        yield Problem(
+            (*SPEC, "evaluate", "pod", "resources", "limits", GPU),
+            f"evaluate samples with sample's engine, on {size} GPUs",
+            f"write at least {size}",
+            depends=((*SPEC, "sample", "engine", "tensorParallelSize"),),
+        )
 
 
 def _gpu_users(spec: RLHFRunSpec) -> list[tuple[Loc, int, Loc, Pod | None]]:

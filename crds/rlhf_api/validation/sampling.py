@@ -10,6 +10,32 @@ from .problem import Problem, Problems
 from .walk import SPEC, models
 
 _SAMPLE: Loc = (*SPEC, "sample")
+#: Of vLLM's engine arguments. Those of whole families are known by their beginning.
+_DECIDE_ANSWERS = frozenset(
+    (
+        *(
+            "model",
+            "tokenizer",
+            "tokenizer-mode",
+            "tokenizer-revision",
+            "revision",
+            "code-revision",
+            "config-format",
+            "load-format",
+        ),
+        *("dtype", "quantization", "kv-cache-dtype", "calculate-kv-scales", "max-model-len", "max-logprobs", "logprobs-mode"),
+        *("generation-config", "logits-processors", "logits-processor-pattern", "seed", "trust-remote-code", "skip-tokenizer-init"),
+        *(
+            "speculative-config",
+            "enable-lora",
+            "lora-modules",
+            "tensor-parallel-size",
+            "gpu-memory-utilization",
+            "runner",
+            "convert",
+        ),
+    )
+)
 
 
 def parallelism_within_shards(spec: RLHFRunSpec) -> Problems:
@@ -50,6 +76,18 @@ def greedy_entries_answer_once(spec: RLHFRunSpec) -> Problems:
                 f"greedy, and would give each prompt the same completion {count} times",
                 "raise it, or lower the entry's weight so that it gives one completion",
                 depends=((*_SAMPLE, "completionsPerPrompt"), (*_SAMPLE, "mixture"), (*entry_loc, "weight")),
+            )
+
+
+def engine_arguments_change_no_answer(spec: RLHFRunSpec) -> Problems:
+    """An artifact's identity has the model and how it was sampled; what changes either belongs there, and not beside it."""
+    for index, argument in enumerate(spec.sample.engine.extra_args):
+        name = argument.removeprefix("--").partition("=")[0].replace("_", "-").lower()
+        if name in _DECIDE_ANSWERS or name.startswith(("hf-", "rope-", "override-")):
+            yield Problem(
+                (*_SAMPLE, "engine", "extraArgs", index),
+                "changes what is sampled, or is set by the run itself",
+                "remove it; arguments for memory and speed are free, as --max-num-seqs=64",
             )
 
 
