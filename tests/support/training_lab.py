@@ -52,6 +52,7 @@ class Finding:
     checkpoints: list[str]
     buffers: dict[str, str]
     parameter_dtypes: list[str]
+    metrics_writable: bool
 
 
 def run_cases(folder: Path, cases: list[Case], ranks: int) -> dict[str, Finding]:
@@ -164,6 +165,7 @@ def _run(folder: Path, case: Case) -> None:
             "buffers": buffers,
             "lines": [json.loads(line) for line in metrics.read_text().splitlines()],
             "checkpoints": [info.key for info in store.list(f"checkpoint/{fingerprint}/")],
+            "metrics_writable": bool(metrics.stat().st_mode & 0o200),
             "parameter_dtypes": sorted({str(p.dtype) for p in engine.module.model.parameters()}),
         }
         (folder / f"{case.name}.json").write_text(json.dumps(facts))

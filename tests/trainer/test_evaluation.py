@@ -43,7 +43,7 @@ def answers(scores: list[float], *, tokens: int = 4, of: str = "validation", dec
             messages=[{"role": "user", "content": prompt}],
             prompt_ids=[1],
             completion_ids=[5] * tokens,
-            text="answer",
+            text=f"answer {score}",
             finish_reason="length" if prompt == "p0" else "stop",
             judge_score=score,
             reward_score=score * 2,
@@ -93,11 +93,18 @@ def test_pi_0_has_half_against_itself_and_no_predecessor() -> None:
 def test_answers_are_compared_prompt_by_prompt_whatever_their_order() -> None:
     own = answers([1.0] * 6 + [0.5] * 2 + [0.0] * 2, tokens=6)
     initial = answers(HALF)[::-1]
-    previous = [replace(answer, judge_score=2.0) for answer in answers(HALF)]
+    previous = [replace(answer, judge_score=2.0, text="better") for answer in answers(HALF)]
     found = metrics(1, own, initial, previous)
     assert found[Metric.WIN_RATE_VS_INITIAL] == 0.7
     assert found[Metric.WIN_RATE_VS_PREVIOUS] == 0.0
     assert found[Metric.MEAN_LENGTH_RATIO_VS_INITIAL] == 1.5
+
+
+def test_equal_answers_tie_whatever_the_last_bits_of_their_scores() -> None:
+    """They were judged in two stages, beside other answers."""
+    own = answers(HALF)
+    initial = [replace(answer, judge_score=0.5 + 1e-7) for answer in answers(HALF)]
+    assert metrics(1, own, initial)[Metric.WIN_RATE_VS_INITIAL] == 0.5
 
 
 @pytest.mark.parametrize("against", [[Against.INITIAL], [Against.PREVIOUS]])

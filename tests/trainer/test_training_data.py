@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_api.data import DataSource
 from rlhf_api.model import Dtype, ModelRef
 from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, StageConfig, TrainWork
 from rlhf_api.storage import Storage
@@ -18,6 +20,7 @@ from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
 from rlhf_trainer import heads
 from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.heads import use_language_head
+from rlhf_trainer.models import Vocabulary, without_dropout
 from rlhf_trainer.runtime import MASTER_FILE
 from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
@@ -160,6 +163,54 @@ def test_demonstrations_are_cut_counted_and_dropped_with_a_reason(world: Path, s
     assert [len(example.completions[0]) for example in found] == [11, 14]
     with pytest.raises(ConfigurationProblem, match=r"row 1, column messages: there is no such column"):
         sft._conversations(work.data[0], [{"text": "x"}], vocabulary, 14, counts)
+
+
+class Merging:
+    """A byte-level tokenizer in small: two newlines that meet are one token, as in many vocabularies."""
+
+    bos_token_id = eos_token_id = None
+
+    def apply_chat_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **_: object) -> list[int]:
+        text = "".join(f"<{message['role']}>\n{message['content']}$" for message in messages)
+        text += "<assistant>\n" if add_generation_prompt else ""
+        return [1 if part == "\n\n" else ord(part) for part in re.findall("\n\n|.|\n", text)]
+
+
+def test_an_answer_that_begins_with_a_newline_costs_one_row_and_no_run() -> None:
+    vocabulary = Vocabulary(Merging(), frozenset(), "")
+    source = DataSource(name="d", uri="file:///d")
+    question = {"role": "user", "content": "q"}
+    rows = [{"messages": [question, {"role": "assistant", "content": text}]} for text in ("a", "\na", "b")]
+    counts: dict[str, int] = {}
+    assert len(sft._conversations(source, rows, vocabulary, 99, counts)) == 2
+    assert counts == {"conversations": 3, "conversationsWithoutBoundary": 1}
+    with pytest.raises(ConfigurationProblem, match="does not continue its own prompt"):
+        sft._conversations(source, rows[1:2], vocabulary, 99, {})
+
+
+@pytest.mark.parametrize(("chosen", "rejected"), [("\na", "b"), ("a", "\nb"), ("a", "b"), ("\na", "\nb")])
+def test_a_pair_is_scored_as_its_conversations_are_written(chosen: str, rejected: str) -> None:
+    tokenizer = Merging()
+    sides = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": text}] for text in (chosen, rejected)]
+    example = reward._encode(Vocabulary(tokenizer, frozenset(), ""), *sides)
+    written = [tokenizer.apply_chat_template(side, add_generation_prompt=False) for side in sides]
+    assert [[*example.prompt, *completion] for completion in example.completions] == written
+
+
+def test_training_drops_nothing_at_random() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    sizes: dict[str, Any] = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=16, attention_dropout=0.5))
+    gpt2 = GPT2LMHeadModel(
+        GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5)
+    )
+    ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    for model in (llama, gpt2):
+        dropped = model.train()(input_ids=ids).logits
+        whole = model.eval()(input_ids=ids).logits
+        assert not torch.equal(dropped, whole), "it has dropout"
+        torch.testing.assert_close(without_dropout(model).train()(input_ids=ids).logits, whole)
 
 
 def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, storage: Storage, tmp_path: Path) -> None:

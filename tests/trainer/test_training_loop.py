@@ -180,6 +180,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(two_ranks: dict[str, Fi
     assert two_ranks[resumed].lines == [pytest.approx(line, abs=1e-5) for line in two_ranks[whole].lines]
 
 
+def test_what_a_resumed_training_writes_on_is_its_owners_to_write(two_ranks: dict[str, Finding]) -> None:
+    """A store of this machine is read-only, and gives its files by their inodes: only root could go on."""
+    assert two_ranks["resumed+2"].metrics_writable
+
+
 def test_a_periodic_checkpoint_is_kept_until_the_next_is_whole(two_ranks: dict[str, Finding]) -> None:
     records = [key for key in two_ranks["periodic+1"].checkpoints if key.endswith(".json")]
     assert [key.rpartition("/")[2] for key in records] == ["step-0000004-attempt-1-world-2.json"]

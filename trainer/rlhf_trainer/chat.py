@@ -24,6 +24,10 @@ NAMED_TEMPLATES: dict[str, str] = {
 }
 
 
+class BoundaryProblem(ConfigurationProblem):
+    """What the assistant says cannot be told from what stands before it."""
+
+
 def template_hash(tokenizer: Any) -> str:
     """First 16 hex digits of the SHA-256 of the chat template: samples carry it, so that a mismatch is seen."""
     return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:16]
@@ -42,7 +46,7 @@ def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
 def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[int] = frozenset()) -> tuple[list[int], list[bool]]:
     """Ids of the whole conversation and, for each, whether the loss counts it: what the assistant says, its end included.
 
-    Raises ConfigurationProblem when the template is not a prefix code, so that a turn's tokens cannot be told apart.
+    Raises BoundaryProblem when the template is not a prefix code, so that a turn's tokens cannot be told apart.
     """
     ids: list[int] = []
     counted: list[bool] = []
@@ -52,7 +56,7 @@ def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[
         prefix = _render(tokenizer, messages[:position], add_generation_prompt=True)
         full = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
         if full[: len(prefix)] != prefix or prefix[: len(ids)] != ids:
-            raise ConfigurationProblem(
+            raise BoundaryProblem(
                 "The chat template does not continue its own prompt: what it renders for a conversation does not begin with "
                 "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
                 "to a template that appends."

@@ -79,6 +79,9 @@ class SamplingEngine:
         cpu = not torch.cuda.is_available()
         if cpu:
             prepare_cpu_environment()
+        else:
+            # torch was asked for a GPU in this process: a fork of it cannot use one.
+            os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import LLM
 
         options: dict[str, Any] = {

@@ -75,13 +75,19 @@ def evaluation_metrics(
         first_lengths = [float(len(a.completion_ids)) for a in first]
         metrics[Metric.MEAN_LENGTH_RATIO_VS_INITIAL] = stats.ratio_with_interval(lengths, first_lengths)
         if Against.INITIAL in work.against:
-            outcomes = stats.wins([_judge(a) for a in own], [_judge(a) for a in first])
+            outcomes = _outcomes(own, first)
             metrics[Metric.WIN_RATE_VS_INITIAL] = stats.mean_with_interval(outcomes)
             metrics[Metric.LENGTH_ADJUSTED_WIN_RATE_VS_INITIAL] = stats.length_adjusted_win_rate(outcomes, lengths, first_lengths)
     if previous is not None and Against.PREVIOUS in work.against:
-        outcomes = stats.wins([_judge(a) for a in own], [_judge(a) for a in _in_order_of(own, previous)])
+        outcomes = _outcomes(own, _in_order_of(own, previous))
         metrics[Metric.WIN_RATE_VS_PREVIOUS] = stats.mean_with_interval(outcomes)
     return metrics
+
+
+def _outcomes(ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
+    """1, ½ or 0 a prompt. Equal answers tie: they were judged in different stages, and the last bits of a score are its batch's."""
+    scores = [(0.0, 0.0) if a.text == b.text else (_judge(a), _judge(b)) for a, b in zip(ours, theirs, strict=True)]
+    return stats.wins([a for a, _ in scores], [b for _, b in scores])
 
 
 def divergence(context: StageContext, work: EvaluateWork, answers: Sequence[Answer]) -> Divergence:

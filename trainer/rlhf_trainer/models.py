@@ -17,6 +17,8 @@ from .config_maps import read_config_map_key
 from .errors import ConfigurationProblem
 from .heads import use_language_head, use_reward_head
 
+#: What modules of transformers call the share that their attention drops.
+_DROPOUTS = ("attention_dropout", "attn_dropout", "dropout", "dropout_p", "dropout_prob")
 TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}
 
 
@@ -102,6 +104,21 @@ def new_reward_model(folder: Path, dtype: torch.dtype, seed: int, *, trust_remot
     weight = model.score.weight
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.shape[-1] + 1))
+    return model
+
+
+def without_dropout(model: Any) -> Any:
+    """The same model, in which training leaves nothing out at random.
+
+    A preference loss compares with log-probs that a reference gave without dropout, and a training that is resumed must go on as
+    one that was never stopped. The configuration stays as it is, and is exported so.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in _DROPOUTS:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     return model
 
 

@@ -176,7 +176,8 @@ def from_exception(error: Exception) -> StageError:
     text = (str(error).strip().splitlines() or ["no message"])[0]
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return ApplicationProblem(
-            f"Out of memory: {text} Give the stage more; for training, lower train.tokenBudget or raise deepspeed.zeroStage.",
+            f"Out of memory: {text} Give the stage more; for training, lower train.tokenBudget or raise deepspeed.zeroStage, "
+            "which helps once the model is loaded: each GPU holds all of it until then.",
             reason="OOMKilled",
         )
     if isinstance(error, OSError) and error.errno is not None:

@@ -10,6 +10,7 @@ import torch
 
 from .. import chat
 from ..models import load_reward_model, load_vocabulary
+from ..training.attention import require_full_attention
 from ..training.logps import device_of
 from ..training.objectives import completion_rewards
 from ..training.rows import Example, Packing, build_batch, micro_batches
@@ -43,6 +44,7 @@ class BradleyTerryLabeler:
             prompt, answer = chat.encode_exchange(self._tokenizer, response.messages, response.text)
             keys.append((tuple(prompt), tuple(answer)))
             examples.setdefault(keys[-1], Example(prompt, [answer]))
+        require_full_attention(self._model, list(examples.values()))
         device = device_of(self._model)
         packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device)
         scores: dict[int, float] = {}

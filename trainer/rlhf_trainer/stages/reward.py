@@ -72,6 +72,7 @@ def _reason_to_drop(row: dict[str, Any], chosen: Sequence[Any], rejected: Sequen
 
 
 def _encode(vocabulary: Vocabulary, chosen: Sequence[Any], rejected: Sequence[Any]) -> Example:
-    prompt, first = chat.encode_exchange(vocabulary.tokenizer, chosen[:-1], chosen[-1]["content"])
-    _, second = chat.encode_exchange(vocabulary.tokenizer, rejected[:-1], rejected[-1]["content"])
-    return Example(prompt, [first, second])
+    """Where an answer's first token takes the end of the prompt in (two newlines are one token), the prompt ends before it."""
+    sides = [chat.encode_exchange(vocabulary.tokenizer, side[:-1], side[-1]["content"]) for side in (chosen, rejected)]
+    shared = min(len(prompt) for prompt, _ in sides)
+    return Example(sides[0][0][:shared], [prompt[shared:] + answer for prompt, answer in sides])

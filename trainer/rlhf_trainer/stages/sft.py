@@ -49,14 +49,22 @@ def _conversations(
     """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted."""
     column = source.column or "messages"
     found = []
+    unclear: chat.BoundaryProblem | None = None
     for number, row in enumerate(rows, start=1):
         where = f"{source.uri}: row {number}, column {column}"
         if column not in row:
             raise ConfigurationProblem(
                 f"{where}: there is no such column (there are {', '.join(sorted(row))}). Set sft.data.column."
             )
-        ids, counted = chat.encode_conversation(vocabulary.tokenizer, as_messages(row[column], where), vocabulary.stop_ids)
+        messages = as_messages(row[column], where)
         counts["conversations"] = counts.get("conversations", 0) + 1
+        try:
+            ids, counted = chat.encode_conversation(vocabulary.tokenizer, messages, vocabulary.stop_ids)
+        except chat.BoundaryProblem as problem:
+            # One answer may begin with what its tokenizer merges with the header before it; a template does so with all.
+            counts["conversationsWithoutBoundary"] = counts.get("conversationsWithoutBoundary", 0) + 1
+            unclear = problem
+            continue
         if len(ids) > max_length:
             counts["conversationsTruncated"] = counts.get("conversationsTruncated", 0) + 1
             ids, counted = ids[:max_length], counted[:max_length]
@@ -64,4 +72,6 @@ def _conversations(
             counts["conversationsWithoutAnswer"] = counts.get("conversationsWithoutAnswer", 0) + 1
             continue
         found.append(Example([], [ids], [counted]))
+    if unclear is not None and not found:
+        raise unclear
     return found

@@ -79,7 +79,8 @@ class Checkpoints:
         if loaded is None:
             raise ApplicationProblem(f"DeepSpeed cannot load checkpoint {record.name}. Delete it from the store to begin again.")
         if dist.get_rank() == 0:
-            shutil.copy(folder / METRICS, self._metrics_file)
+            # Not its mode: what comes from a store of this machine is read-only.
+            shutil.copyfile(folder / METRICS, self._metrics_file)
         dist.barrier()
         if _first_of_node():
             shutil.rmtree(folder)

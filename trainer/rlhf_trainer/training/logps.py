@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..heads import CHUNK
+from .attention import require_full_attention
 from .rows import Batch, Example, Packing, build_batch, micro_batches
 
 
@@ -70,7 +71,9 @@ def score_examples(
     model: Any, examples: Iterable[Example], packing: Packing, *, with_entropy: bool = False
 ) -> Iterator[ScoredBatch]:
     """Every example under `model`, packed as the trainer packs them; batches come in packing order, each with its examples."""
-    for rows in micro_batches(list(examples), packing):
+    examples = list(examples)
+    require_full_attention(model, examples)
+    for rows in micro_batches(examples, packing):
         batch = build_batch(rows).to(device_of(model))
         scored = token_entropies(model, batch) if with_entropy else TokenLogps(token_logps(model, batch))
         yield ScoredBatch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch.distributed as dist
 from rlhf_store import open_store
 
 from ..logs import log
-from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model
+from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
 from ..narrow import present
 from ..progress import Progress
+from .attention import require_full_attention
 from .baton import use_kernel_baton
 from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
@@ -28,6 +30,10 @@ from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, S
 from .rows import Example, Packing
 from .schedule import Schedule
 
+#: Ranks wait for one another while one hashes, uploads, fetches or exports, and a large model's checkpoint has a hundred gigabytes.
+#: A rank that dies is seen by torchrun, and not by this.
+_HOST_WORK = timedelta(hours=2)
+
 
 def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[], bool]) -> None:
     """Collective: guard, load, train, export. Raises StageError."""
@@ -35,13 +41,14 @@ def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[]
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     use_kernel_baton()
-    deepspeed.init_distributed("nccl" if cuda else "gloo")
+    deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=_HOST_WORK)
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
     if job.guard is not None:
         check_reference(job.guard, job.dtype, examples, device, packing, trust_remote_code=job.trust_remote_code)
     torch.manual_seed(job.seed)
-    model = _load(job).to(device)
+    model = without_dropout(_load(job)).to(device)
+    require_full_attention(model, examples)
     engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
     if job.master_weights is not None:
         load_master_weights(engine, Path(job.master_weights))
