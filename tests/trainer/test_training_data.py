@@ -259,6 +259,7 @@ def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_
     store = open_store(storage)
     writer = ArtifactWriter(store, ArtifactKind.POLICY, "a" * 64)
     writer.add_bytes(b"fp32", MASTER_FILE)
+    writer.add_bytes(b"{}", "config.json")
     sealed = writer.seal(stage=StageName.TRAIN)
     context = context_of(sft_config(world, storage), tmp_path)
     outside = ModelInput(source=ModelRef(uri=f"file://{world}/model"))
@@ -269,9 +270,11 @@ def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_
 
     own = ModelInput(artifact=sealed.ref)
     assert masters("Master", outside, world / "model") is None
-    folder = open_artifact(store, sealed.ref).fetch(tmp_path / "fetched")
-    assert masters("Master", own, folder) == str(folder / MASTER_FILE)
+    folder = context.model_folder(own)
     assert masters("Exported", own, folder) is None
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["config.json"]
+    assert masters("Master", own, folder) == str(folder / MASTER_FILE)
+    assert (folder / MASTER_FILE).read_bytes() == b"fp32"
 
     remove_files(open_artifact(store, sealed.ref), [MASTER_FILE])
     without = open_artifact(store, sealed.ref).fetch(tmp_path / "again")

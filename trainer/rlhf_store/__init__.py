@@ -10,6 +10,7 @@ from .artifact import (
     manifest_key,
     open_artifact,
     remove_files,
+    removed_files,
 )
 from .checkpoints import CheckpointRecord, Checkpoints
 from .errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "open_store",
     "pointer_key",
     "remove_files",
+    "removed_files",
     "run_folder",
     "write_pointer",
 ]

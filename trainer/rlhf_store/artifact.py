@@ -62,9 +62,10 @@ class Artifact:
         entries = self._left() if names is None else [self._entry(name) for name in names]
         return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), entries, folder)
 
-    def cached(self, scratch: Path) -> Path:
-        """Download to a folder of `scratch` that is this artifact's alone, so that many may share it."""
-        return self.fetch(scratch / f"{self.ref.kind}-{self.ref.digest[:16]}")
+    def cached(self, scratch: Path, *, without: str | None = None) -> Path:
+        """Download to a folder of `scratch` that is this artifact's alone, so that many may share it; all but one file, maybe."""
+        names = [entry.path for entry in self._left() if entry.path != without]
+        return self.fetch(scratch / f"{self.ref.kind}-{self.ref.digest[:16]}", names)
 
     def read(self, name: str) -> bytes:
         """A small file, verified."""

@@ -42,11 +42,14 @@ class StageContext:
         return open_artifact(self.store, ref)
 
     def model_folder(self, model: ModelInput) -> Path:
-        """A folder with the model's files, verified where it is an artifact, from its hub or store otherwise."""
+        """A folder with the model's files, verified where it is an artifact, from its hub or store otherwise.
+
+        fp32 masters stay where they are: they are twice as large as all the rest, and one stage may want them.
+        """
         from . import sources
 
         if model.artifact is not None:
-            return self.artifact(model.artifact).cached(self.scratch / "inputs")
+            return self.artifact(model.artifact).cached(self.scratch / "inputs", without=MASTER_FILE)
         return sources.model_folder(present(model.source, "the model's source"), self.scratch / "inputs", self.config.storage)
 
     def trusts(self, model: ModelInput) -> bool:

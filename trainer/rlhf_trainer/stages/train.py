@@ -7,6 +7,7 @@ from pathlib import Path
 from rlhf_api.model import Dtype
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_api.training import WarmStart
+from rlhf_store import removed_files
 
 from ..errors import ApplicationProblem, ConfigurationProblem
 from ..narrow import present
@@ -80,13 +81,12 @@ def _master_weights(context: StageContext, folder: Path, work: TrainWork) -> str
     """None: not wanted, or there never were any (fp32; a model from outside). Raises ConfigurationProblem for removed ones."""
     if work.warm_start is not WarmStart.MASTER:
         return None
-    file = folder / MASTER_FILE
-    if file.is_file():
-        return str(file)
     ref = work.start.model.artifact
-    if ref is not None and context.artifact(ref).manifest.file(MASTER_FILE) is not None:
+    if ref is None or (artifact := context.artifact(ref)).manifest.file(MASTER_FILE) is None:
+        return None
+    if MASTER_FILE in removed_files(artifact):
         raise ConfigurationProblem(
             f"The iterate that this training starts from ({ref.kind}/{ref.fingerprint[:12]}) has lost its fp32 master weights to "
             "storage.retention (checkpoints: Delete). Set train.warmStart: Exported, or have it trained again: remove its folder."
         )
-    return None
+    return str(artifact.fetch(folder, [MASTER_FILE]) / MASTER_FILE)
