@@ -32,6 +32,8 @@ PATIENCE_SECONDS = 300.0
 REFUSED_SECONDS = 15.0
 #: A connection that died without a word is noticed after this and a little.
 _WATCH_SECONDS = 60
+#: A watch that was cut after this was one; a proxy whose server is away may answer, and cut at once.
+_STOOD_SECONDS = 5.0
 #: The same for a log that is followed.
 IDLE_SECONDS = 60.0
 _INSTALL = "helm upgrade --install rlhf-operator charts/rlhf-operator -n rlhf-system --create-namespace"
@@ -156,6 +158,7 @@ class Connection:
         known = known or {}
         version: str | None = None
         outage = _Outage(self.target.server, note)
+        began = time.monotonic()
         while True:
             try:
                 if version is None:
@@ -166,6 +169,7 @@ class Connection:
                     version = pages[-1].resource_version
                     outage.over()
                     yield from _compared(known, items)
+                began = time.monotonic()
                 for event in self._cluster.watch(
                     resource,
                     namespace,
@@ -187,8 +191,8 @@ class Connection:
             except api.Gone:
                 version = None
             except api.ClusterError as error:
-                if isinstance(error, api.ConnectionLost):
-                    outage.over()  # It stood until now.
+                if isinstance(error, api.ConnectionLost) and time.monotonic() - began >= _STOOD_SECONDS:
+                    outage.over()
                 if not outage.may_go_on(error):
                     raise self._error(error, "watch", resource, namespace) from error
 

@@ -46,18 +46,20 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 @contextmanager
-def server(*watches: int | str) -> Iterator[str]:
-    """Lists are answered. Watches get these answers, the last for ever: a status, or a line of a watch that then ends."""
+def server(*watches: int | str | None) -> Iterator[str]:
+    """Lists are answered. Watches get these answers, the last for ever: a status, a line of a watch that then ends, or (None) an
+    answer that breaks off.
+    """
     answers = list(watches)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer: int | str = json.dumps({"items": [], "metadata": {"resourceVersion": "7"}})
+            answer: int | str | None = json.dumps({"items": [], "metadata": {"resourceVersion": "7"}})
             if "watch=true" in self.path:
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            self.send_response(200 if isinstance(answer, str) else answer)
-            content = b"{}" if isinstance(answer, int) else f"{answer}\n".encode()
-            self.send_header("Content-Length", str(len(content)))
+            self.send_response(answer if isinstance(answer, int) else 200)
+            content = f"{answer}\n".encode() if isinstance(answer, str) else b"{}" if answer else b""
+            self.send_header("Content-Length", str(len(content) + (answer is None)))
             self.end_headers()
             self.wfile.write(content)
 
@@ -78,11 +80,13 @@ def watched(url: str, notes: list[str]) -> None:
         raise AssertionError("there are no Events")
 
 
-@pytest.mark.parametrize(("status", "patience"), [(503, PATIENCE_SECONDS), (401, REFUSED_SECONDS)])
-def test_a_server_that_stays_away_is_waited_for_with_patience_and_then_named(time: Time, status: int, patience: float) -> None:
+@pytest.mark.parametrize(("answer", "patience"), [(503, PATIENCE_SECONDS), (None, PATIENCE_SECONDS), (401, REFUSED_SECONDS)])
+def test_a_server_that_stays_away_is_waited_for_with_patience_and_then_named(
+    time: Time, answer: int | None, patience: float
+) -> None:
     notes: list[str] = []
     begun = time.now
-    with server(status) as url, pytest.raises(NoConnection, match=url):
+    with server(answer) as url, pytest.raises(NoConnection, match=url):
         watched(url, notes)
     assert patience <= time.now - begun < patience + 10
     assert max(time.slept) > 1, "it asks less and less often"
