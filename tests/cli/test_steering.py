@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,10 +60,11 @@ def test_delete_removes_a_run_with_its_logs_and_says_what_stays(state: Path) -> 
 
 
 def test_what_a_delete_that_was_killed_has_left_is_no_run_and_goes_with_the_next(state: Path) -> None:
-    (state / "runs" / "waiting").rename(state / "deleted-1")
+    (state / "runs" / "waiting").rename(state / f"deleted-{uuid.uuid4().hex}")
+    (state / "deleted-samples").mkdir()
     assert rlhfctl("list", "--state", str(state), "-o", "name").out.split() == ["rlhfrun.rlhf.dev/done", "rlhfrun.rlhf.dev/working"]
     assert rlhfctl("delete", "working", "--state", str(state), "--yes").code == 0
-    assert sorted(path.name for path in state.iterdir()) == ["runs"]
+    assert sorted(path.name for path in state.iterdir()) == ["deleted-samples", "runs"], "the first is not ours"
 
 
 def test_a_run_that_a_process_drives_is_not_deleted(state: Path) -> None:

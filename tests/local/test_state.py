@@ -63,6 +63,18 @@ def test_a_run_that_begins_anew_keeps_its_approvals_only(world: LocalWorld) -> N
     assert [(approval.gate, approval.iteration) for approval in again.spec.approvals] == [("look", 1)]
 
 
+def test_annotations_are_those_of_the_manifest_that_was_taken_last(world: LocalWorld) -> None:
+    """`rlhfctl` notes the file and its options there, for its hints."""
+    first = as_written(world)
+    world.state.accept(first, NOW)
+    metadata = first.metadata.model_copy(update={"annotations": {"rlhf.dev/local-cpu": "true"}})
+    world.state.accept(first.model_copy(update={"metadata": metadata}), NOW)
+    stored = world.state.load("tiny").metadata
+    assert (stored.annotations, stored.generation) == ({"rlhf.dev/local-cpu": "true"}, 1)
+    world.state.accept(first, NOW)
+    assert world.state.load("tiny").metadata.annotations is None
+
+
 def test_an_edit_that_waited_while_the_run_was_deleted_waits_for_who_edits_the_next(world: LocalWorld) -> None:
     world.state.accept(world.manifest(), NOW)
     lock = world.state.run_folder("tiny") / "edit-lock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from .files import write_atomically
 from .lock import Holder, exclusive, holder, locked
 from .progress import read_progress
 from .records import read_record
+
+#: What `delete` calls a run's folder. The state folder may be any: nothing else that lies in it has such a name.
+_DELETED = re.compile(r"deleted-[0-9a-f]{32}")
 
 
 class LocalState:
@@ -137,7 +141,13 @@ class LocalState:
             if phase.finished and not (unchanged and phase is Phase.SUCCEEDED):
                 self._forget(name)
                 return self._begin(run, now)
-            return self._change(known, run.spec)
+            changed = self._change(known, run.spec)
+            if changed.metadata.annotations == run.metadata.annotations:
+                return changed
+            annotated = changed.metadata.model_copy(update={"annotations": run.metadata.annotations})
+            changed = changed.model_copy(update={"metadata": annotated})
+            self._save_manifest(changed)
+            return changed
 
     def edit(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
         """Change what may change of a run's spec, as `kubectl edit` does, also while a process drives it: that one writes run.yaml
@@ -156,8 +166,9 @@ class LocalState:
             # In one step: there is no half of a run, and another of its name may begin at once.
             folder.rename(gone)
         # With the locks closed, for a network file system keeps what is open; and with what a delete that was killed has left.
-        for left in self.folder.glob("deleted-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in self.folder.iterdir():
+            if _DELETED.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
         if gone.exists():
             raise StateUnusable(gone, f"what is left of run {name!r} cannot be removed whole; remove it by hand")
 
