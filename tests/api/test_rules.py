@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_api.validation import validate
+from rlhf_api.validation.sampling import FREE_ENGINE_ARGUMENTS
 from support.manifests import DATA, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
 
@@ -174,13 +178,25 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         'spec.evaluate.pod.resources.limits["nvidia.com/gpu"]',
         "evaluate samples with sample's engine, on 2 GPUs; write at least 2",
     ),
+    (
+        {"spec.sample.engine.tensorParallelSize": 2, "spec.podDefaults": limits(1), "spec.sample.pod": limits(2)},
+        'spec.podDefaults.resources.limits["nvidia.com/gpu"]',
+        "evaluate samples with sample's engine, on 2 GPUs",
+    ),
     *(
         (
             {"spec.sample.engine.extraArgs": ["--max-num-seqs=8", argument]},
             "spec.sample.engine.extraArgs[1]",
-            "changes what is sampled",
+            "known to change no answer",
         )
-        for argument in ("--quantization=fp8", "--kv_cache_dtype=fp8", "--hf-overrides={}", "--dtype=half", "--rope-theta=1")
+        for argument in (
+            "--quantization=fp8",
+            "--kv_cache_dtype=fp8",
+            "--hf-overrides={}",
+            "--watermark-config={}",
+            "max-num-seqs=1",
+            "--",
+        )
     ),
     (
         {"spec.train.compute.processesPerNode": 8, "spec.podDefaults": limits(4)},
@@ -230,3 +246,14 @@ def test_a_pairwise_judge_has_no_mean_score() -> None:
     judge = {"type": "Pairwise", "pairwise": {"model": {"uri": "hf://a/b"}}}
     found = validate(manifest({"spec.evaluate.judge": judge, "spec.gates": [gate(metric="judgeMean", min=0)]}))
     assert [problem.path for problem in found.invalid] == ["spec.gates[0].metric"]
+
+
+def test_engine_arguments_that_are_free_are_vllms() -> None:
+    """Read from its source: importing it takes half a minute."""
+    package = importlib.util.find_spec("vllm")
+    assert package is not None
+    [folder] = package.submodule_search_locations or []
+    tree = ast.parse(Path(folder, "engine", "arg_utils.py").read_text())
+    [arguments] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs"]
+    fields = {node.target.id for node in arguments.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    assert {name.replace("-", "_") for name in FREE_ENGINE_ARGUMENTS} <= fields

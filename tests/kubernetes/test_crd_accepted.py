@@ -114,7 +114,7 @@ BIGGEST: Json = {
     "spec.sft": {"data": [{"name": "d" * 61 + f"{n:02}", "uri": f"s3://bucket/{'u' * 1012}"} for n in range(32)]},
     "spec.sample.completionsPerPrompt": 1024,
     "spec.sample.mixture": [{"name": "m" * 61 + f"{n:02}", "systemPrompt": "語" * 1024} for n in range(16)],
-    "spec.sample.engine.extraArgs": ["--" + "a" * 510] * 64,
+    "spec.sample.engine.extraArgs": ["--compilation-config=" + "a" * 490] * 64,
     "spec.gates": [
         {"name": "g" * 61 + f"{n:02}", "metric": "lengthAdjustedWinRateVsInitial", "max": 0.5, "action": "Pause"} for n in range(16)
     ],

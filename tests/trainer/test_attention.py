@@ -44,6 +44,7 @@ def test_full_attention_and_windows_that_hold_every_sequence_are_taken(config: d
     ("config", "words"),
     [
         ({"layer_types": ["full_attention", "linear_attention"]}, "no full attention .linear_attention."),
+        ({"attn_logit_softcapping": 50.0}, "caps the scores of its attention"),
         ({"layer_types": ["conv", "full_attention"]}, "no full attention .conv."),
         ({"layer_types": ["sliding_attention"], "sliding_window": LONGEST - 1}, "last 5 tokens alone, and a sequence here has 6"),
         ({"sliding_window": LONGEST - 1}, "last 5 tokens alone"),

@@ -188,6 +188,21 @@ def test_an_answer_that_begins_with_a_newline_costs_one_row_and_no_run() -> None
         sft._conversations(source, rows[1:2], vocabulary, 99, {})
 
 
+def test_a_template_that_rewrites_earlier_turns_is_refused_though_single_turns_pass() -> None:
+    """As those do that leave out what a model thought in former turns: else every longer conversation would be lost unseen."""
+
+    class Rewriting(Merging):
+        def apply_chat_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **_: object) -> list[int]:
+            last = len(messages) - 1
+            written = [{**m, "content": m["content"] if i == last else m["content"].upper()} for i, m in enumerate(messages)]
+            return super().apply_chat_template(written, add_generation_prompt=add_generation_prompt)
+
+    turn = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [{"messages": turn[1:]}, {"messages": turn * 2}]
+    with pytest.raises(ConfigurationProblem, match="does not continue its own prompt"):
+        sft._conversations(DataSource(name="d", uri="file:///d"), rows, Vocabulary(Rewriting(), frozenset(), ""), 99, {})
+
+
 @pytest.mark.parametrize(("chosen", "rejected"), [("\na", "b"), ("a", "\nb"), ("a", "b"), ("\na", "\nb")])
 def test_a_pair_is_scored_as_its_conversations_are_written(chosen: str, rejected: str) -> None:
     tokenizer = Merging()
@@ -198,7 +213,7 @@ def test_a_pair_is_scored_as_its_conversations_are_written(chosen: str, rejected
 
 
 def test_training_drops_nothing_at_random() -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Starcoder2Config, Starcoder2ForCausalLM
 
     sizes: dict[str, Any] = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     llama = LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=16, attention_dropout=0.5))
@@ -206,7 +221,9 @@ def test_training_drops_nothing_at_random() -> None:
         GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5)
     )
     ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
-    for model in (llama, gpt2):
+    drops = {"attention_dropout": 0.5, "residual_dropout": 0.5, "embedding_dropout": 0.5}
+    starcoder = Starcoder2ForCausalLM(Starcoder2Config(**sizes, intermediate_size=16, num_key_value_heads=2, **drops))
+    for model in (llama, gpt2, starcoder):
         dropped = model.train()(input_ids=ids).logits
         whole = model.eval()(input_ids=ids).logits
         assert not torch.equal(dropped, whole), "it has dropout"

@@ -25,7 +25,7 @@ NAMED_TEMPLATES: dict[str, str] = {
 
 
 class BoundaryProblem(ConfigurationProblem):
-    """What the assistant says cannot be told from what stands before it."""
+    """One token holds the last of what stands before an answer, and the first of the answer."""
 
 
 def template_hash(tokenizer: Any) -> str:
@@ -46,7 +46,8 @@ def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
 def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[int] = frozenset()) -> tuple[list[int], list[bool]]:
     """Ids of the whole conversation and, for each, whether the loss counts it: what the assistant says, its end included.
 
-    Raises BoundaryProblem when the template is not a prefix code, so that a turn's tokens cannot be told apart.
+    Raises ConfigurationProblem when the template is not a prefix code, so that turns cannot be told apart; BoundaryProblem
+    where that may be this conversation's alone.
     """
     ids: list[int] = []
     counted: list[bool] = []
@@ -56,7 +57,8 @@ def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[
         prefix = _render(tokenizer, messages[:position], add_generation_prompt=True)
         full = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
         if full[: len(prefix)] != prefix or prefix[: len(ids)] != ids:
-            raise BoundaryProblem(
+            merged = prefix[: len(ids)] == ids and full[: len(prefix) - 1] == prefix[:-1]
+            raise (BoundaryProblem if merged else ConfigurationProblem)(
                 "The chat template does not continue its own prompt: what it renders for a conversation does not begin with "
                 "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
                 "to a template that appends."

@@ -17,8 +17,6 @@ from .config_maps import read_config_map_key
 from .errors import ConfigurationProblem
 from .heads import use_language_head, use_reward_head
 
-#: What modules of transformers call the share that their attention drops.
-_DROPOUTS = ("attention_dropout", "attn_dropout", "dropout", "dropout_p", "dropout_prob")
 TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}
 
 
@@ -116,9 +114,8 @@ def without_dropout(model: Any) -> Any:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        for name in _DROPOUTS:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
     return model
 
 

@@ -136,10 +136,15 @@ def ranks_have_gpus(spec: RLHFRunSpec) -> Problems:
             yield Problem(
                 (*SPEC, *name, *field), f"more than the {gpus} GPUs of the pod", f"write at most {gpus}", depends=(limit,)
             )
-    size, of_evaluate = spec.sample.engine.tensor_parallel_size, None if spec.evaluate.pod is None else _gpus(spec.evaluate.pod)
-    if of_evaluate is not None and 0 < of_evaluate < size:
+    size, evaluate = spec.sample.engine.tensor_parallel_size, spec.evaluate.pod
+    own = None if evaluate is None else _gpus(evaluate)
+    of_sample = None if spec.sample.pod is None else _gpus(spec.sample.pod)
+    gpus = defaults if own is None else own
+    # Where both take the defaults, it has been said of sample.
+    if gpus is not None and 0 < gpus < size and not (own is None and of_sample is None):
+        limit = (*(_DEFAULTS if own is None else (*SPEC, "evaluate", "pod")), "resources", "limits", GPU)
         yield Problem(
-            (*SPEC, "evaluate", "pod", "resources", "limits", GPU),
+            limit,
             f"evaluate samples with sample's engine, on {size} GPUs",
             f"write at least {size}",
             depends=((*SPEC, "sample", "engine", "tensorParallelSize"),),

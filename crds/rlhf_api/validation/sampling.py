@@ -7,33 +7,24 @@ from ..run import RLHFRunSpec
 from ..sampling import IterateType, Sample, split_completions
 from ..training import Label, Reference
 from .problem import Problem, Problems
+from .suggest import did_you_mean
 from .walk import SPEC, models
 
 _SAMPLE: Loc = (*SPEC, "sample")
-#: Of vLLM's engine arguments. Those of whole families are known by their beginning.
-_DECIDE_ANSWERS = frozenset(
+#: vLLM's engine arguments that decide about memory and speed alone, as far as anybody knows; all others are in no fingerprint.
+FREE_ENGINE_ARGUMENTS = frozenset(
     (
+        *("max-num-seqs", "max-num-batched-tokens", "long-prefill-token-threshold", "enable-chunked-prefill", "scheduling-policy"),
+        *("enable-prefix-caching", "block-size", "num-gpu-blocks-override", "kv-cache-memory-bytes", "cpu-offload-gb"),
+        *("kv-offloading-size", "kv-offloading-backend", "enforce-eager", "compilation-config", "optimization-level"),
+        *("cudagraph-capture-sizes", "max-cudagraph-capture-size", "attention-backend", "disable-cascade-attn", "async-scheduling"),
         *(
-            "model",
-            "tokenizer",
-            "tokenizer-mode",
-            "tokenizer-revision",
-            "revision",
-            "code-revision",
-            "config-format",
-            "load-format",
+            "disable-custom-all-reduce",
+            "distributed-executor-backend",
+            "enable-flashinfer-autotune",
+            "max-parallel-loading-workers",
         ),
-        *("dtype", "quantization", "kv-cache-dtype", "calculate-kv-scales", "max-model-len", "max-logprobs", "logprobs-mode"),
-        *("generation-config", "logits-processors", "logits-processor-pattern", "seed", "trust-remote-code", "skip-tokenizer-init"),
-        *(
-            "speculative-config",
-            "enable-lora",
-            "lora-modules",
-            "tensor-parallel-size",
-            "gpu-memory-utilization",
-            "runner",
-            "convert",
-        ),
+        *("safetensors-load-strategy", "numa-bind", "disable-log-stats"),
     )
 )
 
@@ -82,12 +73,13 @@ def greedy_entries_answer_once(spec: RLHFRunSpec) -> Problems:
 def engine_arguments_change_no_answer(spec: RLHFRunSpec) -> Problems:
     """An artifact's identity has the model and how it was sampled; what changes either belongs there, and not beside it."""
     for index, argument in enumerate(spec.sample.engine.extra_args):
-        name = argument.removeprefix("--").partition("=")[0].replace("_", "-").lower()
-        if name in _DECIDE_ANSWERS or name.startswith(("hf-", "rope-", "override-")):
+        name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
+        if not argument.startswith("--") or name not in FREE_ENGINE_ARGUMENTS:
             yield Problem(
                 (*_SAMPLE, "engine", "extraArgs", index),
-                "changes what is sampled, or is set by the run itself",
-                "remove it; arguments for memory and speed are free, as --max-num-seqs=64",
+                "no engine argument for memory or speed that is known to change no answer",
+                did_you_mean(f"--{name}", [f"--{free}" for free in FREE_ENGINE_ARGUMENTS])
+                or "remove it; write such as --max-num-seqs=64",
             )
 
 

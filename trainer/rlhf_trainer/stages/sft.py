@@ -61,7 +61,7 @@ def _conversations(
         try:
             ids, counted = chat.encode_conversation(vocabulary.tokenizer, messages, vocabulary.stop_ids)
         except chat.BoundaryProblem as problem:
-            # One answer may begin with what its tokenizer merges with the header before it; a template does so with all.
+            # One answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
             counts["conversationsWithoutBoundary"] = counts.get("conversationsWithoutBoundary", 0) + 1
             unclear = problem
             continue

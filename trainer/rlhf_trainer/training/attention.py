@@ -22,6 +22,10 @@ def require_full_attention(model: Any, examples: Sequence[Example]) -> None:
     window = getattr(config, "sliding_window", None)
     name = type(model).__name__
     others = sorted(kinds - {_FULL, _SLIDING}) or (["a recurrent state"] if getattr(model, "_is_stateful", False) else [])
+    if getattr(config, "attn_logit_softcapping", None):
+        raise ConfigurationProblem(
+            f"{name} caps the scores of its attention, which the kernel that this version uses does not. Take another model."
+        )
     if others:
         raise ConfigurationProblem(
             f"{name} has layers that are no full attention ({', '.join(others)}): this version packs several examples into a row, "
