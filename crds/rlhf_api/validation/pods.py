@@ -126,29 +126,29 @@ def requests_within_limits(spec: RLHFRunSpec) -> Problems:
 
 def ranks_have_gpus(spec: RLHFRunSpec) -> Problems:
     """Where a pod asks for GPUs, there is one for each rank or engine worker."""
-    defaults = _gpus(spec.pod_defaults)
     for name, wanted, field, pod in _gpu_users(spec):
-        own = _gpus(pod) if pod is not None else None
-        gpus = defaults if own is None else own
+        gpus, limit = _gpus_of(spec, name, pod)
         if gpus is not None and 0 < gpus < wanted:
-            place = _DEFAULTS if own is None else (*SPEC, *name, "pod")
-            limit: Loc = (*place, "resources", "limits", GPU)
             yield Problem(
                 (*SPEC, *name, *field), f"more than the {gpus} GPUs of the pod", f"write at most {gpus}", depends=(limit,)
             )
-    size, evaluate = spec.sample.engine.tensor_parallel_size, spec.evaluate.pod
-    own = None if evaluate is None else _gpus(evaluate)
-    of_sample = None if spec.sample.pod is None else _gpus(spec.sample.pod)
-    gpus = defaults if own is None else own
+    size = spec.sample.engine.tensor_parallel_size
+    gpus, limit = _gpus_of(spec, ("evaluate",), spec.evaluate.pod)
     # Where both take the defaults, it has been said of sample.
-    if gpus is not None and 0 < gpus < size and not (own is None and of_sample is None):
-        limit = (*(_DEFAULTS if own is None else (*SPEC, "evaluate", "pod")), "resources", "limits", GPU)
+    if gpus is not None and 0 < gpus < size and limit != _gpus_of(spec, ("sample",), spec.sample.pod)[1]:
         yield Problem(
             limit,
             f"evaluate samples with sample's engine, on {size} GPUs",
             f"write at least {size}",
             depends=((*SPEC, "sample", "engine", "tensorParallelSize"),),
         )
+
+
+def _gpus_of(spec: RLHFRunSpec, name: Loc, pod: Pod | None) -> tuple[int | None, Loc]:
+    """What the pod at this name gets, of its own or by podDefaults, and where that stands."""
+    own = None if pod is None else _gpus(pod)
+    place = _DEFAULTS if own is None else (*SPEC, *name, "pod")
+    return _gpus(spec.pod_defaults) if own is None else own, (*place, "resources", "limits", GPU)
 
 
 def _gpu_users(spec: RLHFRunSpec) -> list[tuple[Loc, int, Loc, Pod | None]]:

@@ -141,13 +141,7 @@ class LocalState:
             if phase.finished and not (unchanged and phase is Phase.SUCCEEDED):
                 self._forget(name)
                 return self._begin(run, now)
-            changed = self._change(known, run.spec)
-            if changed.metadata.annotations == run.metadata.annotations:
-                return changed
-            annotated = changed.metadata.model_copy(update={"annotations": run.metadata.annotations})
-            changed = changed.model_copy(update={"metadata": annotated})
-            self._save_manifest(changed)
-            return changed
+            return self._change(known, run.spec, run.metadata.annotations)
 
     def edit(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
         """Change what may change of a run's spec, as `kubectl edit` does, also while a process drives it: that one writes run.yaml
@@ -155,7 +149,7 @@ class LocalState:
         """
         with self._editing(name) if name in self.names() else nullcontext():
             known = self.load(name)
-            return self._change(known, change(known.spec))
+            return self._change(known, change(known.spec), known.metadata.annotations)
 
     def delete(self, name: str, now: datetime) -> None:
         """Remove the run with its logs and its report; its artifacts stay. Raises RunNotFound, RunLocked."""
@@ -181,12 +175,16 @@ class LocalState:
         """Whoever reads run.yaml to write it again holds this."""
         return exclusive(self.run_folder(name) / "edit-lock")
 
-    def _change(self, known: RLHFRun, spec: RLHFRunSpec) -> RLHFRun:
-        if spec == known.spec:
+    def _change(self, known: RLHFRun, spec: RLHFRunSpec, annotations: dict[str, str] | None) -> RLHFRun:
+        """Only a change of the spec is a new generation."""
+        generation = known.metadata.generation
+        if spec != known.spec:
+            generation = (generation or 0) + 1
+        elif annotations == known.metadata.annotations:
             return known
         if fields := immutable_changes(known.spec, spec):
             raise RunConflict(known.metadata.name, fields)
-        metadata = known.metadata.model_copy(update={"generation": (known.metadata.generation or 0) + 1})
+        metadata = known.metadata.model_copy(update={"generation": generation, "annotations": annotations})
         changed = known.model_copy(update={"metadata": metadata, "spec": spec})
         self._save_manifest(changed)
         return changed
