@@ -8,6 +8,15 @@ from typing import Any
 from rlhf_trainer.training.rows import Example
 
 VOCABULARY = 61
+#: Of the configuration of any model with attention.
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
 
 
 def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabulary: int = VOCABULARY) -> Path:
@@ -18,14 +27,9 @@ def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabula
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=128,
         tie_word_embeddings=tied,
-        initializer_range=0.2,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,

@@ -14,7 +14,7 @@ from rlhf_trainer.training.attention import require_full_attention
 from rlhf_trainer.training.logps import score_examples
 from rlhf_trainer.training.rows import Example, Packing
 from support.plain_torch import completion_logp
-from support.tiny_models import VOCABULARY
+from support.tiny_models import SIZES, VOCABULARY
 
 PAIR = [Example([5, 6, 7], [[8, 9, 10], [11]])]
 LONGEST = 6
@@ -68,17 +68,7 @@ def test_a_real_sliding_window_scores_as_unpacked_or_not_at_all() -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=LONGEST,
-        initializer_range=0.2,
-    )
-    model = MistralForCausalLM(config).eval()
+    model = MistralForCausalLM(MistralConfig(vocab_size=VOCABULARY, sliding_window=LONGEST, **SIZES)).eval()
     examples = [*PAIR, Example([12, 13], [[14, 15]])]
     expected = [float(completion_logp(model, e.prompt, c).detach()) for e in examples for c in e.completions]
     use_language_head(model)

@@ -59,13 +59,12 @@ class Artifact:
         All are all that `remove_files` has left. What is there already with the right digest is kept. Treat the files as read-only.
         Raises Corrupted (file, expected, found), NotFound for a name that is not in the manifest.
         """
-        entries = self._left() if names is None else [self._entry(name) for name in names]
-        return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), entries, folder)
+        return self._download(self._left() if names is None else [self._entry(name) for name in names], folder)
 
     def cached(self, scratch: Path, *, without: str | None = None) -> Path:
         """Download to a folder of `scratch` that is this artifact's alone, so that many may share it; all but one file, maybe."""
-        names = [entry.path for entry in self._left() if entry.path != without]
-        return self.fetch(scratch / f"{self.ref.kind}-{self.ref.digest[:16]}", names)
+        entries = [entry for entry in self._left() if entry.path != without]
+        return self._download(entries, scratch / f"{self.ref.kind}-{self.ref.digest[:16]}")
 
     def read(self, name: str) -> bytes:
         """A small file, verified."""
@@ -74,6 +73,9 @@ class Artifact:
         data = self.store.get(f"{folder}/{entry.key}")
         verify(digest_of(data), entry, self.store, folder)
         return data
+
+    def _download(self, entries: Iterable[FileEntry], folder: Path) -> Path:
+        return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), entries, folder)
 
     def _left(self) -> list[FileEntry]:
         gone = removed_files(self)
