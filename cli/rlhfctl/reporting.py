@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rlhf_api import RLHFRun
 from rlhf_store import StoreError, Unavailable, open_store
+from rlhfctl.report.collect import collect
+from rlhfctl.report.page import render
 
 from .errors import CliError, NoConnection
-from .report.collect import collect
-from .report.page import render
 
 #: A person waits for a report: not for the two minutes that a stage would wait for a store.
 RETRY_SECONDS = 10.0

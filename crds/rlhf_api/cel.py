@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rlhf_api.validation.pods import RESERVED_KEY_PREFIXES, RESERVED_KEYS, RESERVED_MOUNTS, RESERVED_VOLUME_PREFIX
+
 from .base import SOURCE_URI, STORE_URL, Model
 from .cel_fit import FITTING
 from .changes import CHANGEABLE
 from .compute import RESERVED_ENV_PREFIXES, EnvVar, Pod, Queue, Volume, VolumeMount
 from .run import RLHFRunSpec
 from .unions import UNIONS, CelRule, wire_name
-from .validation.pods import RESERVED_KEY_PREFIXES, RESERVED_KEYS, RESERVED_MOUNTS, RESERVED_VOLUME_PREFIX
 
 _NAME = CelRule(
     "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rlhf_api.validation.evaluation import NEEDS, SELECTABLE
+
 from .base import Model
 from .compute import DeepSpeed, Offload
 from .data import DataSource, Prompts, PromptSource
@@ -19,7 +21,6 @@ from .run import RLHFRunSpec
 from .sampling import Sample
 from .training import Label, Reference, Sft, Train
 from .unions import CelRule
-from .validation.evaluation import NEEDS, SELECTABLE
 
 
 def _words(values: Iterable[str]) -> str:

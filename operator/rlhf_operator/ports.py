@@ -8,9 +8,8 @@ from typing import Protocol
 
 from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus
-
-from .core.actions import Action
-from .core.observed import Observed
+from rlhf_operator.core.actions import Action
+from rlhf_operator.core.observed import Observed
 
 
 class Clock(Protocol):

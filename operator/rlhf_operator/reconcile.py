@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .core.actions import EmitEvent
-from .core.decide import Decision, decide
+from rlhf_operator.core.actions import EmitEvent
+from rlhf_operator.core.decide import Decision, decide
+
 from .ports import Backend, Clock, Seen
 
 #: After a lost race for the status, or an action that could not be carried out.

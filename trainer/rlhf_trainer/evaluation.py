@@ -12,13 +12,13 @@ import torch
 from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import EvaluateWork, PolicyInput
+from rlhf_trainer.training.logps import score_examples
+from rlhf_trainer.training.rows import Example, Packing
 
 from . import stats
 from .models import TORCH_DTYPE, load_causal_lm
 from .narrow import present
 from .runtime import StageContext, metric
-from .training.logps import score_examples
-from .training.rows import Example, Packing
 
 EXAMPLES_SHOWN = 10
 

@@ -15,11 +15,11 @@ from rlhf_api.model import ModelRef
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.storage import Storage
 from rlhf_operator.core.references import labeler_model
+from rlhf_trainer.labelers.rule import RuleLabeler
 
 from . import chat, sources
 from . import prompts as prompt_sets
 from .errors import ConfigurationProblem
-from .labelers.rule import RuleLabeler
 from .models import Vocabulary, load_vocabulary
 
 LOW_DISK = 5 * 2**30

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..run import RLHFRun, RLHFRunSpec
-from ..words import API_VERSION, KIND
+from rlhf_api.run import RLHFRun, RLHFRunSpec
+from rlhf_api.words import API_VERSION, KIND
+
 from . import evaluation, labelers, pods, sampling, sources, training, unions
 from .normal import normalise
 from .not_available import not_available

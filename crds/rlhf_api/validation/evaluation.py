@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..evaluation import Against, Gate, GateAction
-from ..labeler import LabelerType
-from ..manifest import Loc
-from ..metrics import Metric
-from ..run import RLHFRunSpec
+from rlhf_api.evaluation import Against, Gate, GateAction
+from rlhf_api.labeler import LabelerType
+from rlhf_api.manifest import Loc
+from rlhf_api.metrics import Metric
+from rlhf_api.run import RLHFRunSpec
+
 from .phrases import one_of
 from .problem import Problem, Problems
 from .walk import SPEC

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..labeler import Labeler
-from ..manifest import Loc
-from ..model import ModelRef
-from ..run import RLHFRunSpec
+from rlhf_api.labeler import Labeler
+from rlhf_api.manifest import Loc
+from rlhf_api.model import ModelRef
+from rlhf_api.run import RLHFRunSpec
+
 from .problem import Problem, Problems
 from .walk import SPEC
 

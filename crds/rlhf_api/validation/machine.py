@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..compute import Compute
-from ..run import RLHFRunSpec
+from rlhf_api.compute import Compute
+from rlhf_api.run import RLHFRunSpec
+
 from .pods import GPU, gpu_limit
 from .problem import Problem
 from .walk import all_of, pods

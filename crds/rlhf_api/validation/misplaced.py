@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..manifest import Loc
-from ..schema import Node, node_at, run_schema, walk
+from rlhf_api.manifest import Loc
+from rlhf_api.schema import Node, node_at, run_schema, walk
+
 from .problem import Problem, format_path, value_at
 from .suggest import fold, nearest
 

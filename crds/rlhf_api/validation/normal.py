@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..manifest import MAX_DEPTH, MAX_VALUES, Loc
+from rlhf_api.manifest import MAX_DEPTH, MAX_VALUES, Loc
+
 from .problem import ABSENT, Problem
 
 

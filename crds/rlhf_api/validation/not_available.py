@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..compute import Compute
-from ..labeler import Labeler, LabelerType
-from ..manifest import Loc
-from ..run import RLHFRunSpec
+from rlhf_api.compute import Compute
+from rlhf_api.labeler import Labeler, LabelerType
+from rlhf_api.manifest import Loc
+from rlhf_api.run import RLHFRunSpec
+
 from .problem import Category, Problem, Problems
 from .walk import SPEC
 

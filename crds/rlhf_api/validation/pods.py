@@ -6,10 +6,11 @@ import posixpath
 import re
 from collections.abc import Mapping
 
-from ..compute import RESERVED_ENV_PREFIXES, Pod
-from ..manifest import Loc
-from ..quantity import parse_quantity
-from ..run import RLHFRunSpec
+from rlhf_api.compute import RESERVED_ENV_PREFIXES, Pod
+from rlhf_api.manifest import Loc
+from rlhf_api.quantity import parse_quantity
+from rlhf_api.run import RLHFRunSpec
+
 from .problem import Problem, Problems
 from .walk import SPEC, pods
 

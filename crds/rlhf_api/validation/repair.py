@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from ..manifest import Loc
-from ..schema import node_at
+from rlhf_api.manifest import Loc
+from rlhf_api.schema import node_at
+
 from .problem import ABSENT, Problem, value_at
 
 _MODEL = {"uri": "hf://unknown/unknown"}

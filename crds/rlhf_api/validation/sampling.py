@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..manifest import Loc
-from ..run import RLHFRunSpec
-from ..sampling import IterateType, Sample, split_completions
-from ..training import Label, Reference
+from rlhf_api.manifest import Loc
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.sampling import IterateType, Sample, split_completions
+from rlhf_api.training import Label, Reference
+
 from .problem import Problem, Problems
 from .suggest import did_you_mean
 from .walk import SPEC, models

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ..base import Model
-from ..data import Source
-from ..manifest import Loc
-from ..model import ModelRef
-from ..run import RLHFRunSpec
+from rlhf_api.base import Model
+from rlhf_api.data import Source
+from rlhf_api.manifest import Loc
+from rlhf_api.model import ModelRef
+from rlhf_api.run import RLHFRunSpec
+
 from .problem import Problem, Problems
 from .walk import SPEC, models
 

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..manifest import Loc
-from ..run import RLHFRun
-from ..schema import Node, child, node_at, run_schema
+from rlhf_api.manifest import Loc
+from rlhf_api.run import RLHFRun
+from rlhf_api.schema import Node, child, node_at, run_schema
+
 from .misplaced import unknown_field
 from .phrases import NO_BOUNDS, expected
 from .problem import ABSENT, Problem, value_at

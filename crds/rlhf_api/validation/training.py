@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..compute import Compute, DeepSpeed, Offload, Optimization
-from ..labeler import RewardTraining
-from ..manifest import Loc
-from ..run import RLHFRunSpec
-from ..training import Sft, Train
+from rlhf_api.compute import Compute, DeepSpeed, Offload, Optimization
+from rlhf_api.labeler import RewardTraining
+from rlhf_api.manifest import Loc
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.training import Sft, Train
+
 from .problem import Problem, Problems
 from .walk import SPEC, all_of, models
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..run import RLHFRunSpec
-from ..unions import UNIONS
+from rlhf_api.run import RLHFRunSpec
+from rlhf_api.unions import UNIONS
+
 from .problem import Problem, Problems
 from .walk import SPEC, models
 

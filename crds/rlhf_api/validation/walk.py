@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from ..base import Model
-from ..compute import Pod
-from ..manifest import Loc
-from ..run import RLHFRunSpec
+from rlhf_api.base import Model
+from rlhf_api.compute import Pod
+from rlhf_api.manifest import Loc
+from rlhf_api.run import RLHFRunSpec
 
 M = TypeVar("M", bound=Model)
 SPEC: Loc = ("spec",)

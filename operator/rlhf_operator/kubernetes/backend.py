@@ -23,6 +23,7 @@ from rlhf_operator.core.actions import (
     RemoveChildren,
 )
 from rlhf_operator.core.observed import Environment, Job, Observed, Refusal
+from rlhf_operator.kubernetes.manifests.metadata import is_owned_by
 from rlhf_operator.ports import Clock, Seen
 
 from . import manifests
@@ -34,7 +35,6 @@ from .hindrance import hindrance_of, needs_events, silent_pods
 from .index import Index, Kind, RunKey
 from .installation import Installation
 from .labels import selector
-from .manifests.metadata import is_owned_by
 from .observation import job_of, own_jobs, pods_of
 from .resources import CONFIG_MAPS, EVENTS, JOBS, NETWORK_POLICIES, PODS, RUNS, SERVICES, Resource
 

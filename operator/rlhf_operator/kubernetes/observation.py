@@ -15,9 +15,9 @@ from rlhf_api.validation.pods import GPU
 from rlhf_operator.core.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
 from rlhf_operator.core.outcome import is_ignored
+from rlhf_operator.kubernetes.manifests.metadata import is_owned_by
 
 from .labels import APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
-from .manifests.metadata import is_owned_by
 
 #: Reasons of a container's end that say no more than its exit code.
 _EMPTY_REASONS = frozenset({"Completed", "Error"})

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from .. import chat
-from ..models import load_reward_model, load_vocabulary
-from ..training.attention import require_full_attention
-from ..training.logps import device_of
-from ..training.objectives import completion_rewards
-from ..training.rows import Example, Packing, build_batch, micro_batches
+from rlhf_trainer import chat
+from rlhf_trainer.models import load_reward_model, load_vocabulary
+from rlhf_trainer.training.attention import require_full_attention
+from rlhf_trainer.training.logps import device_of
+from rlhf_trainer.training.objectives import completion_rewards
+from rlhf_trainer.training.rows import Example, Packing, build_batch, micro_batches
+
 from .base import Response, ignore_progress
 
 Key = tuple[tuple[int, ...], tuple[int, ...]]

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from ..parquet import MESSAGES
+from rlhf_trainer.parquet import MESSAGES
+
 from . import task
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>")

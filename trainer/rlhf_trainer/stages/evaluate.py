@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 from rlhf_api.stage import ArtifactRef, EvaluateWork, StageResult
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
-
-from .. import chat
-from ..engine import Completion, Request, SamplingEngine, request_seed
-from ..errors import ConfigurationProblem
-from ..evaluation import Answer, divergence, evaluation_metrics, report
-from ..labelers.base import Response, load_labeler
-from ..models import Vocabulary, load_vocabulary
-from ..parquet import EVALUATION
-from ..prompts import Prompt, load_prompt_sets
-from ..runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
+from rlhf_trainer import chat
+from rlhf_trainer.engine import Completion, Request, SamplingEngine, request_seed
+from rlhf_trainer.errors import ConfigurationProblem
+from rlhf_trainer.evaluation import Answer, divergence, evaluation_metrics, report
+from rlhf_trainer.labelers.base import Response, load_labeler
+from rlhf_trainer.models import Vocabulary, load_vocabulary
+from rlhf_trainer.parquet import EVALUATION
+from rlhf_trainer.prompts import Prompt, load_prompt_sets
+from rlhf_trainer.runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:

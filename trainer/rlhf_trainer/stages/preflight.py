@@ -15,13 +15,12 @@ from rlhf_operator.core.history import History, StageRecord
 from rlhf_operator.core.plan import Planner, RunStage
 from rlhf_operator.core.references import external_references
 from rlhf_store import StoreError, find_artifact
-
-from .. import preflight_checks as checks
-from .. import prompts as prompt_sets
-from .. import sources
-from ..errors import ConfigurationProblem, StageError, Transient
-from ..logs import log
-from ..runtime import StageContext, from_exception, from_store_error, result_of, work_of
+from rlhf_trainer import preflight_checks as checks
+from rlhf_trainer import prompts as prompt_sets
+from rlhf_trainer import sources
+from rlhf_trainer.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.logs import log
+from rlhf_trainer.runtime import StageContext, from_exception, from_store_error, result_of, work_of
 
 
 @dataclass

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
-
-from ..logs import log
-from ..runtime import StageContext, remove_checkpoints, result_of, work_of
+from rlhf_trainer.logs import log
+from rlhf_trainer.runtime import StageContext, remove_checkpoints, result_of, work_of
 
 
 def run(context: StageContext) -> StageResult:

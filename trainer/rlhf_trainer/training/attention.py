@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ConfigurationProblem
+from rlhf_trainer.errors import ConfigurationProblem
+
 from .rows import Example
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"

@@ -11,9 +11,9 @@ import torch
 from rlhf_api.compute import DeepSpeed, Offload, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import ConfigMapKey
+from rlhf_trainer.config_maps import read_config_map_key
+from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
 
-from ..config_maps import read_config_map_key
-from ..errors import ApplicationProblem, ConfigurationProblem
 from .objectives import Objective, Summed
 from .rows import Batch
 

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rlhf_api.model import Dtype
+from rlhf_trainer.errors import ApplicationProblem
+from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, load_reward_model
+from rlhf_trainer.runtime import MASTER_FILE
 
-from ..errors import ApplicationProblem
-from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model
-from ..runtime import MASTER_FILE
 from .job import ObjectiveName, TrainingJob
 from .logps import device_of, score_examples
 from .objectives import completion_rewards

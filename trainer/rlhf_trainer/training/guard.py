@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from rlhf_api.model import Dtype
+from rlhf_trainer.errors import ConfigurationProblem
+from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm
 
-from ..errors import ConfigurationProblem
-from ..models import TORCH_DTYPE, load_causal_lm
 from .job import Guard
 from .logps import score_examples
 from .rows import Example, Packing

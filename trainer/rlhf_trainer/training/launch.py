@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api.words import StageExit
+from rlhf_trainer import processes
+from rlhf_trainer.errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
+from rlhf_trainer.logs import say_now
 
-from .. import processes
-from ..errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
-from ..logs import say_now
 from . import agent
 from .agent import Outcome
 from .job import TrainingJob

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..errors import ApplicationProblem, Preempted
-from ..logs import log
-from ..progress import Progress
+from rlhf_trainer.errors import ApplicationProblem, Preempted
+from rlhf_trainer.logs import log
+from rlhf_trainer.progress import Progress
+
 from .checkpoints import Checkpoints
 from .objectives import Objective
 from .rows import Example, Packing, build_batch, micro_batches

@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 
 from rlhf_store import open_store
+from rlhf_trainer.logs import log
+from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
+from rlhf_trainer.narrow import present
+from rlhf_trainer.progress import Progress
 
-from ..logs import log
-from ..models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
-from ..narrow import present
-from ..progress import Progress
 from .attention import require_full_attention
 from .baton import use_kernel_baton
 from .checkpoints import Checkpoints, Place

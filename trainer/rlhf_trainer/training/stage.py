@@ -13,11 +13,11 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, PolicyInput, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
+from rlhf_trainer.errors import ApplicationProblem
+from rlhf_trainer.models import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
+from rlhf_trainer.seeds import hashed_seed
 
-from ..errors import ApplicationProblem
-from ..models import Vocabulary, load_vocabulary
-from ..runtime import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
-from ..seeds import hashed_seed
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
 from .rows import Example

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_api.base import Model
+from rlhf_trainer.errors import StageError
+from rlhf_trainer.logs import log_to_stderr
+from rlhf_trainer.processes import die_with
 
-from ..errors import StageError
-from ..logs import log_to_stderr
-from ..processes import die_with
 from .agent import AGENT_PID
 
 PEER_LOST = "PeerLost"
@@ -93,8 +93,8 @@ def _told(error: Exception) -> StageError:
     """In the stage's words; a peer that went away is told apart, for its own error is the one that counts."""
     import torch.distributed as dist
 
-    from ..errors import ApplicationProblem
-    from ..runtime import from_exception
+    from rlhf_trainer.errors import ApplicationProblem
+    from rlhf_trainer.runtime import from_exception
 
     text = str(error)
     lost = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")

@@ -9,9 +9,16 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.outcome import IGNORED_EXITS
+from rlhf_operator.kubernetes.installation import Installation
+from rlhf_operator.kubernetes.labels import (
+    APPLICATION_BASE,
+    FINGERPRINT,
+    INFRASTRUCTURE_BASE,
+    RESOLVING,
+    STAGE_CONTAINER,
+    attempt_labels,
+)
 
-from ..installation import Installation
-from ..labels import APPLICATION_BASE, FINGERPRINT, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER, attempt_labels
 from .metadata import child_metadata
 from .pod import pod_spec
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from rlhf_api.run import RLHFRun
 from rlhf_operator.core.actions import CreateNetworkPolicy
+from rlhf_operator.kubernetes.labels import run_labels
 
-from ..labels import run_labels
 from .metadata import child_metadata
 
 

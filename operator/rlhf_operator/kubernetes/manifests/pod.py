@@ -9,9 +9,9 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.execution import CPU_STAGES
+from rlhf_operator.kubernetes.installation import Installation
+from rlhf_operator.kubernetes.labels import STAGE_CONTAINER
 
-from ..installation import Installation
-from ..labels import STAGE_CONTAINER
 from .environment import environment
 from .volumes import CONFIG_PATH, mounts, volumes
 
