@@ -10,44 +10,47 @@ from importlib import import_module
 
 import click
 
-from . import terminal
+from rlhfctl.commands.lazy import LazyCommand, LazyGroup
+
+from .display import terminal
 from .errors import CliError
 from .exits import Exit
-from .lazy import LazyCommand, LazyGroup
 
 SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
     "Start": (
-        LazyCommand("quickstart", "rlhfctl.commands.quickstart", "Make a tiny model, improve it on this machine, show a report."),
-        LazyCommand("validate", "rlhfctl.commands.validate", "Check a manifest; print every problem at once."),
-        LazyCommand("explain", "rlhfctl.commands.explain", "Document a field of the manifest."),
-        LazyCommand("run", "rlhfctl.commands.run", "Run a manifest on this machine, or resume it."),
-        LazyCommand("submit", "rlhfctl.commands.submit", "Run a manifest in a cluster, or change its run."),
+        LazyCommand(
+            "quickstart", "rlhfctl.commands.start.quickstart", "Make a tiny model, improve it on this machine, show a report."
+        ),
+        LazyCommand("validate", "rlhfctl.commands.start.validate", "Check a manifest; print every problem at once."),
+        LazyCommand("explain", "rlhfctl.commands.start.explain", "Document a field of the manifest."),
+        LazyCommand("run", "rlhfctl.commands.start.run", "Run a manifest on this machine, or resume it."),
+        LazyCommand("submit", "rlhfctl.commands.start.submit", "Run a manifest in a cluster, or change its run."),
     ),
     "Look": (
-        LazyCommand("list", "rlhfctl.commands.list", "List runs."),
-        LazyCommand("status", "rlhfctl.commands.status", "Show where a run is, and its metrics."),
-        LazyCommand("logs", "rlhfctl.commands.logs", "Print or follow the logs of a run's stages."),
-        LazyCommand("events", "rlhfctl.commands.events", "Print a cluster's events of a run, its Jobs and pods."),
-        LazyCommand("wait", "rlhfctl.commands.wait", "Wait until a run has ended; mirror its result."),
-        LazyCommand("report", "rlhfctl.commands.report", "Write a run's report: one HTML file."),
+        LazyCommand("list", "rlhfctl.commands.look.list", "List runs."),
+        LazyCommand("status", "rlhfctl.commands.look.status", "Show where a run is, and its metrics."),
+        LazyCommand("logs", "rlhfctl.commands.look.logs", "Print or follow the logs of a run's stages."),
+        LazyCommand("events", "rlhfctl.commands.look.events", "Print a cluster's events of a run, its Jobs and pods."),
+        LazyCommand("wait", "rlhfctl.commands.look.wait", "Wait until a run has ended; mirror its result."),
+        LazyCommand("report", "rlhfctl.commands.look.report", "Write a run's report: one HTML file."),
     ),
     "Steer": (
-        LazyCommand("approve", "rlhfctl.commands.approve", "Let a run go on that a gate paused."),
-        LazyCommand("suspend", "rlhfctl.commands.suspend", "Stop a run's stage after a checkpoint."),
-        LazyCommand("resume", "rlhfctl.commands.resume", "Let a suspended run go on."),
-        LazyCommand("cancel", "rlhfctl.commands.cancel", "End a run for good."),
-        LazyCommand("delete", "rlhfctl.commands.delete", "Delete a run; its artifacts stay."),
+        LazyCommand("approve", "rlhfctl.commands.steer.approve", "Let a run go on that a gate paused."),
+        LazyCommand("suspend", "rlhfctl.commands.steer.suspend", "Stop a run's stage after a checkpoint."),
+        LazyCommand("resume", "rlhfctl.commands.steer.resume", "Let a suspended run go on."),
+        LazyCommand("cancel", "rlhfctl.commands.steer.cancel", "End a run for good."),
+        LazyCommand("delete", "rlhfctl.commands.steer.delete", "Delete a run; its artifacts stay."),
     ),
     "More": (
-        LazyCommand("completion", "rlhfctl.commands.completion", "Print a completion script for bash, zsh or fish."),
-        LazyCommand("version", "rlhfctl.commands.version", "Print the version."),
+        LazyCommand("completion", "rlhfctl.commands.more.completion", "Print a completion script for bash, zsh or fish."),
+        LazyCommand("version", "rlhfctl.commands.more.version", "Print the version."),
     ),
 }
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        ctx.invoke(import_module("rlhfctl.commands.version").command)
+        ctx.invoke(import_module("rlhfctl.commands.more.version").command)
         ctx.exit()
 
 

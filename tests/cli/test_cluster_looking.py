@@ -79,8 +79,8 @@ def test_an_unknown_run_is_not_found_and_the_nearest_is_named(runs: ClusterRuns)
 def test_a_run_that_nobody_takes_up_says_where_to_look(runs: ClusterRuns) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from rlhfctl.cluster_source import ClusterSource
-    from rlhfctl.source import Sight
+    from rlhfctl.sources.cluster.source import ClusterSource
+    from rlhfctl.sources.source import Sight
 
     run = RLHFRun.model_validate(runs.create(None, "fresh") | {"metadata": {"name": "fresh", "namespace": runs.namespace}})
     old = run.metadata.model_copy(update={"creation_timestamp": datetime.now(UTC) - timedelta(minutes=5)})
@@ -171,8 +171,8 @@ def test_report_is_made_of_the_run_in_the_cluster_and_the_store(runs: ClusterRun
 
 
 def test_completion_offers_the_runs_of_the_cluster(runs: ClusterRuns) -> None:
-    from rlhfctl.cluster_source import names_within
-    from rlhfctl.options import Place
+    from rlhfctl.commands.options import Place
+    from rlhfctl.sources.cluster.source import names_within
 
     runs.create(None, "quickstart")
     runs.create(None, "quick-two")

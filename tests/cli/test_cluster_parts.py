@@ -18,15 +18,15 @@ from rlhf_api import RLHFRun
 from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.core.names import child_name
-from rlhfctl import cluster_logs
-from rlhfctl.applying import merge_patch
-from rlhfctl.cluster import readable
-from rlhfctl.cluster_events import Belongs, of_run
 from rlhfctl.errors import CliError
-from rlhfctl.gone_logs import Gone, gone_logs
-from rlhfctl.objects import EventView, PodView, event_view, parse_run, pod_view
-from rlhfctl.source import LogSelection, prefix
-from rlhfctl.streams import Streams
+from rlhfctl.sources.cluster import logs as cluster_logs
+from rlhfctl.sources.cluster.applying import merge_patch
+from rlhfctl.sources.cluster.connection import readable
+from rlhfctl.sources.cluster.events import Belongs, of_run
+from rlhfctl.sources.cluster.gone_logs import Gone, gone_logs
+from rlhfctl.sources.cluster.objects import EventView, PodView, event_view, parse_run, pod_view
+from rlhfctl.sources.cluster.streams import Streams
+from rlhfctl.sources.source import LogSelection, prefix
 from support import example_runs
 
 STORE = "s3://models/run"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from rlhfctl.cluster_source import connect
-from rlhfctl.deleting import wait_until_gone
+from rlhfctl.commands.deleting import wait_until_gone
+from rlhfctl.commands.options import Place
 from rlhfctl.exits import Exit
-from rlhfctl.options import Place
+from rlhfctl.sources.cluster.source import connect
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 from support.rlhfctl import on_terminal

@@ -11,9 +11,10 @@ import pytest
 
 from rlhf_api.words import StageName
 from rlhf_operator.local import LocalEvent, LocalEventKind, Progress
-from rlhfctl import live, local, progress_line, terminal
-from rlhfctl.plain import PlainDisplay
-from rlhfctl.rates import Rate
+from rlhfctl.display import live, progress_line, terminal
+from rlhfctl.display.plain import PlainDisplay
+from rlhfctl.display.rates import Rate
+from rlhfctl.sources.local import state as local
 from support import example_runs
 from support.rlhfctl import assert_screen
 

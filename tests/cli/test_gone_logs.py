@@ -10,8 +10,8 @@ from rlhf_api.log_names import LogName
 from rlhf_api.stage import RunRef
 from rlhf_api.storage import Storage
 from rlhf_store import log_key, open_store
-from rlhfctl import gone_logs
 from rlhfctl.exits import Exit
+from rlhfctl.sources.cluster import gone_logs
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 

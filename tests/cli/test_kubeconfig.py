@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlhfctl.errors import CliError, NoConnection, UsageProblem
-from rlhfctl.kubeconfig import Target, resolve
+from rlhfctl.sources.cluster.kubeconfig import Target, resolve
 
 
 def _write(path: Path, *contexts: str, current: str | None = None, namespace: str | None = None) -> Path:

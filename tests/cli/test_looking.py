@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from rlhf_api import RLHFRun
-from rlhfctl import local, terminal, views
+from rlhfctl.display import terminal, views
 from rlhfctl.exits import Exit
+from rlhfctl.sources.local import state as local
 from support import example_runs
 from support.rlhfctl import assert_screen, process, rlhfctl
 

@@ -14,10 +14,10 @@ import pytest
 from kubernetes.client import Configuration
 
 from rlhf_operator.kubernetes.client import Cluster
-from rlhfctl import cluster
-from rlhfctl.cluster import PATIENCE_SECONDS, REFUSED_SECONDS, Connection
 from rlhfctl.errors import NoConnection
-from rlhfctl.kubeconfig import Target
+from rlhfctl.sources.cluster import connection as cluster
+from rlhfctl.sources.cluster.connection import PATIENCE_SECONDS, REFUSED_SECONDS, Connection
+from rlhfctl.sources.cluster.kubeconfig import Target
 
 EVENT = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
 

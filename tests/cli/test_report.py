@@ -15,10 +15,10 @@ from rlhf_operator.local import LocalState
 from rlhf_store import open_store
 from rlhfctl.exits import Exit
 from rlhfctl.report import charts
-from rlhfctl.report.collect import collect
-from rlhfctl.report.files import read_curves
-from rlhfctl.report.model import Report
 from rlhfctl.report.page import render, verdict
+from rlhfctl.results.collect import collect
+from rlhfctl.results.files import read_curves
+from rlhfctl.results.model import Report
 from support import example_runs, example_store
 from support.rlhfctl import rlhfctl
 

@@ -14,7 +14,7 @@ import yaml
 from rlhf_api import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.local import LocalEvent, LocalEventKind, LocalState, RunLocked
-from rlhfctl import driving
+from rlhfctl.commands.foreground import driving
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.rlhfctl import rlhfctl

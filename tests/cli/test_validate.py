@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlhfctl.client.manifests import with_store
 from rlhfctl.exits import Exit
-from rlhfctl.manifests import with_store
 from support import example_runs
 from support.rlhfctl import rlhfctl
 

@@ -8,9 +8,9 @@ from importlib.resources import files
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhfctl.figures import compact, duration, number
+from rlhfctl.results.model import Report
 
 from . import sections
-from .model import Report
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}

@@ -8,9 +8,9 @@ from html import escape
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhfctl.figures import compact, duration, number
+from rlhfctl.results.model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
 
 from . import charts
-from .model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
 
 ITERATE_CHARTS: tuple[tuple[Metric, str, str, float | None], ...] = (
     (Metric.WIN_RATE_VS_INITIAL, "Win rate against π0", "share of validation prompts; dashed: no difference", 0.5),

@@ -1,0 +1,1 @@
+"""A run that this process drives: from its manifest to its report."""

@@ -1,0 +1,33 @@
+"""`rlhfctl list`."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import click
+
+from rlhfctl.commands.options import Place, all_namespaces_option, output_option, place_options
+from rlhfctl.display import terminal
+
+
+@click.command("list")
+@place_options
+@all_namespaces_option
+@output_option("json", "yaml", "wide", "name")
+def command(place: Place, output: str | None) -> None:
+    """List runs."""
+    from datetime import datetime
+
+    from rlhfctl.display import documents, views
+    from rlhfctl.sources.choosing import source_of
+
+    source = source_of(place)
+    found = source.runs()
+    out = terminal.stdout()
+    if output in ("json", "yaml", "name"):
+        documents.print_list(found, output, out)
+    elif found:
+        for line in views.list_table(found, out, datetime.now(UTC), wide=output == "wide", namespaces=place.all_namespaces):
+            out.line(line)
+    else:
+        terminal.stderr().line(f"no runs in {source.place}")

@@ -1,0 +1,73 @@
+"""`rlhfctl status`."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import click
+
+from rlhfctl.commands.options import Place, output_option, place_options, run_argument
+from rlhfctl.display import terminal
+
+if TYPE_CHECKING:
+    from rlhfctl.display.terminal import Terminal
+    from rlhfctl.sources.source import Sight, Source
+
+
+@click.command("status")
+@run_argument
+@place_options
+@output_option("json", "yaml", "wide", "name")
+@click.option("-w", "--watch", is_flag=True, help="Print again at each change, until the run rests. Ctrl-C detaches.")
+def command(name: str, place: Place, output: str | None, watch: bool) -> None:
+    """Show where the run NAME is, its iterates and its stages.
+
+    It exits with 0 for a run of any phase, without --watch. With --watch the exit code is the run's, as with wait.
+    """
+    from rlhfctl.commands.watching import detaching, mirror
+    from rlhfctl.sources.choosing import source_of
+    from rlhfctl.sources.source import command_for
+
+    source, out = source_of(place), terminal.stdout()
+    if not watch:
+        _print(next(source.watch(name, timeout=0)), source, output, out)
+        return
+    with detaching(command_for(source, "status", name, "--watch")):
+        last = _watch(source, name, output, out)
+    mirror(last.run, source)
+
+
+def _watch(source: Source, name: str, output: str | None, out: Terminal) -> Sight:
+    """Print at each change of the run; on a terminal in place, and as its stage progresses too. Returns what was printed last."""
+    in_place = out.is_tty and output in (None, "wide")
+    sights = source.watch(name)
+    last = next(sights)
+    _show(last, source, output, out, in_place=in_place)
+    for sight in sights:
+        if in_place or sight.run != last.run:
+            _show(sight, source, output, out, in_place=in_place)
+        last = sight
+    return last
+
+
+def _show(sight: Sight, source: Source, output: str | None, out: Terminal, *, in_place: bool) -> None:
+    if in_place:
+        out.stream.write("\x1b[H\x1b[2J")
+    _print(sight, source, output, out)
+
+
+def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> None:
+    from datetime import datetime
+
+    from rlhfctl.display import documents, views
+
+    if output in ("json", "yaml", "name"):
+        documents.print_run(sight.run, output, out)
+        return
+    now = datetime.now(UTC)
+    lines = views.run_lines(sight.run, out, now)
+    if output == "wide":
+        lines += ["", *views.stage_table(sight.run, out, now)]
+    for line in lines + source.driver_lines(sight):
+        out.line(line)

@@ -1,0 +1,1 @@
+"""`rlhfctl --help`, section More."""

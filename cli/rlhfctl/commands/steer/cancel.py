@@ -1,0 +1,18 @@
+"""`rlhfctl cancel`."""
+
+from __future__ import annotations
+
+import click
+
+from rlhfctl.commands.options import Place, place_options, run_argument
+
+
+@click.command("cancel")
+@run_argument
+@place_options
+def command(name: str, place: Place) -> None:
+    """End the run NAME for good: its stage is stopped, its artifacts stay."""
+    from rlhfctl.client import steering
+    from rlhfctl.sources.choosing import source_of
+
+    steering.cancel(source_of(place), name)

@@ -1,0 +1,18 @@
+"""`rlhfctl suspend`."""
+
+from __future__ import annotations
+
+import click
+
+from rlhfctl.commands.options import Place, place_options, run_argument
+
+
+@click.command("suspend")
+@run_argument
+@place_options
+def command(name: str, place: Place) -> None:
+    """Stop the stage of the run NAME after a checkpoint; it stays so until it is resumed."""
+    from rlhfctl.client import steering
+    from rlhfctl.sources.choosing import source_of
+
+    steering.suspend(source_of(place), name)

@@ -1,0 +1,181 @@
+"""Gather a Report from a run's status and the artifacts that it names. What cannot be read is said, and the rest is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from rlhf_api import RLHFRun
+from rlhf_api.stage import ArtifactRef
+from rlhf_api.status import RLHFRunStatus, StageStatus
+from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
+from rlhf_operator.core.cursor import stages_of
+from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
+from rlhfctl import figures
+from rlhfctl.display import views
+from rlhfctl.display.documents import to_yaml
+
+from .files import Decoding, EvaluationFile, read_curves
+from .lineage import lineage_of
+from .model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
+
+
+def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
+    """The report of a run in any phase."""
+    status = run.status or RLHFRunStatus()
+    gathered = _Gathered(status, store)
+    best = status.best_iteration
+    wire = run.to_wire()
+    wire.pop("status", None)
+    seconds = ((status.completion_time or now) - status.start_time).total_seconds() if status.start_time else None
+    return Report(
+        name=run.metadata.name,
+        namespace=run.metadata.namespace,
+        phase=status.phase.value,
+        message=status.message,
+        started=figures.clock(status.start_time),
+        ended=figures.clock(status.completion_time),
+        seconds=seconds,
+        iterations_planned=run.spec.iterations,
+        selection_metric=run.spec.selection.metric.value,
+        iterates=tuple(_iterates(status)),
+        curves=tuple(gathered.curves),
+        examples=gathered.examples(best),
+        tests=tuple(gathered.tests()),
+        times=tuple(_times(status)),
+        counts=tuple(gathered.counts),
+        gates=tuple(_gates(status)),
+        lineage=gathered.lineage(best),
+        checkpoint_url=status.checkpoint.url if status.checkpoint else "",
+        manifest_yaml=to_yaml(wire),
+        missing=tuple(dict.fromkeys(gathered.missing)),
+    )
+
+
+class _Gathered:
+    """What the artifacts say."""
+
+    def __init__(self, status: RLHFRunStatus, store: Store) -> None:
+        self._store = store
+        self.missing: list[str] = []
+        self.counts: list[Count] = []
+        self.curves: list[Curve] = []
+        self._evaluations: dict[int, EvaluationFile] = {}
+        self._policies: dict[int, Artifact] = {}
+        for iteration, stage in _sealed_stages(status):
+            artifact = self._open(iteration, stage)
+            if artifact is not None:
+                self._take(iteration, stage, artifact)
+
+    def examples(self, best: int | None) -> tuple[Example, ...]:
+        """Of the best iterate; before there is one, of the newest."""
+        number = best if best in self._evaluations else max(self._evaluations, default=None)
+        if number is None:
+            return ()
+        return tuple(
+            Example(
+                entry.prompt_id,
+                entry.prompt,
+                entry.response,
+                entry.initial_response,
+                entry.judge,
+                entry.initial_judge,
+                entry.reward,
+            )
+            for entry in self._evaluations[number].examples
+        )
+
+    def tests(self) -> Iterator[TestFigure]:
+        for number, evaluation in sorted(self._evaluations.items()):
+            test = evaluation.test
+            if test is None:
+                continue
+            for name, decoding in (("sampled", test.sampled), ("greedy", test.greedy)):
+                if isinstance(decoding, Decoding):
+                    yield TestFigure(number, test.prompts, name, decoding.judge_mean, decoding.gain_vs_initial)
+
+    def lineage(self, best: int | None) -> LineageNode | None:
+        policy = None if best is None else self._policies.get(best)
+        if policy is None:
+            return None
+        return lineage_of(policy, self._store, self.missing)
+
+    def _open(self, iteration: int, stage: StageStatus) -> Artifact | None:
+        if stage.artifact is None:
+            return None
+        ref = ArtifactRef(kind=STAGE_ARTIFACT[stage.name], fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
+        try:
+            return open_artifact(self._store, ref)
+        except Unavailable:
+            raise  # The next artifact would only make the reader wait again.
+        except NotFound:
+            self.missing.append(f"{_where(iteration, stage.name)}: its artifact is gone from the store, by retention or by hand")
+        except StoreError as error:
+            self.missing.append(f"{_where(iteration, stage.name)}: {error}")
+        return None
+
+    def _take(self, iteration: int, stage: StageStatus, artifact: Artifact) -> None:
+        for name, number in sorted(artifact.manifest.counts.items()):
+            self.counts.append(Count(iteration, stage.name.value, name, number))
+        if stage.name == StageName.EVALUATE:
+            self._take_evaluation(iteration, artifact)
+        elif stage.name == StageName.TRAIN:
+            self._policies[iteration] = artifact
+            content = self._read(iteration, stage.name, artifact, "metrics.jsonl")
+            self.curves += read_curves(content, iteration) if content is not None else []
+        elif stage.name == StageName.SFT:
+            self._policies[0] = artifact
+
+    def _take_evaluation(self, iteration: int, artifact: Artifact) -> None:
+        content = self._read(iteration, StageName.EVALUATE, artifact, "report.json")
+        if content is None:
+            return
+        try:
+            self._evaluations[iteration] = EvaluationFile.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            self.missing.append(f"{_where(iteration, StageName.EVALUATE)}: report.json cannot be read ({place}: {first['msg']})")
+
+    def _read(self, iteration: int, stage: StageName, artifact: Artifact, name: str) -> bytes | None:
+        try:
+            return artifact.read(name)
+        except StoreError as error:
+            self.missing.append(f"{_where(iteration, stage)}: {error}")
+            return None
+
+
+def _sealed_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
+    for iteration, stage in _all_stages(status):
+        if stage.artifact is not None and stage.name in STAGE_ARTIFACT:
+            yield iteration, stage
+
+
+def _all_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
+    """Every stage with its iteration; 0 is the run itself."""
+    return ((iteration or 0, stage) for iteration, stage in stages_of(status))
+
+
+def _iterates(status: RLHFRunStatus) -> Iterator[Iterate]:
+    discarded = {iteration.number for iteration in status.iterations if iteration.discarded}
+    for number, metrics in views.iterates(status):
+        yield Iterate(number, metrics, best=number == status.best_iteration, discarded=number in discarded)
+
+
+def _times(status: RLHFRunStatus) -> Iterator[StageTime]:
+    for iteration, stage in _all_stages(status):
+        if stage.start_time is not None and stage.completion_time is not None and stage.phase == Phase.SUCCEEDED:
+            seconds = (stage.completion_time - stage.start_time).total_seconds()
+            yield StageTime(iteration, stage.name.value, seconds, stage.attempt, stage.adopted)
+
+
+def _gates(status: RLHFRunStatus) -> Iterator[GateVerdictRow]:
+    for iteration in sorted(status.iterations, key=lambda item: item.number):
+        for gate in iteration.gates:
+            yield GateVerdictRow(iteration.number, gate.name, gate.verdict.value, gate.action.value, gate.message)
+
+
+def _where(iteration: int, stage: StageName) -> str:
+    return f"iteration {iteration}, {stage}" if iteration else f"{stage} of the run"

@@ -1,0 +1,41 @@
+"""From what the command line says of where runs are to the source of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlhfctl.commands.options import Place, local_folder
+from rlhfctl.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from rlhfctl.sources.cluster.source import ClusterSource
+
+    from .source import Source
+
+
+def source_of(place: Place) -> Source:
+    """The state folder with --local or --state, else the cluster as kubectl finds it.
+
+    Raises:
+        UsageProblem: options of both.
+        NoConnection: no cluster is configured.
+    """
+    if not place.local and place.state is None:
+        return cluster_of(place)
+    given = {"-n": place.namespace, "--context": place.context, "--kubeconfig": place.kubeconfig, "-A": place.all_namespaces}
+    if options := [name for name, value in given.items() if value]:
+        raise UsageProblem(
+            f"{', '.join(options)} selects a cluster, --local and --state this machine",
+            hints=("leave one of them out",),
+        )
+    from rlhf_operator.local import LocalState
+    from rlhfctl.sources.local.source import LocalSource
+
+    return LocalSource(LocalState(local_folder(place.state)))
+
+
+def cluster_of(place: Place) -> ClusterSource:
+    """The cluster that the options, $KUBECONFIG, ~/.kube/config or the pod we run in select."""
+    from rlhfctl.sources.cluster.source import connect
+
+    return connect(place)

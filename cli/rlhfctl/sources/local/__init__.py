@@ -1,0 +1,1 @@
+"""The runs of a state folder of this machine."""
