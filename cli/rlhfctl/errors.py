@@ -43,7 +43,13 @@ class NotFound(CliError):
 
 
 class Refused(CliError):
+    """`problems`: of a manifest, each one with its line."""
+
     exit = Exit.REFUSED
+
+    def __init__(self, what: str, *, why: str = "", hints: tuple[str, ...] = (), problems: tuple[str, ...] = ()) -> None:
+        super().__init__(what, why=why, hints=hints)
+        self.problems = problems
 
 
 class NoConnection(CliError):

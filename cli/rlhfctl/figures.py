@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rlhf_api.metrics import MetricValue
 
@@ -58,6 +58,11 @@ def between(start: datetime | None, end: datetime | None) -> str:
 def clock(moment: datetime | None) -> str:
     """A time of day and a date that need no zone to be guessed."""
     return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def stamp(moment: datetime) -> str:
+    """For a line of a log: `2026-01-31T12:00:00Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def compact(seconds: float) -> str:

@@ -13,7 +13,7 @@ import click
 from rlhfctl.commands.lazy import LazyCommand, LazyGroup
 
 from .display import terminal
-from .errors import CliError
+from .errors import CliError, Refused
 from .exits import Exit
 
 SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
@@ -80,6 +80,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         result = cli.main(args=None if argv is None else list(argv), prog_name="rlhfctl", standalone_mode=False)
         return int(result) if isinstance(result, int) else Exit.OK
     except CliError as error:
+        if isinstance(error, Refused):
+            for problem in error.problems:
+                terminal.stderr().wrapped(problem, "✗ ", "red")
         _print_error(error.what, error.why, error.hints)
         return error.exit
     except click.exceptions.Exit as done:

@@ -171,8 +171,8 @@ def test_report_is_made_of_the_run_in_the_cluster_and_the_store(runs: ClusterRun
 
 
 def test_completion_offers_the_runs_of_the_cluster(runs: ClusterRuns) -> None:
-    from rlhfctl.commands.options import Place
     from rlhfctl.sources.cluster.source import names_within
+    from rlhfctl.sources.place import Place
 
     runs.create(None, "quickstart")
     runs.create(None, "quick-two")

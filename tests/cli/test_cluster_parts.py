@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,14 +20,13 @@ from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.core.names import child_name
 from rlhfctl.errors import CliError
-from rlhfctl.sources.cluster import logs as cluster_logs
 from rlhfctl.sources.cluster.applying import merge_patch
-from rlhfctl.sources.cluster.connection import readable
 from rlhfctl.sources.cluster.events import Belongs, of_run
 from rlhfctl.sources.cluster.gone_logs import Gone, gone_logs
+from rlhfctl.sources.cluster.logs import _Shown
 from rlhfctl.sources.cluster.objects import EventView, PodView, event_view, parse_run, pod_view
 from rlhfctl.sources.cluster.streams import Streams
-from rlhfctl.sources.source import LogSelection, prefix
+from rlhfctl.sources.source import LogSelection, listing, prefix
 from support import example_runs
 
 STORE = "s3://models/run"
@@ -77,11 +77,13 @@ def test_a_run_of_another_version_says_what_is_wrong_and_what_to_do() -> None:
     assert "kubectl get rlhfrun tiny -o yaml" in caught.value.hints
 
 
-def test_a_run_of_another_version_hides_no_other_in_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_another_version_hides_no_other_in_a_list() -> None:
     good, other = (example_runs.finished(name, STORE).to_wire() for name in ("good", "other"))
     other["spec"]["iterations"] = "three"
-    assert [run.metadata.name for run in readable([other, good])] == ["good"]
-    assert "left out: run 'other' is of another version of the API" in capsys.readouterr().err
+    found = listing(partial(parse_run, wire) for wire in (other, good))
+    assert [run.metadata.name for run in found.runs] == ["good"]
+    (left_out,) = found.left_out
+    assert left_out.startswith("run 'other' is of another version of the API")
 
 
 def _raw_pod(**status: object) -> dict[str, Any]:
@@ -208,7 +210,7 @@ MIDNIGHT = "2026-03-01T00:00:00"
 )
 def test_a_line_of_a_log_is_told_once_whatever_its_time(first: list[str], again: list[str], new: str) -> None:
     """Runtimes give one time to lines that came together; clocks are set back; offsets change in summer."""
-    shown = cluster_logs._Shown()
+    shown = _Shown()
     told: list[str] = []
     for answer in (first, again):
         told += shown.new((f"{MIDNIGHT}{line}" if " " in line and line != "no time" else line).encode() for line in answer)
@@ -216,7 +218,7 @@ def test_a_line_of_a_log_is_told_once_whatever_its_time(first: list[str], again:
 
 
 def test_a_log_is_asked_for_from_the_second_of_its_newest_line() -> None:
-    shown = cluster_logs._Shown()
+    shown = _Shown()
     assert shown.since is None
     assert list(shown.new([f"{MIDNIGHT}.123456789+02:00 text with words".encode()])) == ["text with words"]
     assert shown.since == f"{MIDNIGHT}+02:00"

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from rlhfctl.commands.deleting import wait_until_gone
-from rlhfctl.commands.options import Place
+from rlhfctl.display import terminal
 from rlhfctl.exits import Exit
 from rlhfctl.sources.cluster.source import connect
+from rlhfctl.sources.place import Place
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 from support.rlhfctl import on_terminal
@@ -134,7 +135,7 @@ def test_submit_prints_what_is_stored(runs: ClusterRuns) -> None:
 def test_a_run_that_goes_before_it_is_watched_is_seen_to_be_gone(runs: ClusterRuns, again: bool) -> None:
     """`delete --wait` would watch for ever for somebody who is gone, or for the next of that name."""
     runs.create(example_runs.finished)
-    source = connect(Place(kubeconfig=str(runs.kubeconfig)))
+    source = connect(Place(kubeconfig=str(runs.kubeconfig)), terminal.say)
     run = source.load("tiny")
     runs.cluster.kubectl("delete", "rlhf", "tiny", "-n", runs.namespace, "--wait")
     if again:

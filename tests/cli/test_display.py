@@ -14,7 +14,7 @@ from rlhf_operator.local import LocalEvent, LocalEventKind, Progress
 from rlhfctl.display import live, progress_line, terminal
 from rlhfctl.display.plain import PlainDisplay
 from rlhfctl.display.rates import Rate
-from rlhfctl.sources.local import state as local
+from rlhfctl.sources.local.resuming import program as name_of_program
 from support import example_runs
 from support.rlhfctl import assert_screen
 
@@ -116,6 +116,6 @@ def test_hints_name_the_program_as_it_can_be_typed(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [str(program)])
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert local.program() == "bin/rlhfctl"
+    assert name_of_program() == "bin/rlhfctl"
     monkeypatch.setenv("PATH", str(program.parent))
-    assert local.program() == "rlhfctl"
+    assert name_of_program() == "rlhfctl"

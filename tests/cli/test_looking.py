@@ -15,7 +15,7 @@ import yaml
 from rlhf_api import RLHFRun
 from rlhfctl.display import terminal, views
 from rlhfctl.exits import Exit
-from rlhfctl.sources.local import state as local
+from rlhfctl.sources.local import resuming
 from support import example_runs
 from support.rlhfctl import assert_screen, process, rlhfctl
 
@@ -221,6 +221,6 @@ def test_the_command_that_resumes_a_run_can_be_typed_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, cpu: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = local.noted(example_runs.at_work("x", STORE), file, cpu=cpu)
-    words = shlex.split(local.resume_command(run, tmp_path / "my state"))
+    run = resuming.noted(example_runs.at_work("x", STORE), file, cpu=cpu)
+    words = shlex.split(resuming.resume_command(run, tmp_path / "my state"))
     assert words == ["rlhfctl", "run", "--state", "my state", *(["--cpu"] if cpu else []), "FILE" if file == "-" else file]

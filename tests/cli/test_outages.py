@@ -15,8 +15,9 @@ from kubernetes.client import Configuration
 
 from rlhf_operator.kubernetes.client import Cluster
 from rlhfctl.errors import NoConnection
-from rlhfctl.sources.cluster import connection as cluster
-from rlhfctl.sources.cluster.connection import PATIENCE_SECONDS, REFUSED_SECONDS, Connection
+from rlhfctl.sources.cluster import changes
+from rlhfctl.sources.cluster.changes import PATIENCE_SECONDS, REFUSED_SECONDS
+from rlhfctl.sources.cluster.connection import Connection
 from rlhfctl.sources.cluster.kubeconfig import Target
 
 EVENT = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
@@ -41,7 +42,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made_up = Time()
-    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=made_up.monotonic, sleep=made_up.sleep))
+    monkeypatch.setattr(changes, "time", SimpleNamespace(monotonic=made_up.monotonic, sleep=made_up.sleep))
     return made_up
 
 

@@ -14,8 +14,6 @@ from rlhf_api.schema import node_at
 from rlhf_api.validation import Machine, Problem, check_machine, validate
 from rlhf_operator.local.machine import this_machine
 from rlhfctl import figures
-from rlhfctl.display import terminal
-from rlhfctl.display.terminal import Terminal
 from rlhfctl.errors import NotFound, Refused, hint_for
 
 
@@ -46,7 +44,7 @@ def check(file: str, local: Local | None) -> Checked:
 
     Raises:
         NotFound: no such file.
-        Refused: after every problem was printed to stderr.
+        Refused: with every problem.
     """
     shown = "stdin" if file == "-" else file
     try:
@@ -60,8 +58,11 @@ def check(file: str, local: Local | None) -> Checked:
         here = this_machine()
         problems += check_machine(validation.run.spec, Machine(here.cores, here.gpus), cpu=local.cpu)
     if problems or validation.run is None:
-        _print_problems(problems, manifest, terminal.stderr())
-        raise Refused(f"{shown} has {figures.plural(len(problems), 'problem')}", hints=_hints(problems, local))
+        raise Refused(
+            f"{shown} has {figures.plural(len(problems), 'problem')}",
+            hints=_hints(problems, local),
+            problems=tuple(_with_line(problem, manifest) for problem in problems),
+        )
     return Checked(validation.run, raw)
 
 
@@ -93,11 +94,9 @@ def _text(file: str) -> str:
         raise NotFound(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _print_problems(problems: Iterable[Problem], manifest: Manifest, out: Terminal) -> None:
-    for problem in problems:
-        line = manifest.line(problem.loc)
-        place = f"line {line}: " if line is not None else ""
-        out.wrapped(f"{place}{problem}", "✗ ", "red")
+def _with_line(problem: Problem, manifest: Manifest) -> str:
+    line = manifest.line(problem.loc)
+    return f"{problem}" if line is None else f"line {line}: {problem}"
 
 
 def _hints(problems: list[Problem], local: Local | None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Changes to a run's spec: what `kubectl edit` would do, for the fields that may change.
 
 Whoever drives the run, the operator or a local process, reads the spec in each round, so a change reaches it while it works.
+Each function returns what it did, as a sentence.
 """
 
 from __future__ import annotations
@@ -10,25 +11,23 @@ from typing import Any
 from rlhf_api import RLHFRun
 from rlhf_api.evaluation import Approval, GateAction
 from rlhf_api.status import GateVerdict, RLHFRunStatus
-from rlhfctl.commands.watching import phase_of
-from rlhfctl.display import terminal
 from rlhfctl.errors import Conflict, NotFound, UsageProblem, hint_for
-from rlhfctl.sources.source import Source
+from rlhfctl.sources.source import Source, phase_of
 
 
-def suspend(source: Source, name: str) -> None:
-    _set(source, name, "is to be suspended", suspend=True)
+def suspend(source: Source, name: str) -> str:
+    return _set(source, name, "is to be suspended", suspend=True)
 
 
-def resume(source: Source, name: str) -> None:
-    _set(source, name, "is to go on", suspend=False)
+def resume(source: Source, name: str) -> str:
+    return _set(source, name, "is to go on", suspend=False)
 
 
-def cancel(source: Source, name: str) -> None:
-    _set(source, name, "is to be cancelled", cancel=True)
+def cancel(source: Source, name: str) -> str:
+    return _set(source, name, "is to be cancelled", cancel=True)
 
 
-def approve(source: Source, name: str, gate: str | None, iteration: int | None) -> None:
+def approve(source: Source, name: str, gate: str | None, iteration: int | None) -> str:
     """Append the approval of the gate that waits.
 
     Raises:
@@ -37,11 +36,11 @@ def approve(source: Source, name: str, gate: str | None, iteration: int | None) 
     run = source.load(name)
     approval = waiting_gate(run, gate, iteration)
     changed = _change(run, source, approvals=[*run.spec.approvals, approval])
-    _say(changed, source, f"gate {approval.gate!r} of iteration {approval.iteration} is approved")
+    return _done(changed, source, f"gate {approval.gate!r} of iteration {approval.iteration} is approved")
 
 
-def _set(source: Source, name: str, what: str, **fields: Any) -> None:
-    _say(_change(source.load(name), source, **fields), source, f"{name} {what}")
+def _set(source: Source, name: str, what: str, **fields: Any) -> str:
+    return _done(_change(source.load(name), source, **fields), source, f"{name} {what}")
 
 
 def _change(run: RLHFRun, source: Source, **fields: Any) -> RLHFRun:
@@ -56,8 +55,8 @@ def _change(run: RLHFRun, source: Source, **fields: Any) -> RLHFRun:
     return source.change(name, lambda spec: spec.model_copy(update=fields))
 
 
-def _say(run: RLHFRun, source: Source, what: str) -> None:
-    terminal.stderr().line(f"{what}; {source.carried_out_by(run)}")
+def _done(run: RLHFRun, source: Source, what: str) -> str:
+    return f"{what}; {source.carried_out_by(run)}"
 
 
 def waiting_gate(run: RLHFRun, gate: str | None, iteration: int | None) -> Approval:

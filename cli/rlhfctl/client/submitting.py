@@ -8,11 +8,10 @@ from typing import Any
 
 from rlhf_api import RLHFRun
 from rlhf_operator.core.changes import immutable_changes, with_said_later
-from rlhfctl.commands.watching import phase_of
 from rlhfctl.errors import FOUND_AGAIN, Conflict, NotFound, UsageProblem
 from rlhfctl.sources.cluster.applying import merge_patch
 from rlhfctl.sources.cluster.source import ClusterSource
-from rlhfctl.sources.source import command_for
+from rlhfctl.sources.source import command_for, phase_of
 
 from .manifests import Checked, check
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import Place, local_folder
+from rlhfctl.sources.place import Place, local_folder
 
 #: A shell that waits longer for a completion feels broken.
 CLUSTER_SECONDS = 2.0

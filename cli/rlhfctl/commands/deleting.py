@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import closing
 
 import click
 
 from rlhf_api import RLHFRun
-from rlhfctl import figures
 from rlhfctl.display import terminal
-from rlhfctl.errors import Interrupted, TimedOut, UsageProblem
-from rlhfctl.sources.cluster.connection import Change
-from rlhfctl.sources.cluster.source import ClusterSource, say
-from rlhfctl.sources.cluster.streams import Streams
+from rlhfctl.errors import Interrupted, UsageProblem
 from rlhfctl.sources.source import Source, command_for
 
 from .watching import detaching
 
 
-def delete(source: Source, name: str, *, sure: bool) -> RLHFRun:
-    """Ask where nobody is sure, then delete; returns the run as it was.
+def delete(source: Source, name: str, *, sure: bool) -> RLHFRun | None:
+    """Ask where nobody is sure, then delete; returns the run as it was where it is not gone yet.
 
     Raises:
         UsageProblem: nobody is there to be asked.
@@ -40,29 +34,18 @@ def delete(source: Source, name: str, *, sure: bool) -> RLHFRun:
         err.wrapped(f"run {name!r} of {source.place}: {words}", "! ", "yellow")
         if not click.confirm("delete it?", err=True):
             raise Interrupted("nothing was deleted")
-    done = "is deleted" if source.delete(run) else "is being deleted"
-    err.wrapped(f"run {name!r} {done}: {words}", "")
-    return run
+    gone = source.delete(run)
+    err.wrapped(f"run {name!r} {'is deleted' if gone else 'is being deleted'}: {words}", "")
+    return None if gone else run
 
 
 def wait_until_gone(source: Source, run: RLHFRun, timeout: float | None) -> None:
-    """Return when the run and everything that belonged to it is gone; one of this machine is at once.
+    """Return when the run and everything that belonged to it is gone.
 
     Raises:
         TimedOut, Detached: it is still there.
     """
-    if not isinstance(source, ClusterSource):
-        return
-    name, deadline = run.metadata.name, None if timeout is None else time.monotonic() + timeout
-    streams: Streams[Change[RLHFRun]] = Streams()
-    with detaching(command_for(source, "delete", name, "--yes", "--wait")), closing(streams):
-        streams.add(source.connection.run_changes(run, say))
-        for change in streams.until(deadline):
-            if change.gone or change.object.metadata.uid != run.metadata.uid:
-                terminal.stderr().line(f"run {name!r} is gone")
-                return
-    pods = len(source.connection.pods(run))
-    raise TimedOut(
-        f"run {name!r} is still being deleted after {figures.duration(timeout or 0)}",
-        why=f"{figures.plural(pods, 'pod')} of it still there: a stage may write a checkpoint" if pods else "",
-    )
+    name = run.metadata.name
+    with detaching(command_for(source, "delete", name, "--yes", "--wait")):
+        source.wait_until_gone(run, timeout)
+    terminal.stderr().line(f"run {name!r} is gone")

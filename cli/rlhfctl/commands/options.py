@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from rlhfctl.errors import UsageProblem
+from rlhfctl.sources.place import Place, local_folder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DEFAULT_STATE = ".rlhf"
 STATE_HELP = "The local state folder; implies --local. [default: $RLHF_STATE or .rlhf]"
-
-
-@dataclass(frozen=True)
-class Place:
-    """What the command line says of where the runs are."""
-
-    local: bool = False
-    state: str | None = None
-    kubeconfig: str | None = None
-    context: str | None = None
-    namespace: str | None = None
-    all_namespaces: bool = False
 
 
 def place_options(command: Command) -> Command:
@@ -135,11 +121,6 @@ def state_folder(local: bool, state_dir: str | None) -> Path:
             hints=("add --local, or --state DIR", "rlhfctl submit FILE   runs it in a cluster"),
         )
     return local_folder(state_dir)
-
-
-def local_folder(state_dir: str | None) -> Path:
-    """An absolute path: it goes into file:// URLs."""
-    return Path(state_dir or os.environ.get("RLHF_STATE") or DEFAULT_STATE).expanduser().absolute()
 
 
 def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature

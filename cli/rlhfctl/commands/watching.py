@@ -12,7 +12,7 @@ from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.display import terminal
 from rlhfctl.errors import CliError, Detached, NotFound, RunFailed, TimedOut
-from rlhfctl.sources.source import LogNote, LogSelection, Source, command_for
+from rlhfctl.sources.source import LogNote, LogSelection, Source, command_for, phase_of
 
 
 def wait(source: Source, name: str, timeout: float | None) -> None:
@@ -98,7 +98,3 @@ def mirror(run: RLHFRun, source: Source) -> None:
         why=f"it was stopped in phase {phase.value}",
         hints=(f"{again}   resumes it",),
     )
-
-
-def phase_of(run: RLHFRun) -> Phase:
-    return (run.status or RLHFRunStatus()).phase

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_api import RLHFRun
@@ -32,10 +32,10 @@ def name_of(run: RLHFRun) -> str:
     return f"rlhfrun.{GROUP}/{run.metadata.name}"
 
 
-def to_yaml(wire: dict[str, Any]) -> str:
+def to_yaml(wire: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(wire, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(dict(wire), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _print(wire: dict[str, Any], output: str, out: Terminal) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from rlhf_api import RLHFRun
 from rlhf_operator.local import LocalError, LocalEvent, LocalEventKind, LocalState, Progress
 from rlhfctl import figures
+from rlhfctl.results.iterates import iterates
 
 from . import progress_line, views
 from .rates import Rate
@@ -86,7 +87,7 @@ def frame(run: RLHFRun, progress: Progress | None, rate: Rate, notes: list[str],
         drawn = progress_line.bar(progress, unicode=out.unicode)
         painted = f"{out.paint(drawn, 'blue')}  " if drawn else ""
         lines.append(f"       {painted}{progress_line.text(progress, rate)}")
-    if views.iterates(status):
+    if iterates(status):
         lines += ["", *views.iteration_table(run, out)]
     if notes:
         lines += ["", *(out.paint(line, "yellow") for note in notes[-3:] for line in views.wrap(f"! {note}", out.width))]

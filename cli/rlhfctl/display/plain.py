@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rlhf_operator.local import LocalEvent, LocalEventKind
 from rlhfctl import figures
@@ -40,7 +40,7 @@ class PlainDisplay:
         took = ""
         if event.kind == LocalEventKind.SUCCEEDED and at in self._started:
             took = f" It took {figures.duration((event.time - self._started[at]).total_seconds())}."
-        self._out.line(f"{_stamp(event.time)} {_MARK.get(event.kind, '')}{event.message}{took}")
+        self._out.line(f"{figures.stamp(event.time)} {_MARK.get(event.kind, '')}{event.message}{took}")
 
     def note(self, text: str) -> None:
         self._out.line(text)
@@ -54,7 +54,7 @@ class PlainDisplay:
         self._rate.add(event.time, event.progress)
         if self._printed is None or (event.time - self._printed).total_seconds() >= PROGRESS_EVERY_SECONDS:
             self._printed = event.time
-            self._out.line(f"{_stamp(event.time)} {place(event)}: {progress_line.text(event.progress, self._rate)}")
+            self._out.line(f"{figures.stamp(event.time)} {place(event)}: {progress_line.text(event.progress, self._rate)}")
 
 
 def place(event: LocalEvent) -> str:
@@ -64,7 +64,3 @@ def place(event: LocalEvent) -> str:
 
 
 _MARK = {LocalEventKind.WARNING: "warning: ", LocalEventKind.GATE: "gate: "}
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

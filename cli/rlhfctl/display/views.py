@@ -11,18 +11,10 @@ from rlhf_api.status import GateVerdict, IterationStatus, RLHFRunStatus, StageSt
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhfctl import figures
+from rlhfctl.results.iterates import COLUMNS, initial_evaluation, iterates
 
 from . import phases, table
 from .terminal import Terminal
-
-#: Beside the win rate: the metrics of the iterate table, with their decimals.
-COLUMNS = (
-    (Metric.JUDGE_MEAN, 3),
-    (Metric.REWARD_MEAN, 2),
-    (Metric.KL_TO_INITIAL, 2),
-    (Metric.MEAN_LENGTH, 1),
-    (Metric.TRAIN_LOSS, 3),
-)
 
 
 def run_lines(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
@@ -71,31 +63,6 @@ def iteration_table(run: RLHFRun, out: Terminal) -> list[str]:
 def iterate_row(number: int, metrics: dict[Metric, MetricValue], mark: str) -> list[str]:
     win = figures.with_interval(metrics.get(Metric.WIN_RATE_VS_INITIAL))
     return [f"π{number}{mark}", win, *(figures.fixed(metrics.get(metric), digits) for metric, digits in COLUMNS)]
-
-
-def iterates(status: RLHFRunStatus) -> list[tuple[int, dict[Metric, MetricValue]]]:
-    """pi_0 and the iterates that have metrics, with the metrics of their iteration and of its stages."""
-    found: list[tuple[int, dict[Metric, MetricValue]]] = []
-    initial = initial_evaluation(status)
-    if initial is not None and initial.metrics:
-        found.append((0, dict(initial.metrics)))
-    for iteration in sorted(status.iterations, key=lambda item: item.number):
-        metrics = iteration_metrics(iteration)
-        if any(metric in metrics for metric in (Metric.WIN_RATE_VS_INITIAL, *dict(COLUMNS))):
-            found.append((iteration.number, metrics))
-    return found
-
-
-def iteration_metrics(iteration: IterationStatus) -> dict[Metric, MetricValue]:
-    merged: dict[Metric, MetricValue] = {}
-    for stage in iteration.stages:
-        merged.update(stage.metrics)
-    merged.update(iteration.metrics)
-    return merged
-
-
-def initial_evaluation(status: RLHFRunStatus) -> StageStatus | None:
-    return next((stage for stage in status.stages if stage.name == StageName.EVALUATE), None)
 
 
 def stage_lines(status: RLHFRunStatus, out: Terminal, now: datetime) -> list[str]:

@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from rlhf_api.metrics import Metric, MetricValue
+from rlhfctl.display.documents import to_yaml
 from rlhfctl.figures import compact, duration, number
 from rlhfctl.results.model import Report
 
@@ -41,7 +42,7 @@ def _parts(report: Report) -> Sequence[str]:
         sections.times_section(report.times),
         sections.counts_section(report.counts),
         sections.lineage_section(report),
-        sections.manifest_section(report.manifest_yaml),
+        sections.manifest_section(to_yaml(report.manifest)),
     )
 
 

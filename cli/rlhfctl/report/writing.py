@@ -6,29 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_api import RLHFRun
-from rlhf_store import StoreError, Unavailable, open_store
-from rlhfctl.errors import CliError, NoConnection
+from rlhfctl.errors import CliError
 from rlhfctl.results.collect import collect
+from rlhfctl.results.store import open_store_of, store_errors
 
 from .page import render
-
-#: A person waits for a report: not for the two minutes that a stage would wait for a store.
-RETRY_SECONDS = 10.0
 
 
 def page_of(run: RLHFRun) -> str:
     """The HTML page of a run.
 
     Raises:
-        NoConnection: the store is away.
+        NoConnection, CliError: as `store_errors` has them.
     """
-    try:
-        store = open_store(run.spec.storage, retry_seconds=RETRY_SECONDS)
-        return render(collect(run, store, datetime.now(UTC)))
-    except Unavailable as error:
-        raise NoConnection(f"the store cannot be reached: {error.what}", why=error.url, hints=(error.try_this,)) from error
-    except StoreError as error:
-        raise CliError(f"the store cannot be read: {error.what}", why=error.url, hints=(error.try_this,)) from error
+    with store_errors():
+        return render(collect(run, open_store_of(run), datetime.now(UTC)))
 
 
 def write(run: RLHFRun, path: Path) -> Path:

@@ -14,10 +14,9 @@ from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
 from rlhfctl import figures
-from rlhfctl.display import views
-from rlhfctl.display.documents import to_yaml
 
 from .files import Decoding, EvaluationFile, read_curves
+from .iterates import iterates
 from .lineage import lineage_of
 from .model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
 
@@ -27,8 +26,6 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
     status = run.status or RLHFRunStatus()
     gathered = _Gathered(status, store)
     best = status.best_iteration
-    wire = run.to_wire()
-    wire.pop("status", None)
     seconds = ((status.completion_time or now) - status.start_time).total_seconds() if status.start_time else None
     return Report(
         name=run.metadata.name,
@@ -49,7 +46,7 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
         gates=tuple(_gates(status)),
         lineage=gathered.lineage(best),
         checkpoint_url=status.checkpoint.url if status.checkpoint else "",
-        manifest_yaml=to_yaml(wire),
+        manifest={key: value for key, value in run.to_wire().items() if key != "status"},
         missing=tuple(dict.fromkeys(gathered.missing)),
     )
 
@@ -160,7 +157,7 @@ def _all_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
 
 def _iterates(status: RLHFRunStatus) -> Iterator[Iterate]:
     discarded = {iteration.number for iteration in status.iterations if iteration.discarded}
-    for number, metrics in views.iterates(status):
+    for number, metrics in iterates(status):
         yield Iterate(number, metrics, best=number == status.best_iteration, discarded=number in discarded)
 
 

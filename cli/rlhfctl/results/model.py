@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rlhf_api.metrics import Metric, MetricValue
 
@@ -121,7 +122,7 @@ class Report:
     gates: tuple[GateVerdictRow, ...]
     lineage: LineageNode | None
     checkpoint_url: str
-    manifest_yaml: str
+    manifest: Mapping[str, Any]
     missing: tuple[str, ...]
 
     @property

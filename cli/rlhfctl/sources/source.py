@@ -1,19 +1,21 @@
 """Where runs are, as the commands see it: a folder of this machine or a namespace of a cluster.
 
-Each command is written once, over `Source`; `local_source` and `cluster_source` implement it. Whatever goes wrong is a CliError.
+Each command is written once, over `Source`; `local.source` and `cluster.source` implement it. Whatever goes wrong is a CliError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.log_names import LogName
-from rlhf_api.words import StageName
+from rlhf_api.status import RLHFRunStatus
+from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.execution import compute_of, shards_of
 from rlhf_operator.local import Progress
+from rlhfctl.errors import CliError, NotFound
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Sight:
     rests: bool
     """Nothing more happens by itself: it has ended, or nobody drives it."""
     progress: Progress | None = None
-    """Of the stage at work, where that can be known."""
+    """Of the stage at work, where that can be known; None where nothing is at work."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ class LogNote:
     text: str
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The runs of a place, ordered by namespace and name."""
+
+    runs: tuple[RLHFRun, ...]
+    left_out: tuple[str, ...] = ()
+    """Runs that cannot be read, one sentence each."""
+
+
 class Source(Protocol):
     """A place with runs."""
 
@@ -68,8 +79,8 @@ class Source(Protocol):
         """Raises NotFound, with the nearest name there is."""
         ...
 
-    def runs(self) -> list[RLHFRun]:
-        """Ordered by namespace and name."""
+    def runs(self) -> Listing:
+        """One run that cannot be read hides no other."""
         ...
 
     def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
@@ -82,6 +93,14 @@ class Source(Protocol):
 
     def delete(self, run: RLHFRun) -> bool:
         """Begin to delete it; whether it is gone already. Raises as `deletion` does."""
+        ...
+
+    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
+        """Return when the run and everything that belonged to it is gone.
+
+        Raises:
+            TimedOut: it is still there after `timeout` seconds.
+        """
         ...
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
@@ -104,7 +123,7 @@ class Source(Protocol):
         ...
 
     def driver_lines(self, sight: Sight) -> list[str]:
-        """Below the status of an unfinished run: who works on it, how far the stage is."""
+        """Below the status of an unfinished run: who works on it."""
         ...
 
     def run_again(self, run: RLHFRun) -> str:
@@ -114,6 +133,20 @@ class Source(Protocol):
     def report_file(self, name: str) -> str:
         """Where `rlhfctl report` writes, if nothing else is said."""
         ...
+
+
+def listing(reads: Iterable[Callable[[], RLHFRun]]) -> Listing:
+    """What each of `reads` returns; a run that cannot be read is left out and named. NotFound: it has gone since it was seen."""
+    runs, left_out = [], []
+    for read in reads:
+        try:
+            runs.append(read())
+        except NotFound:
+            continue
+        except CliError as error:
+            why = f" ({error.why})" if error.why else ""
+            left_out.append(" ".join(f"{error.what}{why}".split()))
+    return Listing(tuple(sorted(runs, key=lambda run: (run.metadata.namespace, run.metadata.name))), tuple(left_out))
 
 
 def heading_of(name: LogName) -> str:
@@ -142,3 +175,7 @@ def command_for(source: Source, *words: str) -> str:
     """A command line that comes back to a run: the command and the run's name, how to find it, further options."""
     before, after = words[:2], words[2:]
     return " ".join(word for word in ("rlhfctl", *before, source.flags, *after) if word)
+
+
+def phase_of(run: RLHFRun) -> Phase:
+    return (run.status or RLHFRunStatus()).phase

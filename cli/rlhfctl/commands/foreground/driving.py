@@ -19,15 +19,18 @@ from rlhf_api.words import Phase
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.local import LocalEvent, LocalState, run_local
 from rlhfctl import figures
-from rlhfctl.commands.watching import mirror, phase_of
+from rlhfctl.commands.watching import mirror
 from rlhfctl.display import terminal, views
 from rlhfctl.display.live import LiveDisplay
 from rlhfctl.display.plain import PlainDisplay
 from rlhfctl.display.terminal import Terminal
 from rlhfctl.errors import Interrupted, RunFailed
 from rlhfctl.exits import Exit
+from rlhfctl.results.iterates import iterates
 from rlhfctl.sources.local.source import LocalSource
-from rlhfctl.sources.local.state import backend_errors, flag, shown
+from rlhfctl.sources.local.state import backend_errors
+from rlhfctl.sources.place import flag, shown
+from rlhfctl.sources.source import phase_of
 
 TAIL_LINES = 20
 
@@ -166,7 +169,7 @@ def _print_all(run: RLHFRun, out: Terminal) -> None:
 def _best_words(status: RLHFRunStatus, best: int) -> str:
     if best == 0:
         return "π0: no iteration improved on it"
-    win = dict(views.iterates(status)).get(best, {}).get(Metric.WIN_RATE_VS_INITIAL)
+    win = dict(iterates(status)).get(best, {}).get(Metric.WIN_RATE_VS_INITIAL)
     return f"π{best}" if win is None else f"π{best}, win rate against π0 {figures.with_interval(win)}"
 
 

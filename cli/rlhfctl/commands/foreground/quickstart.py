@@ -9,7 +9,8 @@ from pathlib import Path
 from rlhf_operator.local import LocalState
 from rlhfctl.display import terminal
 from rlhfctl.errors import CliError, Conflict
-from rlhfctl.sources.local.state import backend_errors, load, shown
+from rlhfctl.sources.local.state import backend_errors, load
+from rlhfctl.sources.place import shown
 
 NAME = "quickstart"
 TAIL_LINES = 15

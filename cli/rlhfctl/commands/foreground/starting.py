@@ -9,11 +9,12 @@ from rlhf_api.words import Phase
 from rlhf_operator.core.changes import immutable_changes, with_said_later
 from rlhf_operator.local import LocalState, RunConflict
 from rlhfctl.client.manifests import Local, read
-from rlhfctl.commands.watching import phase_of
 from rlhfctl.display import terminal
 from rlhfctl.errors import CliError
-from rlhfctl.report import writing as reporting
-from rlhfctl.sources.local.state import backend_errors, load, noted
+from rlhfctl.report import writing
+from rlhfctl.sources.local.resuming import noted
+from rlhfctl.sources.local.state import backend_errors, load
+from rlhfctl.sources.source import phase_of
 
 from .driving import drive, summary
 
@@ -55,7 +56,7 @@ def _refuse_another(run: RLHFRun, state: LocalState) -> None:
 def _report(run: RLHFRun, state: LocalState) -> Path | None:
     """The report is a convenience here: where it cannot be made, the run has succeeded all the same."""
     try:
-        return reporting.write(run, state.run_folder(run.metadata.name) / "report.html")
+        return writing.write(run, state.run_folder(run.metadata.name) / "report.html")
     except CliError as error:
         terminal.stderr().line(f"! no report: {error.what}")
         return None

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from rlhfctl.commands.options import Place, cluster_options, run_argument
+from rlhfctl.commands.options import cluster_options, run_argument
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
+
+if TYPE_CHECKING:
+    from rlhfctl.sources.cluster.source import ClusterSource
 
 
 @click.command("events")
@@ -17,6 +24,34 @@ def command(name: str, place: Place, watch: bool) -> None:
     With --watch the exit code is the run's, as with wait.
     """
     from rlhfctl.sources.choosing import cluster_of
-    from rlhfctl.sources.cluster.events import follow_events, print_events
 
-    (follow_events if watch else print_events)(cluster_of(place), name)
+    (_follow if watch else _print)(cluster_of(place, terminal.say), name)
+
+
+def _print(source: ClusterSource, name: str) -> None:
+    """Those that the cluster still has; it forgets them after an hour."""
+    from rlhfctl.display.events import print_event
+
+    found = source.events(source.load(name))
+    for event in found:
+        print_event(event, terminal.stdout())
+    if not found:
+        terminal.stderr().line(f"the cluster has no events of run {name!r}; it keeps them for about an hour")
+
+
+def _follow(source: ClusterSource, name: str) -> None:
+    """The same, then what comes, until the run has ended; then mirror how it ended."""
+    from itertools import chain
+
+    from rlhfctl.commands.watching import detaching, mirror
+    from rlhfctl.display.events import print_event
+    from rlhfctl.sources.source import command_for
+
+    run = source.load(name)
+    with detaching(command_for(source, "events", name, "--watch")):
+        seen: dict[str, int] = {}
+        for event in chain(source.events(run), source.event_changes(run)):
+            if seen.get(event.uid) != event.count:
+                seen[event.uid] = event.count
+                print_event(event, terminal.stdout())
+    mirror(source.load(name), source)

@@ -6,8 +6,9 @@ from datetime import UTC
 
 import click
 
-from rlhfctl.commands.options import Place, all_namespaces_option, output_option, place_options
+from rlhfctl.commands.options import all_namespaces_option, output_option, place_options
 from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("list")
@@ -21,8 +22,11 @@ def command(place: Place, output: str | None) -> None:
     from rlhfctl.display import documents, views
     from rlhfctl.sources.choosing import source_of
 
-    source = source_of(place)
-    found = source.runs()
+    source = source_of(place, terminal.say)
+    listed = source.runs()
+    found = listed.runs
+    for sentence in listed.left_out:
+        terminal.stderr().line(f"left out: {sentence}")
     out = terminal.stdout()
     if output in ("json", "yaml", "name"):
         documents.print_list(found, output, out)

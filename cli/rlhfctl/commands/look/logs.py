@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument
+from rlhfctl.commands.options import place_options, run_argument
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 STAGES = ("preflight", "sft", "reward", "sample", "label", "reference", "train", "evaluate", "finalize")
 
@@ -30,7 +32,7 @@ def command(name: str, place: Place, follow: bool, stage: str | None, iteration:
     from rlhfctl.sources.choosing import source_of
     from rlhfctl.sources.source import LogSelection
 
-    source = source_of(place)
+    source = source_of(place, terminal.say)
     wanted = LogSelection(None if stage is None else StageName(stage), iteration, attempt)
     if follow:
         follow_logs(source, name, wanted)

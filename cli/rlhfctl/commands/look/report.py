@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument
+from rlhfctl.commands.options import place_options, run_argument
 from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("report")
@@ -28,9 +29,9 @@ def command(name: str, place: Place, file: str | None) -> None:
     """
     from rlhfctl.report.writing import page_of, write
     from rlhfctl.sources.choosing import source_of
-    from rlhfctl.sources.local.state import shown
+    from rlhfctl.sources.place import shown
 
-    source = source_of(place)
+    source = source_of(place, terminal.say)
     run = source.load(name)
     if file == "-":
         terminal.stdout().stream.write(page_of(run))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlhfctl.commands.options import Place, output_option, place_options, run_argument
+from rlhfctl.commands.options import output_option, place_options, run_argument
 from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 if TYPE_CHECKING:
     from rlhfctl.display.terminal import Terminal
@@ -29,7 +30,7 @@ def command(name: str, place: Place, output: str | None, watch: bool) -> None:
     from rlhfctl.sources.choosing import source_of
     from rlhfctl.sources.source import command_for
 
-    source, out = source_of(place), terminal.stdout()
+    source, out = source_of(place, terminal.say), terminal.stdout()
     if not watch:
         _print(next(source.watch(name, timeout=0)), source, output, out)
         return
@@ -60,7 +61,8 @@ def _show(sight: Sight, source: Source, output: str | None, out: Terminal, *, in
 def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> None:
     from datetime import datetime
 
-    from rlhfctl.display import documents, views
+    from rlhfctl.display import documents, progress_line, views
+    from rlhfctl.display.rates import Rate
 
     if output in ("json", "yaml", "name"):
         documents.print_run(sight.run, output, out)
@@ -69,5 +71,8 @@ def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> N
     lines = views.run_lines(sight.run, out, now)
     if output == "wide":
         lines += ["", *views.stage_table(sight.run, out, now)]
-    for line in lines + source.driver_lines(sight):
+    driver = source.driver_lines(sight)
+    if driver and sight.progress is not None:
+        lines.append(f"       {progress_line.text(sight.progress, Rate())}")
+    for line in lines + driver:
         out.line(line)

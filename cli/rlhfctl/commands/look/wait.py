@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument, timeout_option
+from rlhfctl.commands.options import place_options, run_argument, timeout_option
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("wait")
@@ -20,4 +22,4 @@ def command(name: str, place: Place, timeout: float | None) -> None:
     from rlhfctl.commands.watching import wait
     from rlhfctl.sources.choosing import source_of
 
-    wait(source_of(place), name, timeout)
+    wait(source_of(place, terminal.say), name, timeout)

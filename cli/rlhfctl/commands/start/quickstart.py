@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import local_folder, state_option
+from rlhfctl.commands.options import state_option
+from rlhfctl.sources.place import local_folder
 
 
 @click.command("quickstart")
@@ -20,7 +21,8 @@ def command(state_dir: str | None, seed: int) -> None:
     from rlhf_operator.local import LocalState
     from rlhfctl.commands.foreground.quickstart import prepare
     from rlhfctl.commands.foreground.starting import start
-    from rlhfctl.sources.local.state import flag, program
+    from rlhfctl.sources.local.resuming import program
+    from rlhfctl.sources.place import flag
 
     state = LocalState(local_folder(state_dir))
     where = flag(state.folder)

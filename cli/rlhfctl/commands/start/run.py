@@ -20,6 +20,6 @@ def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     folder = state_folder(local, state_dir)
     from rlhf_operator.local import LocalState
     from rlhfctl.commands.foreground.starting import start
-    from rlhfctl.sources.local.state import run_command
+    from rlhfctl.sources.local.resuming import run_command
 
     start(file, LocalState(folder), cpu=cpu, again=run_command(folder, file, cpu=cpu))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, cluster_options, manifest_argument, output_option, timeout_option
+from rlhfctl.commands.options import cluster_options, manifest_argument, output_option, timeout_option
 from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("submit")
@@ -34,7 +35,7 @@ def command(file: str, place: Place, dry_run: str, output: str | None, wait: boo
 
     dry = DryRun(dry_run)
     _check(dry is not DryRun.NONE, wait, follow, timeout)
-    source = cluster_of(place)
+    source = cluster_of(place, terminal.say)
     done = submit(source, file, dry)
     out, name = terminal.stdout(), done.run.metadata.name
     if output is not None:

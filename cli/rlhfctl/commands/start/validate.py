@@ -20,7 +20,7 @@ def command(file: str, local: bool, state_dir: str | None, cpu: bool) -> None:
     from rlhf_operator.local import LocalState
     from rlhfctl import figures
     from rlhfctl.client.manifests import Local, read
-    from rlhfctl.commands.options import local_folder
+    from rlhfctl.sources.place import local_folder
 
     target = None
     if local or state_dir is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument
+from rlhfctl.commands.options import place_options, run_argument
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("approve")
@@ -17,4 +19,4 @@ def command(name: str, gate: str | None, place: Place, iteration: int | None) ->
     from rlhfctl.client import steering
     from rlhfctl.sources.choosing import source_of
 
-    steering.approve(source_of(place), name, gate, iteration)
+    terminal.stderr().line(steering.approve(source_of(place, terminal.say), name, gate, iteration))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument
+from rlhfctl.commands.options import place_options, run_argument
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("cancel")
@@ -15,4 +17,4 @@ def command(name: str, place: Place) -> None:
     from rlhfctl.client import steering
     from rlhfctl.sources.choosing import source_of
 
-    steering.cancel(source_of(place), name)
+    terminal.stderr().line(steering.cancel(source_of(place, terminal.say), name))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from rlhfctl.commands.options import Place, place_options, run_argument, timeout_option
+from rlhfctl.commands.options import place_options, run_argument, timeout_option
+from rlhfctl.display import terminal
+from rlhfctl.sources.place import Place
 
 
 @click.command("delete")
@@ -24,7 +26,7 @@ def command(name: str, place: Place, yes: bool, wait: bool, timeout: float | Non
 
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait")
-    source = source_of(place)
-    run = delete(source, name, sure=yes)
-    if wait:
-        wait_until_gone(source, run, timeout)
+    source = source_of(place, terminal.say)
+    going = delete(source, name, sure=yes)
+    if wait and going is not None:
+        wait_until_gone(source, going, timeout)

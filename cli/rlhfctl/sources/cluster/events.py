@@ -1,54 +1,24 @@
-"""Events of a run and of its Jobs and pods, as lines."""
+"""Which of a namespace's Events are about a run, its Jobs and its pods."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from rlhf_api import RLHFRun
 from rlhf_api.words import KIND, StageName
 from rlhf_operator.core.names import child_name
-from rlhfctl.commands.watching import detaching, mirror
-from rlhfctl.display import terminal
-from rlhfctl.display.terminal import Terminal
-from rlhfctl.sources.source import Sight, command_for
+from rlhfctl.sources.source import Sight
 
+from .connection import Connection
 from .objects import EventView
-from .source import ClusterSource, say
 from .streams import Streams
 
 _STAGES = "|".join(stage.value for stage in StageName)
 #: Clocks of nodes differ; an Event of a former run of the same name is older than that.
 _SKEW = timedelta(seconds=5)
-
-
-def print_events(source: ClusterSource, name: str) -> None:
-    """Those that the cluster still has, oldest first; it forgets them after an hour."""
-    run = source.load(name)
-    found = of_run(run, source.connection.events(source.namespace))
-    out = terminal.stdout()
-    for event in found:
-        _print(event, out)
-    if not found:
-        terminal.stderr().line(f"the cluster has no events of run {name!r}; it keeps them for about an hour")
-
-
-def follow_events(source: ClusterSource, name: str) -> None:
-    """The same, then what comes, until the run has ended; then mirror how it ended."""
-    run = source.load(name)
-    out = terminal.stdout()
-    with detaching(command_for(source, "events", name, "--watch")):
-        seen: dict[str, int] = {}
-        for event in of_run(run, source.connection.events(source.namespace)):
-            seen[event.uid] = event.count
-            _print(event, out)
-        for event in _until_the_end(source, run):
-            if seen.get(event.uid) != event.count:
-                seen[event.uid] = event.count
-                _print(event, out)
-    mirror(source.load(name), source)
 
 
 def of_run(run: RLHFRun, events: Iterable[EventView]) -> list[EventView]:
@@ -80,12 +50,14 @@ class Belongs:
         return event.kind in names and names[event.kind].fullmatch(event.name) is not None
 
 
-def _until_the_end(source: ClusterSource, run: RLHFRun) -> Iterator[EventView]:
+def until_the_end(connection: Connection, run: RLHFRun, sights: Iterable[Sight], say: Callable[[str], None]) -> Iterator[EventView]:
+    """What there is and what comes, until a sight says that the run rests; one may come again."""
+    namespace = run.metadata.namespace
     belongs = Belongs(run)
     streams: Streams[EventView | Sight] = Streams()
     with closing(streams):
-        streams.add(source.connection.event_changes(source.namespace, say))
-        streams.add(source.watch(run.metadata.name))
+        streams.add(connection.event_changes(namespace, say))
+        streams.add(sights)
         for item in streams.until(None):
             if isinstance(item, EventView):
                 if belongs(item):
@@ -93,17 +65,4 @@ def _until_the_end(source: ClusterSource, run: RLHFRun) -> Iterator[EventView]:
             elif item.rests:
                 break
         # The Event of the end is written beside the status that tells of it, a moment earlier or later.
-        yield from of_run(run, source.connection.events(source.namespace))
-
-
-def _print(event: EventView, out: Terminal) -> None:
-    kind = "run" if event.kind == KIND else event.kind.lower()
-    times = f" ({event.count} times)" if event.count > 1 else ""
-    mark = out.paint("! ", "yellow") if event.type == "Warning" else "  "
-    about = f"{kind}/{event.name}" if kind != "run" else "run"
-    out.line(f"{mark}{_stamp(event.time)} {out.paint(event.reason, 'bold')}{times} {out.paint(about, 'dim')}")
-    out.wrapped(event.message or "-", "    ")
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        yield from of_run(run, connection.events(namespace))

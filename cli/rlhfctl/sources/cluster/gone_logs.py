@@ -12,13 +12,12 @@ from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.execution import compute_of, shards_of
-from rlhf_store import AccessDenied, KeptLog, Store, StoreError, kept_logs, logs_folder, open_store
+from rlhf_store import AccessDenied, KeptLog, Store, StoreError, kept_logs, logs_folder
+from rlhfctl.results.store import open_store_of
 from rlhfctl.sources.source import LogNote, LogSelection, LogText, heading_of, prefix, selects
 
 from .objects import PodView
 
-#: A person waits: not for the two minutes that a stage would wait for a store.
-RETRY_SECONDS = 10.0
 _OWN_CREDENTIALS = "rlhfctl reads it with the credentials of your own environment (AWS_PROFILE, AWS_ACCESS_KEY_ID and so on)."
 
 
@@ -54,7 +53,7 @@ def read_gone(run: RLHFRun, gone: list[Gone]) -> Iterator[LogText | LogNote]:
     if not gone:
         return
     try:
-        store = open_store(run.spec.storage, retry_seconds=RETRY_SECONDS)
+        store = open_store_of(run)
         kept = kept_logs(store, _ref(run))
     except StoreError as error:
         yield LogNote(f"gone with their pods: {_listed(gone)}. Their logs cannot be read from the store. {_told(error)}")
@@ -76,7 +75,7 @@ def read_gone(run: RLHFRun, gone: list[Gone]) -> Iterator[LogText | LogNote]:
 def kept_names(run: RLHFRun) -> list[str]:
     """The logs that the store has of the run; none where it cannot be read."""
     try:
-        store = open_store(run.spec.storage, retry_seconds=1.0)
+        store = open_store_of(run, patience=1.0)
         return sorted({str(log.name) for log in kept_logs(store, _ref(run))})
     except StoreError:
         return []

@@ -13,7 +13,8 @@ from rlhf_api import RLHFRun
 from rlhfctl.errors import NoConnection
 from rlhfctl.sources.source import LogNote, LogSelection, LogText, Sight, heading_of, prefix, selects
 
-from .connection import IDLE_SECONDS, Change, Connection, LogUnreadable
+from .changes import Change
+from .connection import IDLE_SECONDS, Connection, LogUnreadable
 from .gone_logs import gone_logs, read_gone
 from .objects import PodView
 from .streams import Streams

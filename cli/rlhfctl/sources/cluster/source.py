@@ -14,17 +14,19 @@ from datetime import UTC, datetime
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
-from rlhfctl.commands.options import Place
-from rlhfctl.commands.watching import phase_of
-from rlhfctl.display import terminal
-from rlhfctl.errors import CliError, Conflict, NotFound, hint_for
-from rlhfctl.sources.source import LogNote, LogSelection, LogText, Sight, command_for
+from rlhfctl import figures
+from rlhfctl.errors import CliError, Conflict, NotFound, TimedOut, hint_for
+from rlhfctl.sources.place import Place
+from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, command_for, phase_of
 
 from .applying import merge_patch
-from .connection import Change, Connection, connection
+from .changes import Change
+from .connection import Connection, connection
+from .events import of_run, until_the_end
 from .gone_logs import gone_logs, kept_names
 from .kubeconfig import resolve
 from .logs import follow_pods, read_pods
+from .objects import EventView
 from .streams import Streams
 
 #: Others write into a run all the time: its status is the operator's.
@@ -36,9 +38,10 @@ _TAKEN_UP_SECONDS = 30.0
 class ClusterSource:
     """Implements Source: the namespace that the options, the kubeconfig's context or the pod select; with -A all of them."""
 
-    def __init__(self, connection: Connection, place: Place) -> None:
+    def __init__(self, connection: Connection, place: Place, say: Callable[[str], None]) -> None:
+        """`say`: what is to be told beside the data, of a connection that is lost or a run that waits for somebody."""
         self.connection = connection
-        self._place = place
+        self._place, self._say = place, say
 
     @property
     def namespace(self) -> str:
@@ -53,7 +56,7 @@ class ClusterSource:
         """The same cluster; a manifest may name a namespace of its own."""
         if namespace == self.namespace:
             return self
-        return ClusterSource(self.connection.in_namespace(namespace), replace(self._place, namespace=namespace))
+        return ClusterSource(self.connection.in_namespace(namespace), replace(self._place, namespace=namespace), self._say)
 
     @property
     def flags(self) -> str:
@@ -70,7 +73,7 @@ class ClusterSource:
         except NotFound:
             raise self._not_found(name) from None
 
-    def runs(self) -> list[RLHFRun]:
+    def runs(self) -> Listing:
         return self.connection.runs(None if self._place.all_namespaces else self.namespace)
 
     def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
@@ -94,16 +97,30 @@ class ClusterSource:
         self.connection.delete_run(run)
         return False
 
+    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
+        name, deadline = run.metadata.name, None if timeout is None else time.monotonic() + timeout
+        streams: Streams[Change[RLHFRun]] = Streams()
+        with closing(streams):
+            streams.add(self.connection.run_changes(run, self._say))
+            for change in streams.until(deadline):
+                if change.gone or change.object.metadata.uid != run.metadata.uid:
+                    return
+        pods = len(self.connection.pods(run))
+        raise TimedOut(
+            f"run {name!r} is still being deleted after {figures.duration(timeout or 0)}",
+            why=f"{figures.plural(pods, 'pod')} of it still there: a stage may write a checkpoint" if pods else "",
+        )
+
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout
         run = self.load(name)
         yield Sight(run, phase_of(run).finished)
         if phase_of(run).finished:
             return
-        held = self._say_what_holds(run, None)
+        held = self._tell_what_holds(run, None)
         streams: Streams[Change[RLHFRun]] = Streams()
         with closing(streams):
-            streams.add(self.connection.run_changes(run, say))
+            streams.add(self.connection.run_changes(run, self._say))
             for change in streams.until(deadline):
                 if change.gone or change.object.metadata.uid != run.metadata.uid:
                     raise NotFound(f"run {name!r} was deleted while it was watched")
@@ -113,20 +130,28 @@ class ClusterSource:
                 yield Sight(run, phase_of(run).finished)
                 if phase_of(run).finished:
                     return
-                held = self._say_what_holds(run, held)
+                held = self._tell_what_holds(run, held)
 
     def logs(self, name: str, wanted: LogSelection, *, follow: bool) -> Iterator[LogText | LogNote]:
         run = self.load(name)
         if not follow:
             yield from read_pods(self.connection, run, wanted)
             return
-        yield from follow_pods(self.connection, run, wanted, self.watch(name), say)
+        yield from follow_pods(self.connection, run, wanted, self.watch(name), self._say)
 
     def log_names(self, name: str) -> list[str]:
         run = self.load(name)
         pods = self.connection.pods(run)
         kept = kept_names(run) if gone_logs(run, pods, LogSelection()) else []
         return list(dict.fromkeys([*kept, *(str(pod.log_name) for pod in pods if pod.started)]))
+
+    def events(self, run: RLHFRun) -> list[EventView]:
+        """Those of the run, of its Jobs and its pods that the cluster still has, oldest first."""
+        return of_run(run, self.connection.events(self.namespace))
+
+    def event_changes(self, run: RLHFRun) -> Iterator[EventView]:
+        """What there is and what comes until the run has ended; one may come again."""
+        return until_the_end(self.connection, run, self.watch(run.metadata.name), self._say)
 
     def carried_out_by(self, run: RLHFRun) -> str:  # noqa: ARG002 - the protocol's signature
         return "the operator carries it out"
@@ -149,19 +174,19 @@ class ClusterSource:
     def report_file(self, name: str) -> str:
         return f"{name}-report.html"
 
-    def _say_what_holds(self, run: RLHFRun, before: Phase | None) -> Phase:
-        """Once, on stderr, when the run begins to wait for somebody."""
+    def _tell_what_holds(self, run: RLHFRun, before: Phase | None) -> Phase:
+        """Once, when the run begins to wait for somebody."""
         phase, name = phase_of(run), run.metadata.name
         if phase is not before:
             if phase is Phase.PAUSED:
-                say(f"run {name!r} is paused until somebody lets it go on: {command_for(self, 'approve', name)}")
+                self._say(f"run {name!r} is paused until somebody lets it go on: {command_for(self, 'approve', name)}")
             if phase is Phase.SUSPENDED and run.spec.suspend:
-                say(f"run {name!r} is suspended until somebody lets it go on: {command_for(self, 'resume', name)}")
+                self._say(f"run {name!r} is suspended until somebody lets it go on: {command_for(self, 'resume', name)}")
         return phase
 
     def _not_found(self, name: str) -> NotFound:
         try:
-            known = [run.metadata.name for run in self.connection.runs(self.namespace)]
+            known = [run.metadata.name for run in self.connection.runs(self.namespace).runs]
         except CliError:
             known = []  # What may be read of one run may not be of all.
         hints = hint_for(name, known) or (
@@ -173,13 +198,13 @@ class ClusterSource:
         return NotFound(f"there is no run {name!r} in {self.place} ({self.connection.target.server})", why=why, hints=hints)
 
 
-def connect(place: Place) -> ClusterSource:
-    """Reads kubeconfigs; the API server is asked by the first command.
+def connect(place: Place, say: Callable[[str], None]) -> ClusterSource:
+    """Reads kubeconfigs; the API server is asked by the first command. `say` as ClusterSource has it.
 
     Raises:
         NoConnection, UsageProblem: no cluster is configured as the options want it.
     """
-    return ClusterSource(connection(resolve(place.kubeconfig, place.context, place.namespace, os.environ)), place)
+    return ClusterSource(connection(resolve(place.kubeconfig, place.context, place.namespace, os.environ)), place, say)
 
 
 def names_within(place: Place, seconds: float) -> list[str]:
@@ -188,7 +213,7 @@ def names_within(place: Place, seconds: float) -> list[str]:
 
     def look() -> None:
         try:
-            found.extend(run.metadata.name for run in connect(place).runs())
+            found.extend(run.metadata.name for run in connect(place, _nothing).runs().runs)
         except CliError:
             return
 
@@ -198,6 +223,5 @@ def names_within(place: Place, seconds: float) -> list[str]:
     return sorted(found)
 
 
-def say(text: str) -> None:
-    """Beside the data: a connection that is lost, a run that waits for somebody."""
-    terminal.stderr().wrapped(text, "! ", "yellow")
+def _nothing(_: str) -> None:
+    """A shell that completes a word shows nothing else."""

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.log_names import LogName
 from rlhf_operator.local import LocalState
-from rlhfctl.commands.watching import phase_of
-from rlhfctl.display import progress_line
-from rlhfctl.display.rates import Rate
-from rlhfctl.sources.source import LogNote, LogSelection, LogText, Sight, heading_of
+from rlhfctl.sources.place import flag, shown
+from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, heading_of, listing, phase_of
 
-from .state import backend_errors, flag, holder_words, load, resume_command, runs, shown
+from .resuming import resume_command
+from .state import backend_errors, holder_words, load
 
 EVERY_SECONDS = 0.5
 _PIECE = 1 << 20
@@ -42,8 +42,8 @@ class LocalSource:
     def load(self, name: str) -> RLHFRun:
         return load(self.state, name)
 
-    def runs(self) -> list[RLHFRun]:
-        return runs(self.state)
+    def runs(self) -> Listing:
+        return listing(partial(load, self.state, name) for name in self.state.names())
 
     def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
         with backend_errors(self.state):
@@ -58,6 +58,9 @@ class LocalSource:
         with backend_errors(self.state):
             self.state.delete(run.metadata.name, datetime.now(UTC))
         return True
+
+    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
+        """`delete` returns when it is."""
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -97,8 +100,7 @@ class LocalSource:
         holder = self.state.holder(sight.run.metadata.name)
         if holder is None:
             return ["", f"no process drives it now; resume it: {self.run_again(sight.run)}"]
-        now = [] if sight.progress is None else [f"       {progress_line.text(sight.progress, Rate())}"]
-        return [*now, "", f"driven by {holder_words(holder.pid)} on {holder.host}"]
+        return ["", f"driven by {holder_words(holder.pid)} on {holder.host}"]
 
     def run_again(self, run: RLHFRun) -> str:
         return resume_command(run, self.state.folder)
@@ -111,7 +113,8 @@ class LocalSource:
         driven = self.state.holder(name) is not None
         run = self.load(name)
         with backend_errors(self.state):
-            return Sight(run, rests=phase_of(run).finished or not driven, progress=self.state.progress_of(run))
+            progress = self.state.progress_of(run) if driven else None
+        return Sight(run, rests=phase_of(run).finished or not driven, progress=progress)
 
 
 class _LogFiles:

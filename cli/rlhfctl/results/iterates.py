@@ -1,0 +1,41 @@
+"""The iterates of a run and their metrics, from its status."""
+
+from __future__ import annotations
+
+from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.words import StageName
+
+#: Beside the win rate: the metrics of the iterate table, with their decimals.
+COLUMNS = (
+    (Metric.JUDGE_MEAN, 3),
+    (Metric.REWARD_MEAN, 2),
+    (Metric.KL_TO_INITIAL, 2),
+    (Metric.MEAN_LENGTH, 1),
+    (Metric.TRAIN_LOSS, 3),
+)
+
+
+def iterates(status: RLHFRunStatus) -> list[tuple[int, dict[Metric, MetricValue]]]:
+    """pi_0 and the iterates that have metrics, with the metrics of their iteration and of its stages."""
+    found: list[tuple[int, dict[Metric, MetricValue]]] = []
+    initial = initial_evaluation(status)
+    if initial is not None and initial.metrics:
+        found.append((0, dict(initial.metrics)))
+    for iteration in sorted(status.iterations, key=lambda item: item.number):
+        metrics = iteration_metrics(iteration)
+        if any(metric in metrics for metric in (Metric.WIN_RATE_VS_INITIAL, *dict(COLUMNS))):
+            found.append((iteration.number, metrics))
+    return found
+
+
+def iteration_metrics(iteration: IterationStatus) -> dict[Metric, MetricValue]:
+    merged: dict[Metric, MetricValue] = {}
+    for stage in iteration.stages:
+        merged.update(stage.metrics)
+    merged.update(iteration.metrics)
+    return merged
+
+
+def initial_evaluation(status: RLHFRunStatus) -> StageStatus | None:
+    return next((stage for stage in status.stages if stage.name == StageName.EVALUATE), None)
