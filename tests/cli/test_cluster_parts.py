@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rlhf_api import RLHFRun
 from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
-from rlhf_operator.core.names import child_name
+from rlhf_operator.core.jobs.names import child_name
 from rlhfctl.errors import CliError
 from rlhfctl.sources.cluster.applying import merge_patch
 from rlhfctl.sources.cluster.events import Belongs, of_run

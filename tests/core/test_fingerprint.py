@@ -8,8 +8,8 @@ import pytest
 
 from rlhf_api.stage import StageConfig
 from rlhf_api.words import StageName
-from rlhf_operator.core.fingerprint import fingerprint
-from rlhf_operator.core.plan import Planner
+from rlhf_operator.core.plan.fingerprint import fingerprint
+from rlhf_operator.core.plan.planner import Planner
 from support.runs import RUN, spec_of, walk
 
 OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}

@@ -9,7 +9,7 @@ import pytest
 from rlhf_api.evaluation import Approval, Gate, GateAction, Selection
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.status import GateVerdict
-from rlhf_operator.core.gates import has_tripped, verdicts
+from rlhf_operator.core.chain.gates import has_tripped, verdicts
 
 TRIPPED, PASSED, NOT_EVALUATED, APPROVED = (
     GateVerdict.TRIPPED,

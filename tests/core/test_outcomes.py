@@ -12,10 +12,10 @@ from rlhf_api.compute import Retry
 from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.status import StageStatus
 from rlhf_api.words import Phase, Reason, StageName
+from rlhf_operator.core.attempts.outcome import Failed, FailureClass, Lost, NotFound, Succeeded, classify, outcome_of
+from rlhf_operator.core.attempts.retry import booked, exhausted, wait_before_retry
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
-from rlhf_operator.core.outcome import Failed, FailureClass, Lost, NotFound, Succeeded, classify, outcome_of
-from rlhf_operator.core.plan import Planner
-from rlhf_operator.core.retry import booked, exhausted, wait_before_retry
+from rlhf_operator.core.plan.planner import Planner
 from support.runs import RUN, result_of, spec_of, walk
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -23,8 +23,8 @@ from rlhf_api.stage import (
 )
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Reason, StageName
-from rlhf_operator.core.history import History, StageRecord, history_of
-from rlhf_operator.core.plan import AwaitApproval, Finish, Planner, RunStage
+from rlhf_operator.core.chain.history import History, StageRecord, history_of
+from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
 from support.runs import RUN, artifact_of, improving, result_of, spec_of, walk
 
 OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from rlhf_api.compute import Pod
 from rlhf_api.status import ArtifactStatus, CheckpointStatus, ConditionStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
+from rlhf_operator.core.chain.history import history_of
+from rlhf_operator.core.chain.references import external_references
 from rlhf_operator.core.changes import immutable_changes
-from rlhf_operator.core.conditions import Standing, with_standing
-from rlhf_operator.core.execution import queue_of
-from rlhf_operator.core.history import history_of
-from rlhf_operator.core.names import child_name
-from rlhf_operator.core.pods import merge_pods, pod_of
-from rlhf_operator.core.references import external_references
-from rlhf_operator.core.sentences import clip
-from rlhf_operator.core.status import _checkpoint
+from rlhf_operator.core.jobs.execution import queue_of
+from rlhf_operator.core.jobs.names import child_name
+from rlhf_operator.core.jobs.pods import merge_pods, pod_of
+from rlhf_operator.core.status.conditions import Standing, with_standing
+from rlhf_operator.core.status.sentences import clip
+from rlhf_operator.core.status.status import _checkpoint
 from support.runs import spec_of
 
 RUN_NAMES = st.from_regex(r"\A[a-z]([-a-z0-9]{0,61}[a-z0-9])?\Z")

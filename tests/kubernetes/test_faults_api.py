@@ -15,7 +15,7 @@ import pytest
 
 from cluster.handle import Cluster
 from rlhf_api.words import StageName
-from rlhf_operator.core.names import child_name
+from rlhf_operator.core.jobs.names import child_name
 from support.api_proxy import ApiProxy, Asked, Cut, Fault
 from support.crash_points import WHOLE, FinalState, World, world
 from support.operator_forks import Forks

@@ -11,8 +11,8 @@ import pytest
 from rlhf_api.status import StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.actions import CreateJob
-from rlhf_operator.core.launch import launch
-from rlhf_operator.core.plan import Planner
+from rlhf_operator.core.jobs.launch import launch
+from rlhf_operator.core.plan.planner import Planner
 from rlhf_operator.local.machine import Machine, this_machine
 from rlhf_operator.local.sizing import at_a_time, gpus, threads
 from support.local_runs import LocalWorld

@@ -12,9 +12,9 @@ from rlhf_api.stage import RunRef
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, EmitEvent, EventKind, RemoveChildren
-from rlhf_operator.core.launch import launch
+from rlhf_operator.core.jobs.launch import launch
 from rlhf_operator.core.observed import Job, JobPhase, Observed, PodState
-from rlhf_operator.core.plan import Planner
+from rlhf_operator.core.plan.planner import Planner
 from rlhf_operator.ports import Backend, Clock, Seen
 from rlhf_operator.reconcile import reconcile
 from support.runs import run_of, spec_of, walk

@@ -191,8 +191,8 @@ def adoptable(config: Json) -> int:
     from rlhf_api.run import RLHFRunSpec
     from rlhf_api.stage import RunRef, StageResult
     from rlhf_api.words import StageName
-    from rlhf_operator.core.history import History, StageRecord
-    from rlhf_operator.core.plan import Planner, RunStage
+    from rlhf_operator.core.chain.history import History, StageRecord
+    from rlhf_operator.core.plan.planner import Planner, RunStage
 
     planner = Planner(RunRef(**config["run"]), RLHFRunSpec.model_validate(config["work"]["spec"]))
     history = History((StageRecord(None, StageName.PREFLIGHT),))

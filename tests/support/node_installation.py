@@ -23,7 +23,7 @@ from rlhf_api.stage import RunRef
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.storage import Storage, StorageCredentials
 from rlhf_api.words import Phase
-from rlhf_operator.core.names import attempt_of
+from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_store import Store, logs_folder, open_store
 from support import node_run
 from support.documents import ROOT

@@ -24,9 +24,9 @@ from rlhf_api.mounts import CONFIG_FILE
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
-from rlhf_operator.core.execution import SHARDED
-from rlhf_operator.core.history import History, StageRecord
-from rlhf_operator.core.plan import Planner, RunStage
+from rlhf_operator.core.chain.history import History, StageRecord
+from rlhf_operator.core.jobs.execution import SHARDED
+from rlhf_operator.core.plan.planner import Planner, RunStage
 from support.runs import MetricsOf, artifact_of, digest_of, improving, result_of
 
 Json = dict[str, Any]

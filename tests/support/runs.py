@@ -10,8 +10,8 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.run import RLHFRun, RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, RunRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
-from rlhf_operator.core.history import History
-from rlhf_operator.core.plan import Planner, RunStage, Step
+from rlhf_operator.core.chain.history import History
+from rlhf_operator.core.plan.planner import Planner, RunStage, Step
 
 RUN = RunRef(namespace="default", name="tiny", uid="0f0e")
 

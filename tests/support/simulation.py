@@ -18,10 +18,10 @@ from rlhf_api.stage import ArtifactRef, ResolveWork, StageConfig, StageResult
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, EmitEvent, RemoveChildren, Topology
+from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.cursor import stages_of
-from rlhf_operator.core.history import History, StageRecord
 from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, Pod, PodState
-from rlhf_operator.core.plan import Planner, RunStage
+from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_operator.ports import Seen
 from support.runs import MetricsOf, digest_of, improving, result_of
 

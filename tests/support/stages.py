@@ -17,9 +17,9 @@ from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import Execution, RunRef, StageConfig, StageResult, Work
 from rlhf_api.storage import Storage
 from rlhf_api.words import StageName
-from rlhf_operator.core.fingerprint import fingerprint
-from rlhf_operator.core.history import History
-from rlhf_operator.core.plan import Planner, RunStage
+from rlhf_operator.core.chain.history import History
+from rlhf_operator.core.plan.fingerprint import fingerprint
+from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import open_store
 from rlhf_trainer.quickstart.world import Size
 from rlhf_trainer.runtime import StageContext

@@ -61,7 +61,7 @@ def test_defect_training_on_nothing_is_an_error(world: Path, storage: Storage, t
 
 def test_defect_policy_and_reference_are_loaded_in_one_dtype() -> None:
     """The released trainer loaded the policy in fp16 against a reference in bf16."""
-    from rlhf_operator.core.plan import Planner
+    from rlhf_operator.core.plan.planner import Planner
 
     for dtype in ("bfloat16", "float32"):
         spec = spec_of(policy={"model": {"uri": "hf://example/base"}, "dtype": dtype})

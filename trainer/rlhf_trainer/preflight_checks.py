@@ -14,7 +14,7 @@ from rlhf_api.labeler import Labeler
 from rlhf_api.model import ModelRef
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.storage import Storage
-from rlhf_operator.core.references import labeler_model
+from rlhf_operator.core.chain.references import labeler_model
 from rlhf_trainer.labelers.rule import RuleLabeler
 
 from . import chat, sources

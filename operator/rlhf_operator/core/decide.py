@@ -15,22 +15,22 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.stage import RunRef, StageConfig
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
+from rlhf_operator.core.attempts.absorb import Absorbed, absorb_absence, absorb_job
+from rlhf_operator.core.attempts.accounting import totals, usage, with_usage
+from rlhf_operator.core.attempts.deadlines import deadline_exceeded, until_deadline
+from rlhf_operator.core.attempts.outcome import outcome_of
+from rlhf_operator.core.attempts.retry import RunFailure, next_attempt
+from rlhf_operator.core.chain.history import History, history_of
+from rlhf_operator.core.jobs.launch import launch
+from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
+from rlhf_operator.core.status.conditions import Standing, with_standing
+from rlhf_operator.core.status.sentences import sentence, stage_of
+from rlhf_operator.core.status.status import accepted, with_iterates, with_place
+from rlhf_operator.core.status.transitions import transitions
 
-from .absorb import Absorbed, absorb_absence, absorb_job
-from .accounting import totals, usage, with_usage
 from .actions import Action, DeleteJob, EmitEvent, RemoveChildren
-from .conditions import Standing, with_standing
 from .cursor import current_stage, with_stage
-from .deadlines import deadline_exceeded, until_deadline
-from .history import History, history_of
-from .launch import launch
 from .observed import Job, JobPhase, Observed, PodState
-from .outcome import outcome_of
-from .plan import AwaitApproval, Finish, Planner, RunStage
-from .retry import RunFailure, next_attempt
-from .sentences import sentence, stage_of
-from .status import accepted, with_iterates, with_place
-from .transitions import transitions
 
 #: How long to wait for something that will be told anyway, in case the telling is lost.
 _LOOK_AGAIN = timedelta(seconds=30)

@@ -14,9 +14,9 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.validation import validate
 from rlhf_api.words import Phase, Reason
-from rlhf_operator.core.conditions import Standing, with_standing
 from rlhf_operator.core.observed import Refusal
-from rlhf_operator.core.sentences import clip
+from rlhf_operator.core.status.conditions import Standing, with_standing
+from rlhf_operator.core.status.sentences import clip
 
 from .client import Cluster, Json
 from .errors import Conflict, NotFound

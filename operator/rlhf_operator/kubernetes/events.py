@@ -9,7 +9,7 @@ from typing import Any
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import API_VERSION, KIND
 from rlhf_operator.core.actions import EmitEvent
-from rlhf_operator.core.sentences import clip
+from rlhf_operator.core.status.sentences import clip
 
 from .labels import MANAGER, run_labels
 

@@ -17,8 +17,8 @@ from rlhf_api.log_names import KEEP_LOG
 from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import Reason, StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
+from rlhf_operator.core.attempts.outcome import is_ignored
 from rlhf_operator.core.observed import JobPhase, PodState
-from rlhf_operator.core.outcome import is_ignored
 from rlhf_operator.ports import Clock
 
 from .environment import ReservedPort, stage_environment

@@ -11,9 +11,9 @@ from rlhf_api.data import PromptSource
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
-from rlhf_operator.core.history import History, StageRecord
-from rlhf_operator.core.plan import Planner, RunStage
-from rlhf_operator.core.references import external_references
+from rlhf_operator.core.chain.history import History, StageRecord
+from rlhf_operator.core.chain.references import external_references
+from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer import preflight_checks as checks
 from rlhf_trainer import prompts as prompt_sets

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from rlhf_api import RLHFRun
 from rlhf_api.words import KIND, StageName
-from rlhf_operator.core.names import child_name
+from rlhf_operator.core.jobs.names import child_name
 from rlhfctl.sources.source import Sight
 
 from .connection import Connection

@@ -11,7 +11,7 @@ from rlhf_api.stage import RunRef
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
-from rlhf_operator.core.execution import compute_of, shards_of
+from rlhf_operator.core.jobs.execution import compute_of, shards_of
 from rlhf_store import AccessDenied, KeptLog, Store, StoreError, kept_logs, logs_folder
 from rlhfctl.results.store import open_store_of
 from rlhfctl.sources.source import LogNote, LogSelection, LogText, heading_of, prefix, selects

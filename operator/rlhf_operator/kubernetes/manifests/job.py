@@ -8,7 +8,7 @@ from rlhf_api.compute import Queue
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
-from rlhf_operator.core.outcome import IGNORED_EXITS
+from rlhf_operator.core.attempts.outcome import IGNORED_EXITS
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.labels import (
     APPLICATION_BASE,

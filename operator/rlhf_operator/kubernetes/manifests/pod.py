@@ -8,7 +8,7 @@ from rlhf_api.compute import Pod, Resources
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
-from rlhf_operator.core.execution import CPU_STAGES
+from rlhf_operator.core.jobs.execution import CPU_STAGES
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.labels import STAGE_CONTAINER
 

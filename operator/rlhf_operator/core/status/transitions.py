@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from rlhf_api.status import GateVerdict, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason
+from rlhf_operator.core.actions import EmitEvent, EventKind
+from rlhf_operator.core.cursor import stages_of
 
-from .actions import EmitEvent, EventKind
-from .cursor import stages_of
 from .sentences import sentence, stage_of
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Reason
+from rlhf_operator.core.observed import Job, JobPhase, PodState
 
 from .accounting import usage
-from .observed import Job, JobPhase, PodState
 from .retry import RunFailure
 
 

@@ -8,11 +8,10 @@ from rlhf_api.metrics import Metric
 from rlhf_api.run import RLHFRun
 from rlhf_api.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
-
-from .cursor import current_stage, iteration_of, stages_of, with_iteration
-from .history import History
-from .iterates import Iterates
-from .observed import Environment
+from rlhf_operator.core.chain.history import History
+from rlhf_operator.core.chain.iterates import Iterates
+from rlhf_operator.core.cursor import current_stage, iteration_of, stages_of, with_iteration
+from rlhf_operator.core.observed import Environment
 
 
 def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunStatus:

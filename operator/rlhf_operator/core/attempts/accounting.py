@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rlhf_api.status import RLHFRunStatus, StageStatus, Totals
-
-from .cursor import stages_of
-from .observed import Job, Pod, PodState
+from rlhf_operator.core.cursor import stages_of
+from rlhf_operator.core.observed import Job, Pod, PodState
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
 from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
-
-from .cursor import stages_of
+from rlhf_operator.core.cursor import stages_of
 
 #: Reported by stage, and summed over an iteration; every other metric comes from one stage of it.
 COST_METRICS = (Metric.GPU_SECONDS, Metric.QUEUE_SECONDS, Metric.WALL_SECONDS, Metric.LOST_GPU_SECONDS)

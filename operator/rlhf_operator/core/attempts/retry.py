@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from rlhf_api.compute import Retry
 from rlhf_api.status import StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
+from rlhf_operator.core.status.sentences import clip, sentence, stage_of
 
 from .outcome import FailureClass
-from .sentences import clip, sentence, stage_of
 
 _LONGEST_WAIT = 3600.0
 #: 2 ** 12 s are more than the longest wait.

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.training import ReferenceType, Replay
 from rlhf_api.words import StageName
-
-from .chain import Chain
+from rlhf_operator.core.chain.chain import Chain
 
 #: The number of the reference iterate; None: the model of spec.reference, the same in every iteration.
 ReferenceKey = int | None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.storage import RetentionPolicy
 from rlhf_api.words import ArtifactKind, StageName
+from rlhf_operator.core.chain.chain import Chain
 
-from .chain import Chain
 from .reference_cache import reference_cache, reference_key, replayed
 
 _DATA = (ArtifactKind.SAMPLES, ArtifactKind.LABELS, ArtifactKind.REFERENCE_LOGPS)

@@ -14,9 +14,9 @@ from rlhf_api.stage import (
     SftWork,
 )
 from rlhf_api.words import StageName
+from rlhf_operator.core.chain.chain import Chain, plain_optimization
+from rlhf_operator.core.chain.references import JUDGE, POLICY_MODEL, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
 
-from .chain import Chain, plain_optimization
-from .references import JUDGE, POLICY_MODEL, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
 from .retention import removals
 
 

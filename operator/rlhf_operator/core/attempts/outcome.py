@@ -9,8 +9,7 @@ from enum import StrEnum
 
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Reason, StageExit
-
-from .observed import Job, JobPhase, Pod, PodState
+from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 
 _KILLED = 137  # 128 + SIGKILL
 _INFRASTRUCTURE_EXITS = frozenset({StageExit.TRANSIENT, StageExit.PREEMPTED, _KILLED})

@@ -6,8 +6,8 @@ from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import StageConfig
 from rlhf_api.status import StageStatus
 from rlhf_api.words import StageName
+from rlhf_operator.core.actions import Action, CreateConfigMap, CreateJob, CreateNetworkPolicy, CreateService, Shape, Topology
 
-from .actions import Action, CreateConfigMap, CreateJob, CreateNetworkPolicy, CreateService, Shape, Topology
 from .execution import SHARDED, parallelism_of, queue_of, shards_of
 from .names import child_name, run_child_name
 from .pods import pod_of

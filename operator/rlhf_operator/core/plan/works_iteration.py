@@ -16,10 +16,10 @@ from rlhf_api.stage import (
 )
 from rlhf_api.training import Start
 from rlhf_api.words import StageName
+from rlhf_operator.core.chain.chain import Chain, plain_optimization
+from rlhf_operator.core.chain.references import REFERENCE_MODEL, REWARD
 
-from .chain import Chain, plain_optimization
 from .reference_cache import missing_sets, reference_cache, reference_key, replayed
-from .references import REFERENCE_MODEL, REWARD
 
 
 def sample_work(chain: Chain, iteration: int) -> SampleWork:

@@ -28,13 +28,13 @@ from rlhf_api.evaluation import GateAction
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import ResolveWork, RunRef, StageConfig, Work
 from rlhf_api.words import STAGE_ARTIFACT, Reason, StageName
+from rlhf_operator.core.chain.chain import Chain
+from rlhf_operator.core.chain.gates import has_tripped
+from rlhf_operator.core.chain.history import History
+from rlhf_operator.core.chain.references import Resolver
+from rlhf_operator.core.jobs.execution import execution
 
-from .chain import Chain
-from .execution import execution
 from .fingerprint import fingerprint
-from .gates import has_tripped
-from .history import History
-from .references import Resolver
 from .works_iteration import label_work, reference_work, sample_work, train_work
 from .works_run import evaluate_work, finalize_work, preflight_work, reward_work, sft_work
 

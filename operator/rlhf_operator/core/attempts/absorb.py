@@ -9,11 +9,12 @@ from rlhf_api.compute import Retry
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
 from rlhf_api.status import ArtifactStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
+from rlhf_operator.core.cursor import with_stage
+from rlhf_operator.core.jobs.execution import SHARDED
+from rlhf_operator.core.observed import Job
+from rlhf_operator.core.status.sentences import clip, sentence, stage_of
 
 from .accounting import Usage, totals, usage, with_usage
-from .cursor import with_stage
-from .execution import SHARDED
-from .observed import Job
 from .outcome import (
     Failed,
     FailureClass,
@@ -26,7 +27,6 @@ from .outcome import (
     outcome_of,
 )
 from .retry import RunFailure, booked, exhausted, next_attempt, wait_before_retry
-from .sentences import clip, sentence, stage_of
 
 
 @dataclass(frozen=True)

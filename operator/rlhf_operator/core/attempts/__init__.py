@@ -1,0 +1,1 @@
+"""How an attempt ended, what that costs, and whether there is another."""

@@ -1,0 +1,1 @@
+"""What a stage is started with: its name, its pods, its shards or ranks."""

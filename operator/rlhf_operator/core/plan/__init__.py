@@ -1,0 +1,1 @@
+"""Which stage comes next, and what it works on."""

@@ -1,0 +1,1 @@
+"""What the status, its conditions and the Events say."""
