@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from rlhf_operator.kubernetes.metrics import Metrics
+from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 from support.helm import CHART
 
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))

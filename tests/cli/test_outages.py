@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from kubernetes.client import Configuration
 
-from rlhf_operator.kubernetes.client import Cluster
+from rlhf_operator.kubernetes.api.client import Cluster
 from rlhfctl.errors import NoConnection
 from rlhfctl.sources.cluster import changes
 from rlhfctl.sources.cluster.changes import PATIENCE_SECONDS, REFUSED_SECONDS

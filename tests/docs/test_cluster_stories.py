@@ -19,7 +19,7 @@ from cluster import start
 from cluster.handle import Cluster
 from cluster.layout import layout
 from cluster.processes import Identity
-from rlhf_operator.kubernetes.metrics import Metrics
+from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 from support.binaries import program
 from support.documents import CLUSTER_STORIES, ROOT, blocks, story, text_of
 from support.helm import Helm

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cluster.handle import Cluster as ClusterHandle
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.lease import Lease
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.controller.lease import Lease
 from rlhf_operator.kubernetes.settings import LeaseSettings
 
 pytestmark = pytest.mark.cluster

@@ -16,11 +16,11 @@ import pytest
 from rlhf_api.run import ImagePullPolicy
 from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
-from rlhf_operator.kubernetes.health import HealthServer, Heartbeats, Readiness
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.logs import JsonFormatter
-from rlhf_operator.kubernetes.metrics import Metrics
 from rlhf_operator.kubernetes.settings import LogFormat, Settings, SettingsError, settings_from
+from rlhf_operator.kubernetes.telemetry.health import HealthServer, Heartbeats, Readiness
+from rlhf_operator.kubernetes.telemetry.logs import JsonFormatter
+from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 
 
 def settings(**variables: str) -> Settings:

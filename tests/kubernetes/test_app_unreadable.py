@@ -8,10 +8,10 @@ import pytest
 
 from cluster.api import MERGE_PATCH, Json
 from cluster.handle import Cluster as ClusterHandle
-from rlhf_operator.kubernetes.backend import KubernetesBackend
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
+from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
 from support.operated_runs import ClusterRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]

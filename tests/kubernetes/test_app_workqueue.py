@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rlhf_operator.kubernetes.workqueue import Backoff, WorkQueue
+from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 from support.waiting import wait_until
 
 

@@ -23,11 +23,11 @@ from rlhf_operator.core.actions import (
     RemoveChildren,
 )
 from rlhf_operator.core.observed import Hindrance, Job, Observed
-from rlhf_operator.kubernetes.events import event
-from rlhf_operator.kubernetes.index import Index
+from rlhf_operator.kubernetes.api.resources import CONFIG_MAPS, EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.labels import selector
-from rlhf_operator.kubernetes.resources import CONFIG_MAPS, EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
+from rlhf_operator.kubernetes.objects.events import event
+from rlhf_operator.kubernetes.objects.labels import selector
+from rlhf_operator.kubernetes.watch.index import Index
 from rlhf_operator.ports import Seen
 from rlhf_operator.reconcile import reconcile
 from support.backend_contract import SPEC, launched

@@ -15,8 +15,8 @@ import pytest
 from kubernetes.client import Configuration
 
 from cluster.handle import Cluster as Handle
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.errors import (
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.errors import (
     AlreadyExists,
     Conflict,
     Forbidden,
@@ -28,7 +28,7 @@ from rlhf_operator.kubernetes.errors import (
     Unauthorized,
     Unavailable,
 )
-from rlhf_operator.kubernetes.resources import CONFIG_MAPS, JOBS, PODS, RUNS, SERVICES, Resource
+from rlhf_operator.kubernetes.api.resources import CONFIG_MAPS, JOBS, PODS, RUNS, SERVICES, Resource
 
 SECRETS = Resource("v1", "Secret", "secrets")
 real = pytest.mark.cluster

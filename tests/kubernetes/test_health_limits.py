@@ -6,7 +6,7 @@ import socket
 from contextlib import ExitStack
 from urllib.request import urlopen
 
-from rlhf_operator.kubernetes.health import HealthServer, Heartbeats, Readiness
+from rlhf_operator.kubernetes.telemetry.health import HealthServer, Heartbeats, Readiness
 from support.waiting import wait_until
 
 

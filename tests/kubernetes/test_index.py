@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rlhf_operator.kubernetes.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
 
 KEY = RunKey("team", "tiny")
 

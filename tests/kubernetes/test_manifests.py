@@ -15,8 +15,8 @@ from rlhf_api.stage import StageConfig
 from rlhf_api.storage import SecretReference
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateConfigMap, CreateJob, CreateNetworkPolicy, CreateService
-from rlhf_operator.kubernetes import manifests
 from rlhf_operator.kubernetes.installation import Installation
+from rlhf_operator.kubernetes.objects import manifests
 from support.backend_contract import launched
 from support.golden import assert_golden
 from support.runs import run_of, spec_of

@@ -11,8 +11,8 @@ from rlhf_api.words import Reason, StageName
 from rlhf_operator.core.attempts.outcome import FailureClass, classify, ignored_pods
 from rlhf_operator.core.jobs.names import attempt_of, child_name
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
-from rlhf_operator.kubernetes.hindrance import hindrance_of, needs_events
-from rlhf_operator.kubernetes.observation import job_of, own_jobs, pod_of, pods_of
+from rlhf_operator.kubernetes.objects.hindrance import hindrance_of, needs_events
+from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pod_of, pods_of
 from support.runs import run_of
 
 TIME = "2026-01-01T00:00:00Z"

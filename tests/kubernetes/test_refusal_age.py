@@ -9,12 +9,12 @@ from kubernetes.client import Configuration
 
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob
-from rlhf_operator.kubernetes.backend import KubernetesBackend
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.errors import Forbidden
-from rlhf_operator.kubernetes.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.errors import Forbidden
+from rlhf_operator.kubernetes.api.resources import Resource
+from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.resources import Resource
+from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
 from support.backend_contract import launched
 from support.runs import run_of
 

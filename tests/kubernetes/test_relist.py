@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from kubernetes.client import Configuration
 
-from rlhf_operator.kubernetes.client import Cluster, Page
-from rlhf_operator.kubernetes.errors import ApiError, Forbidden, Unavailable
-from rlhf_operator.kubernetes.index import Index, Kind, RunKey
-from rlhf_operator.kubernetes.relist import WATCHED, Relist
-from rlhf_operator.kubernetes.resources import JOBS, RUNS, Resource
-from rlhf_operator.kubernetes.workqueue import WorkQueue
+from rlhf_operator.kubernetes.api.client import Cluster, Page
+from rlhf_operator.kubernetes.api.errors import ApiError, Forbidden, Unavailable
+from rlhf_operator.kubernetes.api.resources import JOBS, RUNS, Resource
+from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.watch.relist import WATCHED, Relist
+from rlhf_operator.kubernetes.watch.workqueue import WorkQueue
 
 
 class Lists(Cluster):

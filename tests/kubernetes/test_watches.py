@@ -11,10 +11,10 @@ import kopf
 import pytest
 from kubernetes.client import Configuration
 
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.health import Heartbeats
-from rlhf_operator.kubernetes.resources import JOBS, PODS, RUNS
-from rlhf_operator.kubernetes.watches import Watches, kopf_settings
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS
+from rlhf_operator.kubernetes.telemetry.health import Heartbeats
+from rlhf_operator.kubernetes.watch.watches import Watches, kopf_settings
 
 
 class Bench:
@@ -108,7 +108,7 @@ def test_watches_that_end_as_they_begin_do_not_live(bench: Bench, monkeypatch: p
         raise KeyError("it has no name")
 
     monkeypatch.setattr(kopf, "operator", ends)
-    monkeypatch.setattr("rlhf_operator.kubernetes.watches._RESTART_SECONDS", 0.0)
+    monkeypatch.setattr("rlhf_operator.kubernetes.watch.watches._RESTART_SECONDS", 0.0)
     ready = threading.Event()
     ready.set()
     bench.watches.run(ready)

@@ -17,7 +17,7 @@ from cluster.handle import Cluster
 from cluster.stages import PLAN, PLAYED
 from rlhf_api import RLHFRun
 from rlhf_api.words import API_VERSION, KIND, StageName
-from rlhf_operator.kubernetes.labels import COMPLETION_INDEX, INDEX_FAILURES, STAGE_CONTAINER, attempt_labels
+from rlhf_operator.kubernetes.objects.labels import COMPLETION_INDEX, INDEX_FAILURES, STAGE_CONTAINER, attempt_labels
 from support import example_runs
 from support.rlhfctl import Done, environment, rlhfctl
 from support.waiting import wait_until

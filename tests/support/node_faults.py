@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import KubectlError
-from rlhf_operator.kubernetes.labels import COMPLETION_INDEX, ITERATION_LABEL
+from rlhf_operator.kubernetes.objects.labels import COMPLETION_INDEX, ITERATION_LABEL
 from support.node_installation import RunOnNode
 from support.waiting import wait_until
 

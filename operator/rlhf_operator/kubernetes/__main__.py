@@ -16,10 +16,11 @@ import sys
 import threading
 import uuid
 
+from rlhf_operator.kubernetes.api.client import OWN_NAMESPACE, Cluster
+from rlhf_operator.kubernetes.api.errors import ClusterError
+from rlhf_operator.kubernetes.telemetry.logs import configure_logging
+
 from .app import Operator
-from .client import OWN_NAMESPACE, Cluster
-from .errors import ClusterError
-from .logs import configure_logging
 from .settings import SettingsError, settings_from
 
 _DEEP = 60_000

@@ -32,22 +32,22 @@ from typing import Any
 import kopf
 
 from rlhf_operator.clock import SystemClock
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.requests import verb_and_resource
+from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
+from rlhf_operator.kubernetes.controller.lease import Lease
+from rlhf_operator.kubernetes.controller.rounds import Rounds
+from rlhf_operator.kubernetes.controller.workers import Workers
+from rlhf_operator.kubernetes.telemetry.gaps import Gaps
+from rlhf_operator.kubernetes.telemetry.health import HealthServer, Heartbeats, Readiness
+from rlhf_operator.kubernetes.telemetry.metrics import Metrics
+from rlhf_operator.kubernetes.watch.handlers import register
+from rlhf_operator.kubernetes.watch.index import Index, RunKey
+from rlhf_operator.kubernetes.watch.relist import Relist
+from rlhf_operator.kubernetes.watch.watches import Watches, kopf_settings
+from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 
-from .backend import KubernetesBackend
-from .client import Cluster
-from .gaps import Gaps
-from .handlers import register
-from .health import HealthServer, Heartbeats, Readiness
-from .index import Index, RunKey
-from .lease import Lease
-from .metrics import Metrics
-from .relist import Relist
-from .requests import verb_and_resource
-from .rounds import Rounds
 from .settings import Settings
-from .watches import Watches, kopf_settings
-from .workers import Workers
-from .workqueue import Backoff, WorkQueue
 
 _logger = logging.getLogger(__name__)
 

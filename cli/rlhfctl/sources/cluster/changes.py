@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from rlhf_operator.kubernetes import errors as api
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.resources import Resource
+from rlhf_operator.kubernetes.api import errors as api
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.resources import Resource
 
 from .kubeconfig import Target
 from .refusals import error_of

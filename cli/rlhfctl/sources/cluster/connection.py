@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api import RLHFRun
-from rlhf_operator.kubernetes import errors as api
-from rlhf_operator.kubernetes.client import Cluster
-from rlhf_operator.kubernetes.labels import STAGE_CONTAINER, selector
-from rlhf_operator.kubernetes.resources import EVENTS, PODS, RUNS
+from rlhf_operator.kubernetes.api import errors as api
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.resources import EVENTS, PODS, RUNS
+from rlhf_operator.kubernetes.objects.labels import STAGE_CONTAINER, selector
 from rlhfctl.errors import NoConnection
 from rlhfctl.sources.source import Listing, listing
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rlhf_api import RLHFRun
 from rlhf_api.log_names import LogName
 from rlhf_api.words import StageName
-from rlhf_operator.kubernetes.labels import (
+from rlhf_operator.kubernetes.objects.labels import (
     ATTEMPT_LABEL,
     COMPLETION_INDEX,
     IGNORED_FAILURES,

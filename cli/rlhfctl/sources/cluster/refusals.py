@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rlhf_operator.kubernetes import errors as api
-from rlhf_operator.kubernetes.resources import Resource
+from rlhf_operator.kubernetes.api import errors as api
+from rlhf_operator.kubernetes.api.resources import Resource
 from rlhfctl.errors import CliError, Conflict, NoConnection, NotFound, Refused
 
 from .kubeconfig import Target

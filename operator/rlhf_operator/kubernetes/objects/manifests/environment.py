@@ -14,7 +14,7 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.storage import SecretReference, Storage
 from rlhf_api.validation.walk import models
 from rlhf_operator.core.actions import CreateJob, Topology
-from rlhf_operator.kubernetes.labels import COMPLETION_INDEX
+from rlhf_operator.kubernetes.objects.labels import COMPLETION_INDEX
 
 from .service import MASTER_PORT
 from .volumes import HOME, SCRATCH, TMP, looked_at

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .client import Cluster
-from .errors import AlreadyExists, ClusterError, Conflict, NotFound
-from .resources import LEASES
-from .settings import LeaseSettings
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from rlhf_operator.kubernetes.api.resources import LEASES
+from rlhf_operator.kubernetes.settings import LeaseSettings
 
 _logger = logging.getLogger(__name__)
 

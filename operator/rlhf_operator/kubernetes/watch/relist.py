@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .client import Cluster
-from .errors import ClusterError, Forbidden, Gone, NotFound
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.errors import ClusterError, Forbidden, Gone, NotFound
+from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS, Resource
+from rlhf_operator.kubernetes.objects.labels import OURS
+
 from .index import Index, Kind, RunKey
-from .labels import OURS
-from .resources import JOBS, PODS, RUNS, Resource
 from .workqueue import WorkQueue
 
 _logger = logging.getLogger(__name__)

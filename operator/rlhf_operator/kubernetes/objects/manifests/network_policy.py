@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_api.run import RLHFRun
 from rlhf_operator.core.actions import CreateNetworkPolicy
-from rlhf_operator.kubernetes.labels import run_labels
+from rlhf_operator.kubernetes.objects.labels import run_labels
 
 from .metadata import child_metadata
 

@@ -10,7 +10,7 @@ from rlhf_api.words import StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.attempts.outcome import IGNORED_EXITS
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.labels import (
+from rlhf_operator.kubernetes.objects.labels import (
     APPLICATION_BASE,
     FINGERPRINT,
     INFRASTRUCTURE_BASE,

@@ -7,8 +7,8 @@ from typing import Any
 
 from rlhf_api.words import Reason
 from rlhf_operator.core.observed import Hindrance, JobPhase
+from rlhf_operator.kubernetes.api.errors import exceeds_quota
 
-from .errors import exceeds_quota
 from .observation import condition, phase_of, stage_container
 
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

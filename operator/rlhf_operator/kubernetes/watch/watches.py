@@ -16,10 +16,11 @@ from typing import Any
 import aiohttp
 import kopf
 
-from .client import Cluster
-from .health import Heartbeats
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.requests import verb_and_resource
+from rlhf_operator.kubernetes.telemetry.health import Heartbeats
+
 from .relist import WATCHED
-from .requests import verb_and_resource
 
 _logger = logging.getLogger(__name__)
 

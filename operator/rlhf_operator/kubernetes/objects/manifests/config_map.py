@@ -10,7 +10,7 @@ from rlhf_api.mounts import CONFIG_FILE
 from rlhf_api.run import RLHFRun
 from rlhf_api.stage import ResolveWork
 from rlhf_operator.core.actions import CreateConfigMap
-from rlhf_operator.kubernetes.labels import attempt_labels
+from rlhf_operator.kubernetes.objects.labels import attempt_labels
 
 from .metadata import child_metadata
 

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from .settings import LogFormat
+from rlhf_operator.kubernetes.settings import LogFormat
 
 #: `extra` of a record that reaches the line: logger.info("…", extra={"run": "alignment/llama3-8b"}).
 FIELDS = ("run", "kind", "seconds", "retry_in_seconds", "address", "lease")

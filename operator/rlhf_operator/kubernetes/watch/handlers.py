@@ -6,9 +6,10 @@ from typing import Any
 
 import kopf
 
-from .gaps import Gaps
+from rlhf_operator.kubernetes.objects.observation import phase_of
+from rlhf_operator.kubernetes.telemetry.gaps import Gaps
+
 from .index import Index, Kind, RunKey
-from .observation import phase_of
 from .relist import WATCHED
 from .workqueue import WorkQueue
 

@@ -15,8 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from rlhf_api.words import Phase
-
-from .labels import READ_ANNOTATIONS, RUN_LABEL
+from rlhf_operator.kubernetes.objects.labels import READ_ANNOTATIONS, RUN_LABEL
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.jobs.execution import CPU_STAGES
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.labels import STAGE_CONTAINER
+from rlhf_operator.kubernetes.objects.labels import STAGE_CONTAINER
 
 from .environment import environment
 from .volumes import CONFIG_PATH, mounts, volumes

@@ -15,7 +15,7 @@ from rlhf_api.validation.pods import GPU
 from rlhf_operator.core.attempts.outcome import is_ignored
 from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
-from rlhf_operator.kubernetes.manifests.metadata import is_owned_by
+from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
 
 from .labels import APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
 
