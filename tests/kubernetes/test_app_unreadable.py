@@ -11,7 +11,8 @@ from cluster.handle import Cluster as ClusterHandle
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from support.operated_runs import ClusterRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]

@@ -16,10 +16,10 @@ from rlhf_operator.kubernetes.api.errors import NotLeader, Unavailable
 from rlhf_operator.kubernetes.api.requests import verb_and_resource
 from rlhf_operator.kubernetes.controller.rounds import Rounds
 from rlhf_operator.kubernetes.controller.workers import Workers
+from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
 from rlhf_operator.kubernetes.telemetry.health import Heartbeats
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
-from rlhf_operator.kubernetes.watch.index import RunKey
 from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 from rlhf_operator.ports import Seen
 from support.runs import run_of, spec_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 
 KEY = RunKey("team", "tiny")
 

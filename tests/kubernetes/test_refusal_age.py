@@ -14,7 +14,8 @@ from rlhf_operator.kubernetes.api.errors import Forbidden
 from rlhf_operator.kubernetes.api.resources import Resource
 from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from support.backend_contract import launched
 from support.runs import run_of
 

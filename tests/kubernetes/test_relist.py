@@ -14,7 +14,8 @@ from kubernetes.client import Configuration
 from rlhf_operator.kubernetes.api.client import Cluster, Page
 from rlhf_operator.kubernetes.api.errors import ApiError, Forbidden, Unavailable
 from rlhf_operator.kubernetes.api.resources import JOBS, RUNS, Resource
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from rlhf_operator.kubernetes.watch.relist import WATCHED, Relist
 from rlhf_operator.kubernetes.watch.workqueue import WorkQueue
 

@@ -7,11 +7,12 @@ from typing import Any
 from cluster.handle import Cluster as Handle
 from rlhf_api.run import RLHFRun
 from rlhf_operator.clock import SystemClock
-from rlhf_operator.kubernetes.api.client import Cluster, Json
-from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS, Json
 from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from support import player
 from support.runs import run_of, spec_of
 

@@ -38,11 +38,12 @@ from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.controller.lease import Lease
 from rlhf_operator.kubernetes.controller.rounds import Rounds
 from rlhf_operator.kubernetes.controller.workers import Workers
+from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
 from rlhf_operator.kubernetes.telemetry.health import HealthServer, Heartbeats, Readiness
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 from rlhf_operator.kubernetes.watch.handlers import register
-from rlhf_operator.kubernetes.watch.index import Index, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from rlhf_operator.kubernetes.watch.relist import Relist
 from rlhf_operator.kubernetes.watch.watches import Watches, kopf_settings
 from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue

@@ -1,43 +1,27 @@
-"""One API server: thin, thread-safe, raw JSON in and out.
-
-TLS, authentication, exec plugins, proxies and the refresh of tokens are the kubernetes package's; requests go through its pool of
-connections, without its thousands of model classes.
-"""
+"""One API server: thin, thread-safe, raw JSON in and out."""
 
 from __future__ import annotations
 
 import json
 import os
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-import urllib3
 from kubernetes import config as kubernetes_config
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import Configuration
 
-from .errors import ApiError, Cause, ConnectionLost, Gone, NotConfigured, NotLeader, Unavailable, api_error
-from .resources import PODS, Resource
+from .errors import Gone, NotConfigured
+from .resources import PODS, Json, Resource
+from .transport import READ_SECONDS, Transport, status_error
 
-Json = dict[str, Any]
-
-FIELD_MANAGER = "rlhf-operator"
 #: Where a pod finds the namespace that it runs in.
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 30.0
 _PAGE = 500
-#: Waits between the tries of a read; a write is never repeated here, for nobody knows whether the first one was done.
-_WAITS = (0.1, 0.5, 1.5)
 #: How long a watch may be silent; the server's own bookmarks and time limit come sooner.
 _WATCH_GRACE_SECONDS = 15.0
-_JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML.
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -51,56 +35,14 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """How another HTTP client reaches the same server; its token changes, so `Cluster.token` is asked for each request."""
-
-    server: str
-    ca_file: str | None
-    client_certificate_file: str | None
-    client_key_file: str | None
-    verify: bool
-    proxy: str | None
-
-
-@dataclass(frozen=True)
 class WatchEvent:
     type: str
     """ADDED, MODIFIED, DELETED or BOOKMARK."""
     object: Json
 
 
-class Cluster:
-    """`may_write` is asked before each write: a leader that lost its Lease stops there. A write is given up after `write_seconds`.
-    A read with `read_seconds` is given up after so long and not repeated; without them it is patient. `answered` is told of each
-    request: method, path, whether it is a watch, and the status (0: there was no answer).
-    """
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        *,
-        namespace: str = "default",
-        may_write: Callable[[], bool] = lambda: True,
-        write_seconds: float = _READ_SECONDS,
-        read_seconds: float | None = None,
-        field_manager: str = FIELD_MANAGER,
-        answered: Callable[[str, str, bool, int], None] = lambda *_: None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        configuration.retries = False
-        configuration.keep_alive = True
-        configuration.connection_pool_maxsize = 32
-        self.namespace = namespace
-        """The one that the kubeconfig's context, or the pod, is in."""
-        self.may_write = may_write
-        self._write_seconds = write_seconds
-        self._read_seconds = read_seconds
-        self._field_manager = field_manager
-        self._answered = answered
-        self._configuration = configuration
-        self._pool = ApiClient(configuration).rest_client.pool_manager
-        self._sleep = sleep
-        self._authentication = threading.Lock()
+class Cluster(Transport):
+    """Reads are from the quorum, and repeated when the server is away for a moment; writes are sent once."""
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None, context: str | None = None, **options: Any) -> Cluster:
@@ -131,24 +73,6 @@ class Cluster:
         except (kubernetes_config.ConfigException, OSError) as error:
             raise NotConfigured(f"There is no service account that leads to a cluster: {error}") from error
         return cls(configuration, **options)
-
-    @property
-    def server(self) -> str:
-        return str(self._configuration.host)
-
-    @property
-    def credentials(self) -> Credentials:
-        found = self._configuration
-        return Credentials(self.server, found.ssl_ca_cert, found.cert_file, found.key_file, bool(found.verify_ssl), found.proxy)
-
-    def token(self) -> str | None:
-        """The value of the Authorization header, refreshed where that is due. Raises NotConfigured."""
-        try:
-            with self._authentication:
-                token: str | None = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        except kubernetes_config.ConfigException as error:
-            raise NotConfigured(f"The credentials for {self.server} cannot be refreshed: {error}") from error
-        return token
 
     # --- reads: from the quorum, repeated when the server is away for a moment ---
 
@@ -213,7 +137,7 @@ class Cluster:
             for line in lines:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise _status_error(event["object"].get("code", 0), event["object"])
+                    raise status_error(event["object"].get("code", 0), event["object"])
                 yield WatchEvent(event["type"], event["object"])
 
     def pod_log(
@@ -233,7 +157,7 @@ class Cluster:
         query = {"container": container, "follow": str(follow).lower(), "timestamps": str(timestamps).lower()}
         if since_time is not None:
             query["sinceTime"] = since_time
-        return self._stream(PODS.path(namespace, pod, "log"), query, read_seconds=idle_seconds if follow else _READ_SECONDS)
+        return self._stream(PODS.path(namespace, pod, "log"), query, read_seconds=idle_seconds if follow else READ_SECONDS)
 
     # --- writes: once ---
 
@@ -274,109 +198,7 @@ class Cluster:
             options["preconditions"] = {"uid": uid}
         return self._write("DELETE", resource.path(namespace, name), options)
 
-    # --- requests ---
-
-    def _read(self, path: str, query: Mapping[str, str] | None = None) -> Json:
-        waits = iter(_WAITS if self._read_seconds is None else ())
-        while True:
-            try:
-                return self._request("GET", path, query)
-            except Unavailable as error:
-                wait = next(waits, None)
-                if wait is None:
-                    raise
-                self._sleep(max(wait, min(error.retry_after or 0.0, _WAITS[-1])))
-
-    def _write(self, method: str, path: str, body: Json, content_type: str = _JSON, query: Mapping[str, str] | None = None) -> Json:
-        if not self.may_write():
-            raise NotLeader(f"{method} {path} was not sent: another process may be the leader now.")
-        return self._request(method, path, query, json.dumps(body).encode(), content_type)
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None = None,
-        content_type: str = _JSON,
-    ) -> Json:
-        if method == "GET" and self._read_seconds is not None:
-            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._read_seconds)
-        elif method == "GET":
-            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
-        else:
-            timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._write_seconds)
-        response = self._send(method, path, query, body, content_type, timeout)
-        answer: Json = json.loads(response.data)
-        return answer
-
-    def _stream(self, path: str, query: Mapping[str, str], read_seconds: float | None) -> Generator[bytes]:
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds)
-        response = self._send("GET", path, query, None, _JSON, timeout, stream=True)
-        try:
-            yield from _lines(response)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ConnectionLost(0, "ConnectionLost", f"{self.server} stopped answering: {error}") from error
-        finally:
-            # Not back into the pool: an answer that was not read to its end would be taken for the next one's.
-            response.close()
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        content_type: str,
-        timeout: urllib3.Timeout,
-        *,
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        url = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
-        headers = {"Accept": "*/*" if stream else _JSON, "Content-Type": content_type, "User-Agent": self._field_manager}
-        try:
-            if (token := self.token()) is not None:
-                headers["Authorization"] = token
-            response: urllib3.BaseHTTPResponse = self._pool.request(
-                method, url, body=body, headers=headers, timeout=timeout, preload_content=not stream
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            self._answered(method, path, "watch" in (query or ()), 0)
-            raise Unavailable(0, "NoConnection", f"{self.server} cannot be reached: {error}") from error
-        self._answered(method, path, "watch" in (query or ()), response.status)
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            try:
-                raise _response_error(response)
-            finally:
-                response.close()
-        return response
-
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
     selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
     return {name: value for name, value in selectors.items() if value}
-
-
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    rest = b""
-    for chunk in response.stream(amt=None if response.chunked else 1 << 16):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
-
-
-def _response_error(response: urllib3.BaseHTTPResponse) -> ApiError:
-    retry_after = response.headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isdigit() else None
-    try:
-        status = json.loads(response.data)
-    except ValueError:
-        return api_error(response.status, response.reason or "", response.data.decode(errors="replace")[:1024], seconds)
-    return _status_error(response.status, status, seconds)
-
-
-def _status_error(code: int, status: Json, retry_after: float | None = None) -> ApiError:
-    details = status.get("details") or {}
-    causes = tuple(Cause(cause.get("field", ""), cause.get("message", "")) for cause in details.get("causes") or ())
-    return api_error(code, status.get("reason", ""), status.get("message", ""), retry_after, causes)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from rlhf_api.words import API_VERSION, KIND
+
+#: An object as the API server has it.
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from rlhf_api.words import Phase, Reason
 from rlhf_operator.core.observed import Refusal
 from rlhf_operator.core.status.conditions import Standing, with_standing
 from rlhf_operator.core.status.sentences import clip
-from rlhf_operator.kubernetes.api.client import Cluster, Json
+from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.api.errors import Conflict, NotFound
-from rlhf_operator.kubernetes.api.resources import RUNS
+from rlhf_operator.kubernetes.api.resources import RUNS, Json
 from rlhf_operator.kubernetes.installation import Installation
 
 

@@ -23,17 +23,18 @@ from rlhf_operator.core.actions import (
     RemoveChildren,
 )
 from rlhf_operator.core.observed import Environment, Job, Observed, Refusal
-from rlhf_operator.kubernetes.api.client import Cluster, Json
+from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.api.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
-from rlhf_operator.kubernetes.api.resources import CONFIG_MAPS, EVENTS, JOBS, NETWORK_POLICIES, PODS, RUNS, SERVICES, Resource
+from rlhf_operator.kubernetes.api.resources import CONFIG_MAPS, EVENTS, JOBS, NETWORK_POLICIES, PODS, RUNS, SERVICES, Json, Resource
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.objects import manifests
 from rlhf_operator.kubernetes.objects.events import event
 from rlhf_operator.kubernetes.objects.hindrance import hindrance_of, needs_events, silent_pods
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
 from rlhf_operator.kubernetes.objects.labels import selector
 from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
 from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pods_of
-from rlhf_operator.kubernetes.watch.index import Index, Kind, RunKey
+from rlhf_operator.kubernetes.watch.index import Index
 from rlhf_operator.ports import Clock, Seen
 
 from .acceptance import Acceptance, tell_unreadable

@@ -10,9 +10,9 @@ from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.core.actions import Action, CreateJob
 from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
-from rlhf_operator.kubernetes.watch.index import RunKey
 from rlhf_operator.ports import Backend, Clock, Seen
 from rlhf_operator.reconcile import reconcile
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from rlhf_operator.kubernetes.api.errors import ApiError, ClusterError, NotLeader
+from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.health import Heartbeats
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
-from rlhf_operator.kubernetes.watch.index import RunKey
 from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 
 _logger = logging.getLogger(__name__)

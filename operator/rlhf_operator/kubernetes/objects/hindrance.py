@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rlhf_api.words import Reason
 from rlhf_operator.core.observed import Hindrance, JobPhase
 from rlhf_operator.kubernetes.api.errors import exceeds_quota
+from rlhf_operator.kubernetes.api.resources import Json
 
 from .observation import condition, phase_of, stage_container
 
@@ -17,7 +17,6 @@ _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerEr
 #: Events by which the Job controller tells that it cannot make a pod, and the kubelet that it cannot mount a volume.
 _TELLING = frozenset({"FailedCreate", "FailedMount", "FailedAttachVolume"})
 _CREATED = "SuccessfulCreate"
-Json = dict[str, Any]
 
 
 def hindrance_of(job: Json, pods: Iterable[Json], events: Iterable[Json] = ()) -> Hindrance | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,13 +14,13 @@ from rlhf_api.validation.pods import GPU
 from rlhf_operator.core.attempts.outcome import is_ignored
 from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
+from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
 
 from .labels import APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
 
 #: Reasons of a container's end that say no more than its exit code.
 _EMPTY_REASONS = frozenset({"Completed", "Error"})
-Json = dict[str, Any]
 
 
 def own_jobs(run: RLHFRun, jobs: Iterable[Json]) -> list[Json]:

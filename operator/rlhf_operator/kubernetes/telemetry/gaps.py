@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.objects.observation import phase_of
-from rlhf_operator.kubernetes.watch.index import RunKey
 
 
 class Gaps:

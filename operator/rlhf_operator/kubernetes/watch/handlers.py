@@ -6,10 +6,11 @@ from typing import Any
 
 import kopf
 
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
 from rlhf_operator.kubernetes.objects.observation import phase_of
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
 
-from .index import Index, Kind, RunKey
+from .index import Index
 from .relist import WATCHED
 from .workqueue import WorkQueue
 

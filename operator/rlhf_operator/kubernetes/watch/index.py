@@ -11,31 +11,15 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlhf_api.words import Phase
-from rlhf_operator.kubernetes.objects.labels import READ_ANNOTATIONS, RUN_LABEL
-
-Json = dict[str, Any]
+from rlhf_operator.kubernetes.api.resources import Json
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey, run_of
+from rlhf_operator.kubernetes.objects.trim import trimmed
 
 #: Objects that were removed, of which an answer may still be on its way.
 _GONE_KEPT = 10_000
-_OF_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
-
-
-class RunKey(NamedTuple):
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-class Kind(StrEnum):
-    RUN = "Run"
-    JOB = "Job"
-    POD = "Pod"
 
 
 class _Place(NamedTuple):
@@ -178,13 +162,6 @@ class Index:
             self._children.pop(entry.run, None)
 
 
-def run_of(kind: Kind, obj: Json) -> RunKey | None:
-    """The run that an object is, or belongs to by its label."""
-    metadata = obj["metadata"]
-    name = metadata["name"] if kind is Kind.RUN else (metadata.get("labels") or {}).get(RUN_LABEL)
-    return RunKey(metadata["namespace"], name) if name else None
-
-
 def _place(kind: Kind, obj: Json) -> _Place:
     return _Place(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
 
@@ -203,7 +180,7 @@ def _object(entry: _Entry) -> Json:
 
 def _text(kind: Kind, obj: Json) -> bytes:
     """What an observation reads of the object, without its version: text that is equal means that nothing has changed for us."""
-    text = json.dumps(_TRIMS[kind](obj), separators=(",", ":"), sort_keys=True)
+    text = json.dumps(trimmed(kind, obj), separators=(",", ":"), sort_keys=True)
     return zlib.compress(text.encode(), level=1)
 
 
@@ -216,49 +193,3 @@ def _identity(kind: Kind, obj: Json) -> Json:
     kept = {"name", "namespace", "uid", "resourceVersion"}
     metadata = {name: value for name, value in obj["metadata"].items() if name in kept}
     return {"metadata": metadata, "status": {"phase": _phase(kind, obj)}}
-
-
-def _trim_run(run: Json) -> Json:
-    """Whole, but for what kubectl and the API server keep for themselves, its version, and annotations, which are its owner's."""
-    return {**run, "metadata": _without(run["metadata"], "managedFields", "resourceVersion", "annotations")}
-
-
-def _trim_job(job: Json) -> Json:
-    metadata = _some(job["metadata"], *_OF_METADATA, "labels") | _annotations(job)
-    spec = _some(job.get("spec", {}), "suspend", "completions", "parallelism", "completionMode", "backoffLimitPerIndex")
-    status = _some(job.get("status", {}), "startTime", "active", "succeeded") | _conditions(job)
-    return {"metadata": metadata | _owners(job), "spec": spec, "status": status}
-
-
-def _trim_pod(pod: Json) -> Json:
-    metadata = _some(pod["metadata"], *_OF_METADATA) | _annotations(pod)
-    containers = [_some(container, "name", "resources") for container in pod["spec"].get("containers", ())]
-    found = pod.get("status", {})
-    states = [_some(status, "name", "state") for status in found.get("containerStatuses") or ()]
-    status = _some(found, "phase", "reason") | _conditions(pod) | {"containerStatuses": states}
-    return {"metadata": metadata | _owners(pod), "spec": {"containers": containers}, "status": status}
-
-
-def _annotations(obj: Json) -> Json:
-    """Anybody's may be 256 kB."""
-    found = obj["metadata"].get("annotations")
-    return {} if found is None else {"annotations": _some(found, *READ_ANNOTATIONS)}
-
-
-def _owners(obj: Json) -> Json:
-    return {"ownerReferences": [_some(owner, "uid", "controller") for owner in obj["metadata"].get("ownerReferences") or ()]}
-
-
-def _conditions(obj: Json) -> Json:
-    return {"conditions": [_without(entry, "lastProbeTime") for entry in obj.get("status", {}).get("conditions") or ()]}
-
-
-def _some(obj: Json, *names: str) -> Json:
-    return {name: obj[name] for name in names if name in obj}
-
-
-def _without(obj: Json, *names: str) -> Json:
-    return {name: value for name, value in obj.items() if name not in names}
-
-
-_TRIMS = {Kind.RUN: _trim_run, Kind.JOB: _trim_job, Kind.POD: _trim_pod}

@@ -14,9 +14,10 @@ from typing import Any
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.api.errors import ClusterError, Forbidden, Gone, NotFound
 from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS, Resource
+from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
 from rlhf_operator.kubernetes.objects.labels import OURS
 
-from .index import Index, Kind, RunKey
+from .index import Index
 from .workqueue import WorkQueue
 
 _logger = logging.getLogger(__name__)

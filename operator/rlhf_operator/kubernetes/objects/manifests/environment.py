@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rlhf_api.compute import Pod
 from rlhf_api.log_names import KEEP_LOG, LogName
@@ -14,13 +13,13 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.storage import SecretReference, Storage
 from rlhf_api.validation.walk import models
 from rlhf_operator.core.actions import CreateJob, Topology
+from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.objects.labels import COMPLETION_INDEX
 
 from .service import MASTER_PORT
 from .volumes import HOME, SCRATCH, TMP, looked_at
 
 _INDEX = f"metadata.annotations['{COMPLETION_INDEX}']"
-Json = dict[str, Any]
 
 
 def environment(run: RLHFRun, action: CreateJob) -> list[Json]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlhf_api.compute import Queue
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.attempts.outcome import IGNORED_EXITS
+from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.objects.labels import (
     APPLICATION_BASE,
@@ -24,7 +23,6 @@ from .pod import pod_spec
 
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _PRIORITY = "kueue.x-k8s.io/priority-class"
-Json = dict[str, Any]
 
 
 def job(run: RLHFRun, action: CreateJob, installation: Installation) -> Json:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import API_VERSION, KIND
-
-Json = dict[str, Any]
+from rlhf_operator.kubernetes.api.resources import Json
 
 
 def child_metadata(run: RLHFRun, name: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None) -> Json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlhf_api.compute import Pod, Resources
 from rlhf_api.run import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.jobs.execution import CPU_STAGES
+from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.objects.labels import STAGE_CONTAINER
 
@@ -19,7 +18,6 @@ _GRACE_SECONDS = 600
 #: Of CPU stages, whose pod no section of a manifest shapes: they hold the tokenizers and the prompts in memory.
 _CPU_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
 _CPU_MEMORY_LIMIT = "4Gi"
-Json = dict[str, Any]
 
 
 def pod_spec(run: RLHFRun, action: CreateJob, installation: Installation) -> Json:

@@ -11,6 +11,7 @@ from rlhf_api.storage import ConfigMapKey
 from rlhf_api.validation.walk import models
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob
+from rlhf_operator.kubernetes.api.resources import Json
 
 CONFIG_PATH = str(CONFIG_FOLDER / CONFIG_FILE)
 SCRATCH = "/scratch"
@@ -20,7 +21,6 @@ _SHM = "/dev/shm"  # noqa: S108
 _CONFIG_VOLUME, _SCRATCH_VOLUME, _SHM_VOLUME = "rlhf-config", "rlhf-scratch", "rlhf-shm"
 #: The root file system is read-only: every place that libraries write to is a folder of one volume.
 _WRITABLE = {SCRATCH: "scratch", HOME: "home", TMP: "tmp"}
-Json = dict[str, Any]
 
 
 def volumes(run: RLHFRun, action: CreateJob) -> list[Json]:
