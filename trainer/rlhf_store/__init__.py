@@ -29,9 +29,10 @@ from .errors import (
 )
 from .logs import KeptLog, LogWriter, kept_logs, log_key, logs_folder
 from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
+from .opening import open_store
 from .pointers import Pointer, pointer_key, run_folder, write_pointer
 from .shards import ShardRecord, commit_shard, committed_shards
-from .store import ObjectInfo, Store, open_store
+from .store import ObjectInfo, Store
 from .transfer import download_files
 
 __all__ = [

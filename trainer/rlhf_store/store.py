@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlhf_api.storage import Storage
-
 from .errors import AlreadyExists, ConditionalWritesUnsupported, Corrupted, StoreError
 
 #: How long a store may be away before an operation gives up, over all its retries.
@@ -66,22 +64,6 @@ class Store(Protocol):
     def check_writable(self) -> None:
         """Write a probe, see that a second conditional write of it fails, read it, remove it."""
         ...
-
-
-def open_store(storage: Storage, *, retry_seconds: float = RETRY_SECONDS) -> Store:
-    """The store of `spec.storage`. Nothing is read or written yet.
-
-    Credentials come from where boto3 looks for them: environment, files, the node's identity. `retry_seconds` bounds
-    how long one operation waits for a store that is away.
-    """
-    # boto3 takes 0.3 s to import; a file:// run does without.
-    if storage.url.startswith("s3://"):
-        from .s3 import S3Store
-
-        return S3Store(storage, retry_seconds=retry_seconds)
-    from .files import FileStore
-
-    return FileStore(storage.url)
 
 
 def check_key(key: str) -> str:
