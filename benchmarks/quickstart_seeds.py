@@ -23,7 +23,7 @@ from rlhf_api.run import RLHFRun
 from rlhf_api.status import StageStatus
 from rlhf_api.words import StageName
 from rlhf_operator.local import LocalState
-from rlhf_trainer import stats
+from rlhf_trainer.evaluation import stats
 
 RUN = "quickstart"
 

@@ -1,6 +1,6 @@
 """How far apart are log-probs of one reference, computed twice, and those of another? `python benchmarks/reference_tolerance.py`
 
-The guard on every train (rlhf_trainer.training.guard) compares cached reference log-probs with the trainer's own forward. Its
+The guard on every train (rlhf_trainer.training.rank.guard) compares cached reference log-probs with the trainer's own forward. Its
 tolerance must let pass what rounding does: the same weights in the same dtype, packed into other rows and batches. It must stop
 what is another reference: other weights, or prompts under another template. This measures both, with the guard's own function, on
 
@@ -25,15 +25,15 @@ from typing import Any
 import torch
 
 from rlhf_api.model import Dtype
-from rlhf_trainer import chat
-from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, load_vocabulary
+from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.forward.rows import Example, Packing, build_batch
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_vocabulary
 from rlhf_trainer.quickstart import task
 from rlhf_trainer.quickstart.world import Size, make_world
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
-from rlhf_trainer.training.guard import EXAMPLES, reference_difference
-from rlhf_trainer.training.logps import score_examples
 from rlhf_trainer.training.objectives import SupervisedObjective
-from rlhf_trainer.training.rows import Example, Packing, build_batch
+from rlhf_trainer.training.rank.guard import EXAMPLES, reference_difference
 
 SETS = 4
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ from generated import ROOT, table, write_or_check
 from rlhf_api.metrics import Metric
 from rlhf_api.validation.not_available import NOT_AVAILABLE
 from rlhf_api.words import STAGE_ARTIFACT, ConditionType, Phase, Reason, StageName
-from rlhf_trainer import parquet
+from rlhf_trainer.data import parquet
 from rlhfctl.exits import Exit
 
 PAGE = ROOT / "docs" / "api.md"

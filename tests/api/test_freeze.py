@@ -13,7 +13,7 @@ from rlhf_api.base import Model
 from rlhf_api.explain import FieldDoc, all_fields
 from rlhf_api.manifest import read_manifest
 from rlhf_api.validation import validate
-from rlhf_trainer.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
+from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
 from support.golden import assert_golden
 from support.manifests import manifest
 

@@ -18,9 +18,9 @@ from rlhf_api.run import RLHFRunSpec
 from rlhf_api.stage import Execution, PreflightWork, RunRef, StageConfig, StageResult
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import open_store
-from rlhf_trainer.errors import ConfigurationProblem
 from rlhf_trainer.quickstart import world as quickstart_world
-from rlhf_trainer.runtime import StageContext
+from rlhf_trainer.runtime.context import StageContext
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import preflight
 from support.mini import read_manifest, write_manifest
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from rlhf_api.compute import Optimization
-from rlhf_trainer.training.rows import Example
-from rlhf_trainer.training.schedule import Schedule
+from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.training.rank.schedule import Schedule
 
 
 def completion_logp(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:

@@ -22,7 +22,7 @@ from rlhf_operator.core.plan.fingerprint import fingerprint
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import open_store
 from rlhf_trainer.quickstart.world import Size
-from rlhf_trainer.runtime import StageContext
+from rlhf_trainer.runtime.context import StageContext
 
 from .waiting import wait_until
 
@@ -148,7 +148,7 @@ def children(pid: int) -> list[int]:
 
 @dataclass
 class ForkServer:
-    """rlhf_trainer.forkserver: stages that need not import what it has imported."""
+    """rlhf_trainer.process.forkserver: stages that need not import what it has imported."""
 
     folder: Path
     _process: subprocess.Popen[bytes] | None = None
@@ -157,7 +157,7 @@ class ForkServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "forkserver.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rlhf_trainer.forkserver", str(self._socket)], stdout=log, stderr=log
+                [sys.executable, "-m", "rlhf_trainer.process.forkserver", str(self._socket)], stdout=log, stderr=log
             )
         wait_until(self._socket.exists, "the fork server's socket", seconds=60)
         return self

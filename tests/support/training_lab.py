@@ -99,17 +99,17 @@ def _run(folder: Path, case: Case) -> None:
     from rlhf_api.storage import Storage
     from rlhf_api.training import Loss
     from rlhf_store import open_store
-    from rlhf_trainer import heads
-    from rlhf_trainer.errors import StageError
-    from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, new_reward_model
-    from rlhf_trainer.progress import Progress
-    from rlhf_trainer.training.checkpoints import Checkpoints, Place
-    from rlhf_trainer.training.engine import load_master_weights, start_engine
-    from rlhf_trainer.training.export import _gather
-    from rlhf_trainer.training.loop import LoopConfig, run_loop
+    from rlhf_trainer.forward.rows import Packing
+    from rlhf_trainer.models import heads
+    from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, new_reward_model
+    from rlhf_trainer.runtime.errors import StageError
+    from rlhf_trainer.runtime.progress import Progress
     from rlhf_trainer.training.objectives import BradleyTerryObjective, PreferenceObjective
-    from rlhf_trainer.training.rows import Packing
-    from rlhf_trainer.training.schedule import Schedule
+    from rlhf_trainer.training.rank.checkpoints import Checkpoints, Place
+    from rlhf_trainer.training.rank.engine import load_master_weights, start_engine
+    from rlhf_trainer.training.rank.export import _gather
+    from rlhf_trainer.training.rank.loop import LoopConfig, run_loop
+    from rlhf_trainer.training.rank.schedule import Schedule
     from support.tiny_models import random_pairs
 
     heads.CHUNK = case.chunk

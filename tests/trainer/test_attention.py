@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.heads import use_language_head
-from rlhf_trainer.training.attention import require_full_attention
-from rlhf_trainer.training.logps import score_examples
-from rlhf_trainer.training.rows import Example, Packing
+from rlhf_trainer.forward.attention import require_full_attention
+from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.models.heads import use_language_head
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.plain_torch import completion_logp
 from support.tiny_models import SIZES, VOCABULARY
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.utils.cpp_extension
 
-from rlhf_trainer.training.baton import KernelBaton, use_kernel_baton
+from rlhf_trainer.training.rank.baton import KernelBaton, use_kernel_baton
 
 
 def hold(path: str, held: Connection) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from rlhf_api.model import ChatTemplate, ChatTemplateName
-from rlhf_trainer import chat
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.models import load_vocabulary
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.loading import load_vocabulary
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 TURNS = [
     {"role": "user", "content": "sort : lemon apple"},

@@ -9,7 +9,7 @@ import pytest
 from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric
 from rlhf_api.stage import EvaluateWork
-from rlhf_trainer.evaluation import Answer, Divergence, evaluation_metrics, report
+from rlhf_trainer.evaluation.metrics import Answer, Divergence, evaluation_metrics, report
 
 PROMPTS = [f"p{i}" for i in range(10)]
 

@@ -17,9 +17,9 @@ from rlhf_api.storage import Storage
 from rlhf_api.training import Label
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.data.parquet import LABELS, SAMPLES
 from rlhf_trainer.labelers.rule import RuleLabeler
-from rlhf_trainer.parquet import LABELS, SAMPLES
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.stages.label import run
 from support.stages import config_of, context_of
 
@@ -182,7 +182,9 @@ def test_a_rule_that_fails_is_named_with_the_response(storage: Storage, tmp_path
             label(storage, samples, tmp_path / rule, f"{rules}:{rule}")
 
 
-@pytest.mark.parametrize("entry_point", ["no_such_module:score", "rlhf_trainer.pairing:no_such_function", "rlhf_trainer:__doc__"])
+@pytest.mark.parametrize(
+    "entry_point", ["no_such_module:score", "rlhf_trainer.labelers.pairing:no_such_function", "rlhf_trainer:__doc__"]
+)
 def test_a_rule_that_cannot_be_loaded_is_a_configuration_problem(entry_point: str) -> None:
     with pytest.raises(ConfigurationProblem, match="rule"):
         RuleLabeler.load(entry_point)

@@ -17,7 +17,7 @@ import pytest
 from rlhf_api.storage import Storage
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import kept_logs, open_store
-from rlhf_trainer.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog, interval
+from rlhf_trainer.process.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog, interval
 from support.s3 import BUCKET, S3Server
 from support.stages import RUN, RealRun, children, config_of, start_stage
 from support.waiting import wait_until

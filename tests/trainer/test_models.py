@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.heads import LanguageHead, RewardHead
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.bradley_terry import BradleyTerryLabeler
-from rlhf_trainer.models import load_causal_lm, load_reward_model, new_reward_model
+from rlhf_trainer.models.heads import LanguageHead, RewardHead
+from rlhf_trainer.models.loading import load_causal_lm, load_reward_model, new_reward_model
 from rlhf_trainer.quickstart import task
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.tiny_models import save_tiny_llama
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.training import LengthStopped, Pairing, PairingStrategy
-from rlhf_trainer.pairing import Paired, Scored, make_pairs
+from rlhf_trainer.labelers.pairing import Paired, Scored, make_pairs
 
 EVERY_STRATEGY = list(PairingStrategy)
 scores = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5 + 1e-9, 2.0, 3.5]), min_size=2, max_size=8)

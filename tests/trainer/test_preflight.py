@@ -12,8 +12,8 @@ import pytest
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_api.storage import Storage
 from rlhf_store import Unavailable
-from rlhf_trainer import preflight_checks
-from rlhf_trainer.errors import ConfigurationProblem, Transient
+from rlhf_trainer.preflight import models as preflight_checks
+from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
 from rlhf_trainer.stages import preflight
 from support.stages import config_of, context_of, spec_of_world
 
@@ -81,7 +81,7 @@ def test_one_bad_part_hides_no_other(world: Path, storage: Storage, tmp_path: Pa
     def bug(*_: object) -> None:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr("rlhf_trainer.preflight_checks.lengths", bug)
+    monkeypatch.setattr("rlhf_trainer.preflight.models.lengths", bug)
 
     def lost(*names: str) -> list[dict[str, Any]]:
         return [{"name": name, **uri(tmp_path / f"{name}.parquet")} for name in names]

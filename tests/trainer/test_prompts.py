@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rlhf_api.data import HoldOut, Prompts, PromptSource
 from rlhf_api.storage import Storage
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.prompts import PromptSets, load_prompt_sets, prompt_id
-from rlhf_trainer.sharding import shard_of
+from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets, prompt_id
+from rlhf_trainer.data.sharding import shard_of
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 STORAGE = Storage(url="file:///nowhere")
 

@@ -15,7 +15,7 @@ from rlhf_api.metrics import Metric
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_store import open_artifact, open_store, run_folder
-from rlhf_trainer.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
+from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
 from support.stages import RUN, ForkServer, RealRun
 
 pytestmark = pytest.mark.engine

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from rlhf_api.training import Loss
-from rlhf_trainer.heads import use_language_head
-from rlhf_trainer.training.logps import completion_sums, score_examples, token_logps
+from rlhf_trainer.forward.logps import completion_sums, score_examples, token_logps
+from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches, pack
+from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
-from rlhf_trainer.training.rows import Example, Packing, build_batch, micro_batches, pack
 from support.plain_torch import completion_logp, dpo_loss, named
 from support.tiny_models import load, random_pairs, save_tiny_llama
 
@@ -102,7 +102,7 @@ def test_packing_fills_rows() -> None:
 def test_a_chunk_of_logits_changes_nothing(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = build_batch([random_pairs(5)])
     whole = completion_sums(token_logps(packed, batch), batch)
-    monkeypatch.setattr("rlhf_trainer.heads.CHUNK", 3)
+    monkeypatch.setattr("rlhf_trainer.models.heads.CHUNK", 3)
     torch.testing.assert_close(completion_sums(token_logps(packed, batch), batch), whole)
 
 

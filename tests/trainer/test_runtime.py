@@ -22,11 +22,11 @@ from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
-from rlhf_trainer import stage_process as entry
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
-from rlhf_trainer.parquet import SAMPLES
-from rlhf_trainer.progress import Progress
-from rlhf_trainer.runtime import RESULT_LIMIT, from_exception, work_of, write_result
+from rlhf_trainer.data.parquet import SAMPLES
+from rlhf_trainer.process import stage_process as entry
+from rlhf_trainer.runtime.context import RESULT_LIMIT, from_exception, work_of, write_result
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
+from rlhf_trainer.runtime.progress import Progress
 from support.stages import RUN, config_of, context_of, ended, run_stage, start_stage, write_config
 from support.waiting import wait_until
 
@@ -145,7 +145,7 @@ def test_sigterm_after_the_work_does_not_unsay_it(storage: Storage, tmp_path: Pa
     """It comes as the result is about to be written: the artifact is sealed, and the stage has not ended yet."""
     interrupted = """
         import os, signal, sys
-        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.process.stage_process as entry
         write = entry.write_result
         def told_to_stop(result, path):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -328,7 +328,7 @@ def test_a_stage_leaves_nothing_in_its_scratch_and_takes_nothing_else_away(stora
 def test_a_stage_that_is_stopped_leaves_nothing_in_its_scratch(storage: Storage, tmp_path: Path) -> None:
     stopped = """
         import os, signal, sys
-        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.process.stage_process as entry
         import rlhf_trainer.stages.resolve as stage
         def work(context):
             (context.scratch / "inputs").write_bytes(bytes(1000))
@@ -345,7 +345,7 @@ def test_a_failure_that_was_told_is_not_untold_by_a_sigterm(storage: Storage, tm
     """A configuration that is refused must not be tried again as if the node had gone."""
     refused = f"""
         import os, signal, sys
-        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.process.stage_process as entry
         before = {words}
         def told_to_stop(*given):
             done = before(*given)
@@ -363,7 +363,7 @@ def test_a_stage_whose_log_is_full_is_stopped_all_the_same(storage: Storage, tmp
     """Nobody reads it any more, and a write would wait for ever."""
     stopped = """
         import os, signal, sys
-        import rlhf_trainer.stage_process as entry
+        import rlhf_trainer.process.stage_process as entry
         import rlhf_trainer.stages.resolve as stage
         def work(context):
             read_end, write_end = os.pipe()

@@ -14,10 +14,10 @@ from rlhf_api.model import Dtype, ModelRef
 from rlhf_api.sampling import MixtureEntry
 from rlhf_api.stage import ModelInput, PolicyInput, PromptSlice, Sampler, SampleWork
 from rlhf_api.storage import Storage
-from rlhf_trainer.engine import request_seed
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.models import load_vocabulary
-from rlhf_trainer.prompts import Prompt
+from rlhf_trainer.data.prompts import Prompt
+from rlhf_trainer.models.engine import request_seed
+from rlhf_trainer.models.loading import load_vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import sample
 from support.stages import config_of, context_of
 

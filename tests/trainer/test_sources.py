@@ -14,8 +14,8 @@ from rlhf_api.data import PromptSource
 from rlhf_api.model import ModelRef
 from rlhf_api.storage import Storage
 from rlhf_store import open_store
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.sources import model_folder, read_rows, resolve_revision
+from rlhf_trainer.data.sources import model_folder, read_rows, resolve_revision
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.s3 import S3Server
 
 STORAGE = Storage(url="file:///nowhere")

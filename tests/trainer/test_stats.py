@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_trainer.evaluation import distinct_2
-from rlhf_trainer.stats import (
+from rlhf_trainer.evaluation.metrics import distinct_2
+from rlhf_trainer.evaluation.stats import (
     difference_with_interval,
     length_adjusted_win_rate,
     mean_with_interval,

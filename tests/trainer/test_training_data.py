@@ -17,17 +17,17 @@ from rlhf_api.storage import Storage
 from rlhf_api.training import Loss, WarmStart
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
-from rlhf_trainer import heads
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
-from rlhf_trainer.heads import use_language_head
-from rlhf_trainer.models import Vocabulary, without_dropout
-from rlhf_trainer.runtime import MASTER_FILE
+from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.forward.rows import Example, Packing, build_batch
+from rlhf_trainer.models import heads
+from rlhf_trainer.models.heads import use_language_head
+from rlhf_trainer.models.loading import Vocabulary, without_dropout
+from rlhf_trainer.runtime.context import MASTER_FILE
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
-from rlhf_trainer.training.logps import score_examples
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
-from rlhf_trainer.training.rows import Example, Packing, build_batch
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 from support.runs import RUN, spec_of, walk
 from support.stages import config_of, context_of
@@ -111,7 +111,7 @@ def test_the_accuracy_of_demonstrations_is_how_often_the_most_likely_token_is_th
 @pytest.mark.parametrize("dtype", list(Dtype))
 def test_the_guard_passes_the_reference_and_stops_every_other(tmp_path: Path, dtype: Dtype) -> None:
     """Cached log-probs of: the reference itself, packed differently; other weights; prompts under another template."""
-    from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm
+    from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 
     folder = save_tiny_llama(tmp_path / "reference")
     model = load_causal_lm(folder, TORCH_DTYPE[dtype])
@@ -143,8 +143,8 @@ def test_the_guard_passes_the_reference_and_stops_every_other(tmp_path: Path, dt
 
 
 def check(folder: Path, dtype: Dtype, examples: list[Example]) -> None:
-    from rlhf_trainer.training.guard import check_reference
     from rlhf_trainer.training.job import Guard
+    from rlhf_trainer.training.rank.guard import check_reference
 
     guard = Guard(reference_folder=str(folder), tolerance=GUARD_TOLERANCE[dtype])
     check_reference(guard, dtype, examples, torch.device("cpu"), Packing(64, 256))

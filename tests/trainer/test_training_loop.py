@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rlhf_api.compute import Optimization
-from rlhf_trainer.errors import ApplicationProblem
-from rlhf_trainer.training import loop
+from rlhf_trainer.runtime.errors import ApplicationProblem
+from rlhf_trainer.training.rank import loop
 from support.plain_torch import named, train_dpo
 from support.tiny_models import load, random_pairs, save_tiny_llama
 from support.training_lab import Case, Finding, run_cases

@@ -1,7 +1,7 @@
 """Stages forked from one process that has imported everything: on a laptop, imports are most of a stage (ADR 0009).
 
-The fork server is rlhf_trainer.forkserver, a program to us: this side speaks its three lines of JSON. It loads while the first
-stage waits for it; where it does not start, or once it is lost, stages are plain processes.
+The fork server is rlhf_trainer.process.forkserver, a program to us: this side speaks its three lines of JSON. It loads while the
+first stage waits for it; where it does not start, or once it is lost, stages are plain processes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class WarmLauncher:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "rlhf_trainer.forkserver", str(self._socket)]
+        command = [sys.executable, "-m", "rlhf_trainer.process.forkserver", str(self._socket)]
         # A mark of its own, as long as a pod's uid: a stage writes its own over it, so that /proc shows whose process it is.
         server = self._plain.launch(command, {**environment, MARKER: str(uuid.uuid4())}, self._log)
         self._server = server

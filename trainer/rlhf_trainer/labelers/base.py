@@ -9,9 +9,9 @@ from typing import Protocol
 from rlhf_api.labeler import Labeler as LabelerSpec
 from rlhf_api.labeler import LabelerType
 from rlhf_api.stage import ModelInput
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.narrow import present
-from rlhf_trainer.runtime import StageContext
+from rlhf_trainer.runtime.context import StageContext
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.narrow import present
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from rlhf_trainer import chat
-from rlhf_trainer.models import load_reward_model, load_vocabulary
-from rlhf_trainer.training.attention import require_full_attention
-from rlhf_trainer.training.logps import device_of
+from rlhf_trainer.forward.attention import require_full_attention
+from rlhf_trainer.forward.logps import device_of
+from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.loading import load_reward_model, load_vocabulary
 from rlhf_trainer.training.objectives import completion_rewards
-from rlhf_trainer.training.rows import Example, Packing, build_batch, micro_batches
 
 from .base import Response, ignore_progress
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 
 from .base import Response, ignore_progress
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from rlhf_trainer.parquet import MESSAGES
+from rlhf_trainer.data.parquet import MESSAGES
 
 from . import task
 

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from rlhf_api.stage import ArtifactRef, EvaluateWork, StageResult
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
-from rlhf_trainer import chat
-from rlhf_trainer.engine import Completion, Request, SamplingEngine, request_seed
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.evaluation import Answer, divergence, evaluation_metrics, report
+from rlhf_trainer.data.parquet import EVALUATION
+from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
+from rlhf_trainer.evaluation.metrics import Answer, divergence, evaluation_metrics, report
 from rlhf_trainer.labelers.base import Response, load_labeler
-from rlhf_trainer.models import Vocabulary, load_vocabulary
-from rlhf_trainer.parquet import EVALUATION
-from rlhf_trainer.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.runtime import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
+from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.context import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 
 def run(context: StageContext) -> StageResult:

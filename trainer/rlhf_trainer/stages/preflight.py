@@ -15,12 +15,12 @@ from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.chain.references import external_references
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
-from rlhf_trainer import preflight_checks as checks
-from rlhf_trainer import prompts as prompt_sets
-from rlhf_trainer import sources
-from rlhf_trainer.errors import ConfigurationProblem, StageError, Transient
-from rlhf_trainer.logs import log
-from rlhf_trainer.runtime import StageContext, from_exception, from_store_error, result_of, work_of
+from rlhf_trainer.data import prompts as prompt_sets
+from rlhf_trainer.data import sources
+from rlhf_trainer.preflight import models as checks
+from rlhf_trainer.runtime.context import StageContext, from_exception, from_store_error, result_of, work_of
+from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.runtime.logs import log
 
 
 @dataclass

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import torch
 
 from rlhf_api.stage import ReferenceWork, StageResult
-from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm
-from rlhf_trainer.parquet import REFERENCE_LOGPS
-from rlhf_trainer.runtime import StageContext, log_counts, model_inputs, work_of
-from rlhf_trainer.sharding import commit_and_seal, is_committed, shard_of
-from rlhf_trainer.training.logps import score_examples
-from rlhf_trainer.training.preferences import Limits, PairExample, read_pairs, stem
-from rlhf_trainer.training.rows import Packing
+from rlhf_trainer.data.parquet import REFERENCE_LOGPS
+from rlhf_trainer.data.preferences import Limits, PairExample, read_pairs, stem
+from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
+from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.forward.rows import Packing
+from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
+from rlhf_trainer.runtime.context import StageContext, log_counts, model_inputs, work_of
 
 
 def run(context: StageContext) -> StageResult:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
-from rlhf_trainer.logs import log
-from rlhf_trainer.runtime import StageContext, remove_checkpoints, result_of, work_of
+from rlhf_trainer.runtime.context import StageContext, remove_checkpoints, result_of, work_of
+from rlhf_trainer.runtime.logs import log
 
 
 def run(context: StageContext) -> StageResult:

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.sampling import split_completions
 from rlhf_api.stage import PolicyInput, Sampler, SampleWork, StageResult
-from rlhf_trainer import chat
-from rlhf_trainer.engine import Completion, Request, SamplingEngine, request_seed
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.logs import log
-from rlhf_trainer.models import Vocabulary, load_vocabulary
-from rlhf_trainer.parquet import SAMPLES
-from rlhf_trainer.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.runtime import StageContext, log_counts, model_inputs, work_of
-from rlhf_trainer.sharding import commit_and_seal, is_committed, shard_of
+from rlhf_trainer.data.parquet import SAMPLES
+from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
+from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
+from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.context import StageContext, log_counts, model_inputs, work_of
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.logs import log
 
 
 @dataclass(frozen=True)

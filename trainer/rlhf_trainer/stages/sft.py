@@ -8,13 +8,14 @@ from typing import Any
 
 from rlhf_api.data import DataSource
 from rlhf_api.stage import SftWork, StageResult
-from rlhf_trainer import chat, sources
-from rlhf_trainer.errors import ConfigurationProblem
-from rlhf_trainer.models import Vocabulary
-from rlhf_trainer.prompts import as_messages
-from rlhf_trainer.runtime import StageContext, model_inputs, work_of
+from rlhf_trainer.data import sources
+from rlhf_trainer.data.prompts import as_messages
+from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.loading import Vocabulary
+from rlhf_trainer.runtime.context import StageContext, model_inputs, work_of
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.training.job import ObjectiveName
-from rlhf_trainer.training.rows import Example
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
 

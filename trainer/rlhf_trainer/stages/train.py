@@ -8,12 +8,12 @@ from rlhf_api.model import Dtype
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_api.training import WarmStart
 from rlhf_store import removed_files
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
-from rlhf_trainer.narrow import present
-from rlhf_trainer.runtime import MASTER_FILE, StageContext, model_inputs, work_of
+from rlhf_trainer.data.preferences import Limits, read_pairs, read_reference_logps
+from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.runtime.context import MASTER_FILE, StageContext, model_inputs, work_of
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.runtime.narrow import present
 from rlhf_trainer.training.job import Guard, ObjectiveName
-from rlhf_trainer.training.preferences import Limits, read_pairs, read_reference_logps
-from rlhf_trainer.training.rows import Example
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
 #: Largest difference between cached and recomputed reference log-probs, nats a token. Measured (benchmarks/reference_tolerance.py,

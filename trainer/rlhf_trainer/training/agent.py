@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from rlhf_api.base import Model
-from rlhf_trainer import processes
+from rlhf_trainer.process import processes
 
 #: The process id of the stage, for its agent, and of the agent, for its ranks: they must not outlive it.
 STAGE_PID, AGENT_PID = "RLHF_STAGE_PID", "RLHF_AGENT_PID"

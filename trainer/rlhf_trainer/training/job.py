@@ -14,8 +14,8 @@ from rlhf_api.compute import DeepSpeed, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
 from rlhf_api.training import Loss
+from rlhf_trainer.forward.rows import Example
 
-from .rows import Example
 from .worker import STOP_FILE
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api.words import StageExit
-from rlhf_trainer import processes
-from rlhf_trainer.errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
-from rlhf_trainer.logs import say_now
+from rlhf_trainer.process import processes
+from rlhf_trainer.runtime.errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
+from rlhf_trainer.runtime.logs import say_now
 
 from . import agent
 from .agent import Outcome

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rlhf_api.training import Loss
+from rlhf_trainer.forward.logps import completion_sums, counted_tokens, hidden_states, token_logps, token_predictions
+from rlhf_trainer.forward.rows import Batch, Example
 
-from .logps import completion_sums, counted_tokens, hidden_states, token_logps, token_predictions
 from .losses import PairLogps, bradley_terry, preference_loss
-from .rows import Batch, Example
 
 #: TRL's keys.
 PAIR_METRICS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")

@@ -13,14 +13,14 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, PolicyInput, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
-from rlhf_trainer.errors import ApplicationProblem
-from rlhf_trainer.models import Vocabulary, load_vocabulary
-from rlhf_trainer.runtime import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
-from rlhf_trainer.seeds import hashed_seed
+from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.context import StageContext, canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
+from rlhf_trainer.runtime.errors import ApplicationProblem
+from rlhf_trainer.runtime.seeds import hashed_seed
 
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
-from .rows import Example
 
 #: metrics.jsonl's keys behind the words of api.md.
 TRAIN_METRICS: Mapping[Metric, str] = {

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_api.base import Model
-from rlhf_trainer.errors import StageError
-from rlhf_trainer.logs import log_to_stderr
-from rlhf_trainer.processes import die_with
+from rlhf_trainer.process.processes import die_with
+from rlhf_trainer.runtime.errors import StageError
+from rlhf_trainer.runtime.logs import log_to_stderr
 
 from .agent import AGENT_PID
 
@@ -44,8 +44,9 @@ def main(argv: list[str]) -> int:
         die_with(int(os.environ[AGENT_PID]))
     error: StageError
     try:
+        from rlhf_trainer.training.rank.train import train
+
         from .job import TrainingJob
-        from .rank import train
 
         train(*TrainingJob.read(file), stop_requested)
     except StageError as raised:
@@ -93,8 +94,8 @@ def _told(error: Exception) -> StageError:
     """In the stage's words; a peer that went away is told apart, for its own error is the one that counts."""
     import torch.distributed as dist
 
-    from rlhf_trainer.errors import ApplicationProblem
-    from rlhf_trainer.runtime import from_exception
+    from rlhf_trainer.runtime.context import from_exception
+    from rlhf_trainer.runtime.errors import ApplicationProblem
 
     text = str(error)
     lost = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")

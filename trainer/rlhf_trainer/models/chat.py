@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 Messages = Sequence[Mapping[str, str]]
 

@@ -12,13 +12,13 @@ import torch
 from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import EvaluateWork, PolicyInput
-from rlhf_trainer.training.logps import score_examples
-from rlhf_trainer.training.rows import Example, Packing
+from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
+from rlhf_trainer.runtime.context import StageContext, metric
+from rlhf_trainer.runtime.narrow import present
 
 from . import stats
-from .models import TORCH_DTYPE, load_causal_lm
-from .narrow import present
-from .runtime import StageContext, metric
 
 EXAMPLES_SHOWN = 10
 

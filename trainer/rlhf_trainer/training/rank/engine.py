@@ -11,11 +11,10 @@ import torch
 from rlhf_api.compute import DeepSpeed, Offload, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import ConfigMapKey
-from rlhf_trainer.config_maps import read_config_map_key
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
-
-from .objectives import Objective, Summed
-from .rows import Batch
+from rlhf_trainer.forward.rows import Batch
+from rlhf_trainer.runtime.config_maps import read_config_map_key
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.training.objectives import Objective, Summed
 
 
 class ObjectiveModule(torch.nn.Module):

@@ -10,9 +10,8 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ShardRecord, commit_shard, committed_shards
-
-from .logs import log
-from .runtime import StageContext, canonical_work, libraries, result_of
+from rlhf_trainer.runtime.context import StageContext, canonical_work, libraries, result_of
+from rlhf_trainer.runtime.logs import log
 
 _T = TypeVar("_T")
 Check = Callable[[dict[str, int]], dict[Metric, MetricValue]]

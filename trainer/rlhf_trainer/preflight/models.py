@@ -15,12 +15,12 @@ from rlhf_api.model import ModelRef
 from rlhf_api.run import RLHFRunSpec
 from rlhf_api.storage import Storage
 from rlhf_operator.core.chain.references import labeler_model
+from rlhf_trainer.data import prompts as prompt_sets
+from rlhf_trainer.data import sources
 from rlhf_trainer.labelers.rule import RuleLabeler
-
-from . import chat, sources
-from . import prompts as prompt_sets
-from .errors import ConfigurationProblem
-from .models import Vocabulary, load_vocabulary
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 LOW_DISK = 5 * 2**30
 SHM_PER_RANK = 64 * 2**20

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rlhf_trainer.errors import ApplicationProblem, Preempted
-from rlhf_trainer.logs import log
-from rlhf_trainer.progress import Progress
+from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches
+from rlhf_trainer.runtime.errors import ApplicationProblem, Preempted
+from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.progress import Progress
+from rlhf_trainer.training.objectives import Objective
 
 from .checkpoints import Checkpoints
-from .objectives import Objective
-from .rows import Example, Packing, build_batch, micro_batches
 from .schedule import Schedule
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_api.metrics import MetricValue
-
-from .runtime import metric
+from rlhf_trainer.runtime.context import metric
 
 RESAMPLES = 2000
 Floats = NDArray[np.float64]

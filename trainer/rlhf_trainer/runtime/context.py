@@ -46,7 +46,7 @@ class StageContext:
 
         fp32 masters stay where they are: they are twice as large as all the rest, and one stage may want them.
         """
-        from . import sources
+        from rlhf_trainer.data import sources
 
         if model.artifact is not None:
             return self.artifact(model.artifact).cached(self.scratch / "inputs", without=MASTER_FILE)

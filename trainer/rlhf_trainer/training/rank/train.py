@@ -13,21 +13,21 @@ import torch
 import torch.distributed as dist
 
 from rlhf_store import open_store
-from rlhf_trainer.logs import log
-from rlhf_trainer.models import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
-from rlhf_trainer.narrow import present
-from rlhf_trainer.progress import Progress
+from rlhf_trainer.forward.attention import require_full_attention
+from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
+from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.narrow import present
+from rlhf_trainer.runtime.progress import Progress
+from rlhf_trainer.training.job import ObjectiveName, TrainingJob
+from rlhf_trainer.training.objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
 
-from .attention import require_full_attention
 from .baton import use_kernel_baton
 from .checkpoints import Checkpoints, Place
 from .engine import load_master_weights, start_engine
 from .export import export
 from .guard import check_reference
-from .job import ObjectiveName, TrainingJob
 from .loop import LoopConfig, run_loop
-from .objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
-from .rows import Example, Packing
 from .schedule import Schedule
 
 #: Ranks wait for one another while one hashes, uploads, fetches or exports, and a large model's checkpoint has a hundred gigabytes.

@@ -26,9 +26,9 @@ from rlhf_api.log_names import LogName
 from rlhf_api.stage import RunRef
 from rlhf_api.storage import Storage
 from rlhf_store import LogWriter, open_store
+from rlhf_trainer.runtime.logs import say_now
 
 from . import processes
-from .logs import say_now
 
 #: Of a log that is longer only its beginning and its end are kept.
 HEAD_BYTES, TAIL_BYTES = 1 << 20, 7 << 20

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlhf_store.store import RETRY_SECONDS
-
-from .errors import ConfigurationProblem, StageError, Transient
-from .logs import log
+from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.runtime.logs import log
 
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0

@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 
 from rlhf_api.model import ChatTemplate, Dtype
+from rlhf_trainer.runtime.config_maps import read_config_map_key
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import chat
-from .config_maps import read_config_map_key
-from .errors import ConfigurationProblem
 from .heads import use_language_head, use_reward_head
 
 TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}

@@ -11,9 +11,8 @@ from typing import Any
 
 from rlhf_api.model import Dtype
 from rlhf_api.sampling import Engine as EngineSpec
-
-from .errors import ConfigurationProblem
-from .seeds import hashed_seed
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.seeds import hashed_seed
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_api.training import Overlong
-
-from .rows import Example
+from rlhf_trainer.forward.rows import Example
 
 Key = tuple[str, int, int]
 

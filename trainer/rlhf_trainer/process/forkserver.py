@@ -1,7 +1,7 @@
 """Stage processes without their imports: a process that has imported torch, transformers and vLLM forks each stage.
 
-`python -m rlhf_trainer.forkserver SOCKET`, for the local backend on a machine without a GPU (a driver that was initialised does not
-survive a fork). One connection is one stage process:
+`python -m rlhf_trainer.process.forkserver SOCKET`, for the local backend on a machine without a GPU (a driver that was
+initialised does not survive a fork). One connection is one stage process:
 
     client  {"argv": ["sample", "--config", "…"], "env": {…}, "log": "…"}   one line
     server  {"pid": 4711}                                                    one line, when it runs
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from rlhf_api.words import StageName
+from rlhf_trainer.models.engine import prepare_cpu_environment
+from rlhf_trainer.runtime.logs import without_bars
 
 from . import processes
-from .engine import prepare_cpu_environment
-from .logs import without_bars
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
 PRELOAD = (
@@ -40,8 +40,8 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "vllm",
     "vllm.entrypoints.llm",
-    "rlhf_trainer.stage_process",
-    "rlhf_trainer.training.rank",
+    "rlhf_trainer.process.stage_process",
+    "rlhf_trainer.training.rank.train",
     *(f"rlhf_trainer.stages.{stage}" for stage in StageName),
 )
 

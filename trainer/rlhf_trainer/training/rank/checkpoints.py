@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from rlhf_store import CheckpointRecord, Store
 from rlhf_store import Checkpoints as StoredCheckpoints
-from rlhf_trainer.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 
 METRICS = "metrics.jsonl"
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_trainer.heads import CHUNK
+from rlhf_trainer.models.heads import CHUNK
 
 from .attention import require_full_attention
 from .rows import Batch, Example, Packing, build_batch, micro_batches

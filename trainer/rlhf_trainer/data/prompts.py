@@ -11,9 +11,9 @@ from typing import Any
 
 from rlhf_api.data import HoldOut, Prompts, PromptSource
 from rlhf_api.storage import Storage
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import sources
-from .errors import ConfigurationProblem
 
 Message = Mapping[str, str]
 

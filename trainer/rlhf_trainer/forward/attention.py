@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_trainer.errors import ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .rows import Example
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (the name by which everybody knows
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .errors import ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: Predicted tokens whose logits exist at once. 1,024 tokens of a 128k vocabulary are 0.5 GB in fp32.
 CHUNK = 1024

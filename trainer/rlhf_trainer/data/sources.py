@@ -15,9 +15,9 @@ from rlhf_api.model import ModelRef
 from rlhf_api.mounts import hub_token_variable
 from rlhf_api.storage import Storage
 from rlhf_store import Store, download_files, open_store
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import hub
-from .errors import ConfigurationProblem
 
 #: What of a model's repository is read; pickled weights never are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.md")

@@ -1,0 +1,1 @@
+"""Rows and files: sources, conversations, prompts and preferences, the examples that are trained on."""

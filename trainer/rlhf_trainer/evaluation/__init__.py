@@ -1,0 +1,1 @@
+"""From answers to metrics with their intervals, and to what the report shows."""

@@ -1,0 +1,1 @@
+"""The checks of stage preflight, a file a subject."""

@@ -1,0 +1,1 @@
+"""What every stage is given, and how it ends."""

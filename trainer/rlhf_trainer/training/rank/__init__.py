@@ -1,0 +1,1 @@
+"""What one rank does: the loop, its schedule, its checkpoints, the export."""
