@@ -25,10 +25,12 @@ from typing import Any
 import torch
 
 from rlhf_api.model import Dtype
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
-from rlhf_trainer.forward.rows import Example, Packing, build_batch
+from rlhf_trainer.forward.rows import Packing, build_batch
 from rlhf_trainer.models import chat
-from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_vocabulary
+from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
+from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart import task
 from rlhf_trainer.quickstart.world import Size, make_world
 from rlhf_trainer.stages.train import GUARD_TOLERANCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.data.examples import Example
 
 VOCABULARY = 61
 #: Of the configuration of any model with attention.

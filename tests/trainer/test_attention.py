@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.attention import require_full_attention
 from rlhf_trainer.forward.logps import score_examples
-from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.plain_torch import completion_logp

@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_api.model import ChatTemplate, ChatTemplateName
 from rlhf_trainer.models import chat
-from rlhf_trainer.models.loading import load_vocabulary
+from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 

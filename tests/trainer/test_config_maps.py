@@ -13,7 +13,7 @@ from rlhf_api.model import ChatTemplate, Dtype, ModelRef, SourceCredentials
 from rlhf_api.mounts import config_map_file, hub_token_variable
 from rlhf_api.storage import ConfigMapKey, SecretReference
 from rlhf_trainer.data.sources import hub_token
-from rlhf_trainer.models.loading import load_vocabulary
+from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.runtime import config_maps
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.training.rank.engine import deepspeed_config

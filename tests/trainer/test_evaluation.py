@@ -9,7 +9,10 @@ import pytest
 from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric
 from rlhf_api.stage import EvaluateWork
-from rlhf_trainer.evaluation.metrics import Answer, Divergence, evaluation_metrics, report
+from rlhf_trainer.evaluation.answers import Answer
+from rlhf_trainer.evaluation.divergence import Divergence
+from rlhf_trainer.evaluation.metrics import evaluation_metrics
+from rlhf_trainer.evaluation.report import report
 
 PROMPTS = [f"p{i}" for i in range(10)]
 

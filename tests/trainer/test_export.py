@@ -15,8 +15,8 @@ import torch
 from rlhf_api.compute import DeepSpeed, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
+from rlhf_trainer.models.folder import MASTER_FILE
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
-from rlhf_trainer.runtime.context import MASTER_FILE
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.rank import export as exporting

@@ -15,7 +15,7 @@ from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, ModelInput,
 from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, Checkpoints, find_artifact, open_artifact, open_store, run_folder
-from rlhf_trainer.runtime.context import MASTER_FILE
+from rlhf_trainer.models.folder import MASTER_FILE
 from rlhf_trainer.stages import finalize, resolve
 from support.stages import RUN, config_of, context_of
 

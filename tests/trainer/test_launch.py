@@ -18,9 +18,8 @@ from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
 from rlhf_trainer.runtime.errors import ApplicationProblem, StageError
 from rlhf_trainer.training import launch
-from rlhf_trainer.training.agent import Outcome
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
-from rlhf_trainer.training.worker import PEER_LOST, RankError
+from rlhf_trainer.training.protocol import PEER_LOST, Outcome, RankError
 from support.waiting import wait_until
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.training import Overlong
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.parquet import LABELS
 from rlhf_trainer.data.preferences import Limits, fit, read_pairs
-from rlhf_trainer.forward.rows import Example
 
 EOS = 2
 ids = st.lists(st.integers(3, 50), min_size=1, max_size=12)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from rlhf_api.training import Loss
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import completion_sums, score_examples, token_logps
-from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches, pack
+from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches, pack
 from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
 from support.plain_torch import completion_logp, dpo_loss, named

@@ -24,9 +24,11 @@ from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.process import stage_process as entry
-from rlhf_trainer.runtime.context import RESULT_LIMIT, from_exception, work_of, write_result
+from rlhf_trainer.runtime.context import work_of
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
+from rlhf_trainer.runtime.failures import from_exception
 from rlhf_trainer.runtime.progress import Progress
+from rlhf_trainer.runtime.result import RESULT_LIMIT, write_result
 from support.stages import RUN, config_of, context_of, ended, run_stage, start_stage, write_config
 from support.waiting import wait_until
 

@@ -16,7 +16,7 @@ from rlhf_api.stage import ModelInput, PolicyInput, PromptSlice, Sampler, Sample
 from rlhf_api.storage import Storage
 from rlhf_trainer.data.prompts import Prompt
 from rlhf_trainer.models.engine import request_seed
-from rlhf_trainer.models.loading import load_vocabulary
+from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import sample
 from support.stages import config_of, context_of

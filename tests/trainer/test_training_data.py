@@ -17,12 +17,15 @@ from rlhf_api.storage import Storage
 from rlhf_api.training import Loss, WarmStart
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.mixtures import read_mixture
 from rlhf_trainer.forward.logps import score_examples
-from rlhf_trainer.forward.rows import Example, Packing, build_batch
+from rlhf_trainer.forward.rows import Packing, build_batch
 from rlhf_trainer.models import heads
+from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.models.heads import use_language_head
-from rlhf_trainer.models.loading import Vocabulary, without_dropout
-from rlhf_trainer.runtime.context import MASTER_FILE
+from rlhf_trainer.models.loading import without_dropout
+from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.stages import reward, sft, train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
@@ -238,9 +241,9 @@ def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, sto
     context = context_of(sft_config(world, storage, data=data), tmp_path)
     work = context.config.work
     assert isinstance(work, SftWork)
-    heavy, light = sft.read_mixture(context, work.data)
+    heavy, light = read_mixture(context, work.data)
     assert (len(heavy), len(light)) == (384, 96)
-    assert sft.read_mixture(context, work.data) == [heavy, light]
+    assert read_mixture(context, work.data) == [heavy, light]
     assert [row for row in heavy if row in light]
 
 
@@ -287,7 +290,7 @@ def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_
 
     own = ModelInput(artifact=sealed.ref)
     assert masters("Master", outside, world / "model") is None
-    folder = context.model_folder(own)
+    folder = model_folder(context, own)
     assert masters("Exported", own, folder) is None
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["config.json"]
     assert masters("Master", own, folder) == str(folder / MASTER_FILE)

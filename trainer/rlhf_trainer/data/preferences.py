@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_api.training import Overlong
-from rlhf_trainer.forward.rows import Example
+
+from .examples import Example
 
 Key = tuple[str, int, int]
 

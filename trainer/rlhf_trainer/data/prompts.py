@@ -14,8 +14,7 @@ from rlhf_api.storage import Storage
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import sources
-
-Message = Mapping[str, str]
+from .messages import Message, as_messages
 
 
 @dataclass(frozen=True)
@@ -101,27 +100,6 @@ def read_prompts(source: PromptSource, scratch: Path, storage: Storage) -> list[
     return found
 
 
-def as_messages(value: object, where: str) -> tuple[Message, ...]:
-    """A conversation from a list of {role, content}, or from text: one user turn. Raises ConfigurationProblem otherwise."""
-    if isinstance(value, str) and value.strip():
-        return ({"role": "user", "content": value},)
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        messages = []
-        for item in value:
-            role = item.get("role") or _SHAREGPT_ROLES.get(item.get("from", "")) if isinstance(item, Mapping) else None
-            content = (item.get("value") if item.get("content") is None else item["content"]) if isinstance(item, Mapping) else None
-            if not isinstance(role, str) or not isinstance(content, str):
-                raise ConfigurationProblem(f"{where}: {_short(item)} is no message; a message has a role and a content.")
-            messages.append({"role": role, "content": content})
-        return tuple(messages)
-    raise ConfigurationProblem(
-        f"{where}: {_short(value)} is no conversation; expected text, or a list of messages with role and content."
-    )
-
-
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-
-
 def _hold_out(
     spec: HoldOut | None, own: list[Prompt] | None, pools: list[list[Prompt]], taken: Set[str] = frozenset()
 ) -> tuple[list[Prompt], list[list[Prompt]]]:
@@ -145,8 +123,3 @@ def _even_shares(sizes: Sequence[int], wanted: int) -> list[int]:
         open_pools = (i for i, size in enumerate(sizes) if shares[i] < size)
         shares[min(open_pools, key=lambda i: shares[i])] += 1
     return shares
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

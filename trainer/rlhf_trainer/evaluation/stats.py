@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_api.metrics import MetricValue
-from rlhf_trainer.runtime.context import metric
+from rlhf_trainer.runtime.result import metric
 
 RESAMPLES = 2000
 Floats = NDArray[np.float64]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-
-from .rows import Example
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 

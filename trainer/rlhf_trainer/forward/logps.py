@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.models.heads import CHUNK
 
 from .attention import require_full_attention
-from .rows import Batch, Example, Packing, build_batch, micro_batches
+from .rows import Batch, Packing, build_batch, micro_batches
 
 
 @dataclass(frozen=True)

@@ -13,31 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt with one (SFT) or two (chosen, rejected) completions, as ids.
-
-    `counted` marks, for each completion, the tokens that the loss counts; None: all of them. `reference` holds the reference
-    log-probs of the completions (sums, nats), where the loss has one.
-    """
-
-    prompt: Sequence[int]
-    completions: Sequence[Sequence[int]]
-    counted: Sequence[Sequence[bool]] | None = None
-    reference: Sequence[float] = ()
-
-    @property
-    def tokens(self) -> int:
-        return len(self.prompt) + sum(len(completion) for completion in self.completions)
-
-    @property
-    def counted_tokens(self) -> int:
-        """Tokens that are predicted: without a prompt, nothing predicts the first."""
-        first = 0 if self.prompt else 1
-        if self.counted is None:
-            return sum(len(completion) - first for completion in self.completions)
-        return sum(sum(flags[first:]) for flags in self.counted)
+from rlhf_trainer.data.examples import Example
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.attention import require_full_attention
 from rlhf_trainer.forward.logps import device_of
-from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches
+from rlhf_trainer.forward.rewards import completion_rewards
+from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
 from rlhf_trainer.models import chat
-from rlhf_trainer.models.loading import load_reward_model, load_vocabulary
-from rlhf_trainer.training.objectives import completion_rewards
+from rlhf_trainer.models.loading import load_reward_model
+from rlhf_trainer.models.vocabulary import load_vocabulary
 
 from .base import Response, ignore_progress
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_api.model import Dtype
 from rlhf_api.sampling import Engine as EngineSpec
+from rlhf_trainer.runtime.environment import prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.seeds import hashed_seed
 
@@ -45,15 +46,6 @@ class Completion:
 def request_seed(seed: int, iteration: int, prompt_id: str, entry: str) -> int:
     """Of one prompt under one entry of the mixture, or one decoding."""
     return hashed_seed(seed, iteration, prompt_id, entry)
-
-
-def prepare_cpu_environment() -> None:
-    """Before vLLM is imported. The engine runs in this process: a second one would import everything again; and without dynamo no
-    compiler is needed."""
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
 class SamplingEngine:

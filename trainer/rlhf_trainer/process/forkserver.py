@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from rlhf_api.words import StageName
-from rlhf_trainer.models.engine import prepare_cpu_environment
-from rlhf_trainer.runtime.logs import without_bars
+from rlhf_trainer.runtime.environment import prepare_cpu_environment, without_bars
 
 from . import processes
 

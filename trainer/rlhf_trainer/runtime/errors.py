@@ -65,3 +65,8 @@ BY_EXIT: dict[int, type[StageError]] = {
     StageExit.TRANSIENT: Transient,
     StageExit.PREEMPTED: Preempted,
 }
+
+
+def first_line(error: BaseException) -> str:
+    """Of a library's error, whose other lines are for its own developers."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

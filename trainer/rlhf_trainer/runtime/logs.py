@@ -12,11 +12,6 @@ log = logging.getLogger("rlhf_trainer")
 _STDERR = 2
 
 
-def without_bars() -> None:
-    """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
-
-
 def say_now(text: str) -> None:
     """A line, from the handler of a signal: it may have interrupted a write, or come while stderr is full and nobody reads it."""
     with suppress(OSError, ValueError):

@@ -16,13 +16,19 @@ from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
 from rlhf_trainer.data.parquet import EVALUATION
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.evaluation.metrics import Answer, divergence, evaluation_metrics, report
-from rlhf_trainer.labelers.base import Response, load_labeler
+from rlhf_trainer.evaluation.answers import Answer
+from rlhf_trainer.evaluation.divergence import divergence
+from rlhf_trainer.evaluation.metrics import evaluation_metrics
+from rlhf_trainer.evaluation.report import report
+from rlhf_trainer.labelers.base import Response
+from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
-from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
-from rlhf_trainer.runtime.context import StageContext, canonical_work, libraries, log_counts, model_inputs, result_of, work_of
+from rlhf_trainer.models.folder import model_folder, trusts
+from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, model_inputs, result_of
 
 
 def run(context: StageContext) -> StageResult:
@@ -66,7 +72,7 @@ def _unbiased(work: EvaluateWork) -> str:
 
 
 def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) -> list[Answer]:
-    folder, trust = context.model_folder(work.policy.model), context.trusts(work.policy.model)
+    folder, trust = model_folder(context, work.policy.model), trusts(work.policy.model)
     vocabulary = load_vocabulary(folder, work.policy.chat_template, work.policy.stop_token_ids, trust_remote_code=trust)
     sets = load_prompt_sets(
         work.prompts, work.iterations, context.scratch / "inputs", context.config.storage, work.source_revisions

@@ -6,9 +6,11 @@ import json
 
 from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, StageResult
 from rlhf_store import Store, artifact_folder, artifact_url, find_artifact, manifest_key, open_artifact, remove_files, run_folder
-from rlhf_trainer.runtime.context import MASTER_FILE, StageContext, remove_checkpoints, work_of
+from rlhf_trainer.models.folder import MASTER_FILE
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.narrow import present
+from rlhf_trainer.runtime.result import remove_checkpoints
 
 
 def run(context: StageContext) -> StageResult:

@@ -17,10 +17,14 @@ from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
-from rlhf_trainer.preflight import models as checks
-from rlhf_trainer.runtime.context import StageContext, from_exception, from_store_error, result_of, work_of
+from rlhf_trainer.preflight import data, labelers, models
+from rlhf_trainer.preflight.lineage import judge_is_independent
+from rlhf_trainer.preflight.machine import shortages
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.runtime.failures import from_exception, from_store_error
 from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.result import result_of
 
 
 @dataclass
@@ -75,32 +79,32 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     """In the order in which a person would look, and one for each thing that may be wrong by itself."""
     scratch, storage = context.scratch / "inputs", context.config.storage
     yield context.store.check_writable
-    yield lambda: found.warnings.extend(checks.machine(context.scratch, context.config.execution.processes_per_node))
+    yield lambda: found.warnings.extend(shortages(context.scratch, context.config.execution.processes_per_node))
     for reference in external_references(spec):
 
         def resolve(path: str = reference.path, target: object = reference.target) -> None:
             found.resolved[path] = sources.resolve_revision(target, scratch, storage)  # type: ignore[arg-type]
 
         yield resolve
-    yield lambda: checks.policy(spec, scratch, storage)
-    yield lambda: checks.positions(spec, scratch, storage)
-    yield lambda: checks.reference(spec, scratch, storage)
+    yield lambda: models.policy(spec, scratch, storage)
+    yield lambda: models.positions(spec, scratch, storage)
+    yield lambda: models.reference(spec, scratch, storage)
     for labeler in (spec.reward, spec.evaluate.judge):
-        yield partial(checks.labeler, labeler, scratch, storage, found.warnings)
+        yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
             yield partial(prompt_sets.read_prompts, reference.target, scratch, storage)
-    yield lambda: checks.prompts(spec, scratch, storage, found.counts, found.warnings)
+    yield lambda: data.prompts(spec, scratch, storage, found.counts, found.warnings)
     for source in spec.sft.data if spec.sft is not None else []:
-        yield partial(checks.demonstrations, source, scratch, storage)
+        yield partial(data.demonstrations, source, scratch, storage)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
         if training.base is not None:
-            yield partial(checks.reward_base, training.base, scratch, storage)
+            yield partial(labelers.reward_base, training.base, scratch, storage)
         for source in training.data:
-            yield partial(checks.preferences, source, scratch, storage)
-    yield lambda: found.warnings.extend(checks.lengths(spec))
-    yield lambda: checks.lineage(spec, scratch, storage, found.warnings)
+            yield partial(data.preferences, source, scratch, storage)
+    yield lambda: found.warnings.extend(data.lengths(spec))
+    yield lambda: judge_is_independent(spec, scratch, storage, found.warnings)
 
 
 def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> int:

@@ -15,8 +15,10 @@ from rlhf_trainer.data.preferences import Limits, PairExample, read_pairs, stem
 from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing
+from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
-from rlhf_trainer.runtime.context import StageContext, log_counts, model_inputs, work_of
+from rlhf_trainer.runtime.context import StageContext, work_of
+from rlhf_trainer.runtime.result import log_counts, model_inputs
 
 
 def run(context: StageContext) -> StageResult:
@@ -26,7 +28,7 @@ def run(context: StageContext) -> StageResult:
         return commit_and_seal(context, None, inputs=inputs)
     limits = Limits(work.max_length, work.max_prompt_length, work.overlong)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder, trust = context.model_folder(work.reference.model), context.trusts(work.reference.model)
+    folder, trust = model_folder(context, work.reference.model), trusts(work.reference.model)
     model = load_causal_lm(folder, TORCH_DTYPE[work.reference.dtype], trust_remote_code=trust).to(device)
     files: dict[str, Path] = {}
     counts: dict[str, int] = {"pairs": 0}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rlhf_api.stage import ResolveWork, StageResult
 from rlhf_store import find_artifact
-from rlhf_trainer.runtime.context import StageContext, remove_checkpoints, result_of, work_of
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.result import remove_checkpoints, result_of
 
 
 def run(context: StageContext) -> StageResult:

@@ -7,16 +7,16 @@ from typing import Any
 
 from rlhf_api.data import DataSource
 from rlhf_api.stage import RewardWork, StageResult
-from rlhf_trainer.data.prompts import as_messages
-from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.messages import as_messages
+from rlhf_trainer.data.mixtures import read_mixture
 from rlhf_trainer.models import chat
-from rlhf_trainer.models.loading import Vocabulary
-from rlhf_trainer.runtime.context import StageContext, model_inputs, work_of
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.result import model_inputs
 from rlhf_trainer.training.job import ObjectiveName
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
-
-from .sft import read_mixture
 
 
 def run(context: StageContext) -> StageResult:

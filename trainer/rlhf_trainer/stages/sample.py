@@ -17,10 +17,12 @@ from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
 from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
-from rlhf_trainer.models.loading import Vocabulary, load_vocabulary
-from rlhf_trainer.runtime.context import StageContext, log_counts, model_inputs, work_of
+from rlhf_trainer.models.folder import model_folder, trusts
+from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.result import log_counts, model_inputs
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Promp
 
 
 def _vocabulary(context: StageContext, policy: PolicyInput) -> Vocabulary:
-    folder, trust = context.model_folder(policy.model), context.trusts(policy.model)
+    folder, trust = model_folder(context, policy.model), trusts(policy.model)
     return load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trust)
 
 
@@ -142,13 +144,13 @@ def _ask(
         return []
     policy = questions[0].entry.sampler.policy
     engine = SamplingEngine(
-        context.model_folder(policy.model),
+        model_folder(context, policy.model),
         vocabulary.tokenizer,
         vocabulary.stop_ids,
         policy.dtype,
         work.prompts.max_prompt_length + work.max_new_tokens,
         context.config.execution.engine,
-        trust_remote_code=context.trusts(policy.model),
+        trust_remote_code=trusts(policy.model),
     )
     rows: list[dict[str, Any]] = []
     answers = engine.generate([_request(context, work, question) for question in questions])

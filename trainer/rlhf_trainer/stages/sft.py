@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
 from rlhf_api.data import DataSource
 from rlhf_api.stage import SftWork, StageResult
-from rlhf_trainer.data import sources
-from rlhf_trainer.data.prompts import as_messages
-from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.messages import as_messages
+from rlhf_trainer.data.mixtures import read_mixture
 from rlhf_trainer.models import chat
-from rlhf_trainer.models.loading import Vocabulary
-from rlhf_trainer.runtime.context import StageContext, model_inputs, work_of
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.result import model_inputs
 from rlhf_trainer.training.job import ObjectiveName
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
@@ -28,19 +28,6 @@ def run(context: StageContext) -> StageResult:
         examples += _conversations(source, rows, vocabulary, work.max_length, counts)
     base = work.policy.model.source.uri if work.policy.model.source is not None else None
     return train_and_seal(context, job, examples, vocabulary, Lineage(model_inputs(work.policy), iterate=0, base=base), counts)
-
-
-def read_mixture(context: StageContext, data: Sequence[DataSource]) -> list[list[dict[str, Any]]]:
-    """Rows of each source. The heaviest is taken whole; of the others, a share by weight, drawn by the run's seed."""
-    heaviest = max(source.weight for source in data)
-    taken = []
-    for source in data:
-        rows = sources.read_rows(source, context.scratch / "inputs", context.config.storage)
-        wanted = round(len(rows) * source.weight / heaviest)
-        order = list(range(len(rows)))
-        random.Random(f"{context.config.seed}/{source.name}").shuffle(order)
-        taken.append([rows[i] for i in sorted(order[:wanted])])
-    return taken
 
 
 def _conversations(

@@ -8,11 +8,13 @@ from rlhf_api.model import Dtype
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_api.training import WarmStart
 from rlhf_store import removed_files
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.preferences import Limits, read_pairs, read_reference_logps
-from rlhf_trainer.forward.rows import Example
-from rlhf_trainer.runtime.context import MASTER_FILE, StageContext, model_inputs, work_of
+from rlhf_trainer.models.folder import MASTER_FILE, model_folder
+from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.runtime.narrow import present
+from rlhf_trainer.runtime.result import model_inputs
 from rlhf_trainer.training.job import Guard, ObjectiveName
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
@@ -73,7 +75,7 @@ def _cached_logps(context: StageContext, part: TrainSet) -> dict[tuple[str, int,
 def _guard(context: StageContext, work: TrainWork) -> Guard | None:
     if not work.loss.type.needs_reference or work.reference is None:
         return None
-    return Guard(reference_folder=str(context.model_folder(work.reference.model)), tolerance=GUARD_TOLERANCE[work.start.dtype])
+    return Guard(reference_folder=str(model_folder(context, work.reference.model)), tolerance=GUARD_TOLERANCE[work.start.dtype])
 
 
 def _master_weights(context: StageContext, folder: Path, work: TrainWork) -> str | None:

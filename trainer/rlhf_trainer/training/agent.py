@@ -10,18 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from rlhf_api.base import Model
 from rlhf_trainer.process import processes
 
-#: The process id of the stage, for its agent, and of the agent, for its ranks: they must not outlive it.
-STAGE_PID, AGENT_PID = "RLHF_STAGE_PID", "RLHF_AGENT_PID"
-
-
-class Outcome(Model):
-    """exits: by global rank, of the ranks that failed first; negative: the signal. problem: of the agent itself."""
-
-    exits: dict[int, int] = {}
-    problem: str | None = None
+from .protocol import AGENT_PID, STAGE_PID, Outcome, leave_word
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +24,6 @@ def main(argv: list[str]) -> int:
     from torch.distributed.launcher.api import elastic_launch
     from torch.distributed.run import config_from_args, parse_args, run
 
-    from .worker import leave_word
     from .worker import main as rank
 
     outcome = Path(argv[0])

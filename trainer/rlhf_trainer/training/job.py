@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_api.base import Model
@@ -14,9 +13,9 @@ from rlhf_api.compute import DeepSpeed, Optimization
 from rlhf_api.model import Dtype
 from rlhf_api.storage import Storage
 from rlhf_api.training import Loss
-from rlhf_trainer.forward.rows import Example
+from rlhf_trainer.data.examples import Example, from_table, to_table
 
-from .worker import STOP_FILE
+from .protocol import STOP_FILE
 
 
 class ObjectiveName(StrEnum):
@@ -85,36 +84,10 @@ class TrainingJob(Model):
 
     def write(self, examples: Sequence[Example]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        pq.write_table(_to_table(examples), self.path / "examples.parquet")
+        pq.write_table(to_table(examples), self.path / "examples.parquet")
         self.job_file.write_text(self.model_dump_json(by_alias=True, exclude_none=True))
 
     @classmethod
     def read(cls, file: Path) -> tuple[TrainingJob, list[Example]]:
         job = cls.model_validate_json(file.read_text())
-        return job, _from_table(pq.read_table(file.parent / "examples.parquet"))
-
-
-_SCHEMA = pa.schema(
-    [
-        ("prompt", pa.list_(pa.int32())),
-        ("completions", pa.list_(pa.list_(pa.int32()))),
-        ("counted", pa.list_(pa.list_(pa.bool_()))),
-        ("reference", pa.list_(pa.float64())),
-    ]
-)
-
-
-def _to_table(examples: Sequence[Example]) -> pa.Table:
-    return pa.table(
-        {
-            "prompt": [e.prompt for e in examples],
-            "completions": [e.completions for e in examples],
-            "counted": [e.counted for e in examples],
-            "reference": [e.reference for e in examples],
-        },
-        schema=_SCHEMA,
-    )
-
-
-def _from_table(table: pa.Table) -> list[Example]:
-    return [Example(row["prompt"], row["completions"], row["counted"], tuple(row["reference"] or ())) for row in table.to_pylist()]
+        return job, from_table(pq.read_table(file.parent / "examples.parquet"))

@@ -21,9 +21,8 @@ from rlhf_trainer.runtime.errors import BY_EXIT, ApplicationProblem, RankKilled,
 from rlhf_trainer.runtime.logs import say_now
 
 from . import agent
-from .agent import Outcome
 from .job import TrainingJob
-from .worker import PEER_LOST, ROOM, ROOM_FILE, RankError
+from .protocol import PEER_LOST, ROOM, ROOM_FILE, STAGE_PID, Outcome, RankError
 
 _SHORT_MILLISECONDS = 200
 
@@ -49,7 +48,7 @@ def _run_agent(arguments: list[str], threads: str) -> int:
     stage = os.getpid()
     if not processes.warm:
         command = [sys.executable, "-m", "rlhf_trainer.training.agent", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, agent.STAGE_PID: str(stage)}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, STAGE_PID: str(stage)}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         _await_end(process.pid)
         return process.wait()

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from rlhf_api.training import Loss
-from rlhf_trainer.forward.logps import completion_sums, counted_tokens, hidden_states, token_logps, token_predictions
-from rlhf_trainer.forward.rows import Batch, Example
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.forward.logps import completion_sums, counted_tokens, token_logps, token_predictions
+from rlhf_trainer.forward.rewards import completion_rewards
+from rlhf_trainer.forward.rows import Batch
 
 from .losses import PairLogps, bradley_terry, preference_loss
 
@@ -91,13 +93,6 @@ class PreferenceObjective:
         metrics["logps/chosen"] = float(pairs.chosen.detach().sum())
         metrics["logps/rejected"] = float(pairs.rejected.detach().sum())
         return Summed(outcome.loss.sum(), metrics)
-
-
-def completion_rewards(model: Any, batch: Batch) -> Tensor:
-    """Scalar rewards [C]: the head on the last real token of each completion, in fp32. Padding plays no part: there is none."""
-    states = hidden_states(model, batch)[batch.ends]
-    rewards: Tensor = model.score(states)
-    return rewards[:, 0]
 
 
 def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:

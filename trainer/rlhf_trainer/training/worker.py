@@ -5,7 +5,6 @@ Nothing heavy is imported before signals are taken and errors are recorded.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,26 +12,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from rlhf_api.base import Model
 from rlhf_trainer.process.processes import die_with
 from rlhf_trainer.runtime.errors import StageError
 from rlhf_trainer.runtime.logs import log_to_stderr
 
-from .agent import AGENT_PID
-
-PEER_LOST = "PeerLost"
-#: In the job's folder; its existence asks the ranks to checkpoint and end.
-STOP_FILE = "stop"
-#: In the job's folder, of this size: given up for the ranks' last words where the disk is full.
-ROOM_FILE, ROOM = "room", 1 << 16
-
-
-class RankError(Model):
-    """<folder>/rank-<n>.json; exit: as rlhf_api.words.StageExit."""
-
-    exit: int
-    reason: str
-    message: str
+from .protocol import AGENT_PID, PEER_LOST, STOP_FILE, RankError, leave_word
 
 
 def main(argv: list[str]) -> int:
@@ -66,17 +50,6 @@ def main(argv: list[str]) -> int:
         os._exit(int(error.exit))
 
 
-def leave_word(folder: Path, name: str, record: Model) -> None:
-    """A file of this name that is whole, or none."""
-    beside = folder / f".{name}"
-    try:
-        beside.write_text(json.dumps(record.to_wire()))
-    except OSError:
-        (folder / ROOM_FILE).unlink(missing_ok=True)
-        beside.write_text(json.dumps(record.to_wire()))
-    beside.replace(folder / name)
-
-
 def _stop_requested(folder: Path) -> Callable[[], bool]:
     """True once this rank got SIGTERM, or the stage process left word that it did."""
     signalled = False
@@ -94,8 +67,8 @@ def _told(error: Exception) -> StageError:
     """In the stage's words; a peer that went away is told apart, for its own error is the one that counts."""
     import torch.distributed as dist
 
-    from rlhf_trainer.runtime.context import from_exception
     from rlhf_trainer.runtime.errors import ApplicationProblem
+    from rlhf_trainer.runtime.failures import from_exception
 
     text = str(error)
     lost = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")

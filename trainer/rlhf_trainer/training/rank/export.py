@@ -13,13 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rlhf_api.model import Dtype
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import device_of, score_examples
-from rlhf_trainer.forward.rows import Example, Packing, build_batch
+from rlhf_trainer.forward.rewards import completion_rewards
+from rlhf_trainer.forward.rows import Packing, build_batch
+from rlhf_trainer.models.folder import MASTER_FILE
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward_model
-from rlhf_trainer.runtime.context import MASTER_FILE
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
-from rlhf_trainer.training.objectives import completion_rewards
 
 #: Mean absolute difference per token between the trained model and its export. Both run the same kernels on the same bits.
 TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 2e-2}

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from rlhf_api.model import Dtype
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
-from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.training.job import Guard

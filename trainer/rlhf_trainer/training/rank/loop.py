@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rlhf_trainer.forward.rows import Example, Packing, build_batch, micro_batches
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
 from rlhf_trainer.runtime.errors import ApplicationProblem, Preempted
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.progress import Progress

@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from rlhf_store import open_store
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.attention import require_full_attention
-from rlhf_trainer.forward.rows import Example, Packing
+from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.narrow import present

@@ -1,0 +1,37 @@
+"""Answers of an iterate, as the evaluation artifact holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlhf_trainer.runtime.narrow import present
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A row of the evaluation artifact."""
+
+    set: str
+    decoding: str
+    prompt_id: str
+    messages: Sequence[Mapping[str, str]]
+    prompt_ids: Sequence[int]
+    completion_ids: Sequence[int]
+    text: str
+    finish_reason: str
+    judge_score: float | None = None
+    reward_score: float | None = None
+
+
+def validation(answers: Sequence[Answer]) -> list[Answer]:
+    return [a for a in answers if a.set == "validation" and a.decoding == "sampled"]
+
+
+def in_order_of(own: Sequence[Answer], others: Sequence[Answer]) -> list[Answer]:
+    by_prompt = {a.prompt_id: a for a in validation(others)}
+    return [by_prompt[a.prompt_id] for a in own]
+
+
+def judge_score_of(answer: Answer) -> float:
+    return present(answer.judge_score, "the judge's score")

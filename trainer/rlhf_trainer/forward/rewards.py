@@ -1,0 +1,17 @@
+"""Scalar rewards of packed rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .logps import hidden_states
+from .rows import Batch
+
+
+def completion_rewards(model: Any, batch: Batch) -> Tensor:
+    """Scalar rewards [C]: the head on the last real token of each completion, in fp32. Padding plays no part: there is none."""
+    states = hidden_states(model, batch)[batch.ends]
+    rewards: Tensor = model.score(states)
+    return rewards[:, 0]

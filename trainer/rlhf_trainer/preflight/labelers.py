@@ -1,0 +1,62 @@
+"""Rewards and judges can be had, and their heads are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_api.labeler import Labeler
+from rlhf_api.model import ModelRef
+from rlhf_api.storage import Storage
+from rlhf_trainer.data import sources
+from rlhf_trainer.labelers.rule import RuleLabeler
+from rlhf_trainer.models import chat
+from rlhf_trainer.models.vocabulary import load_vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .models import require_architecture
+
+
+def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+    """A rule can be imported; a reward model has a trained head, a template, and a pad token of its own."""
+    if spec.rule is not None:
+        RuleLabeler.load(spec.rule.entry_point)
+    model = spec.bradley_terry.model if spec.bradley_terry is not None else None
+    if model is None:
+        return
+    folder = sources.model_folder(model, scratch, storage)
+    require_architecture(folder, model, "ForSequenceClassification")
+    _require_head(folder, model)
+    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code).tokenizer
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+        warnings.append(
+            f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
+            "token."
+        )
+
+
+def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> None:
+    """A reward model's own base: its trunk is kept, so it may have any head; its template is the reward model's."""
+    folder = sources.model_folder(base, scratch, storage)
+    require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
+    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code).tokenizer
+    chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
+
+
+def _require_head(folder: Path, model: ModelRef) -> None:
+    """The weights behind the trunk are in the files; transformers makes up those that are not, and only warns."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    with torch.device("meta"):
+        empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=model.trust_remote_code)
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(str(file), "pt") as weights:
+            stored |= set(weights.keys())
+    head = {name for name, _ in empty.named_parameters() if not name.startswith(f"{empty.base_model_prefix}.")}
+    if missing := sorted(head - stored):
+        raise ConfigurationProblem(
+            f"{model.uri} has no weights for its head ({', '.join(missing)}): it would be random. Name a trained reward model."
+        )

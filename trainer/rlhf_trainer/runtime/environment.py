@@ -1,0 +1,19 @@
+"""What is set in the environment before heavy libraries are imported."""
+
+from __future__ import annotations
+
+import os
+
+
+def without_bars() -> None:
+    """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def prepare_cpu_environment() -> None:
+    """Before vLLM is imported. The engine runs in this process: a second one would import everything again; and without dynamo no
+    compiler is needed."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
