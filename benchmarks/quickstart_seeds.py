@@ -19,8 +19,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from rlhf_api.metrics import MetricValue
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import StageStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.words import StageName
 from rlhf_operator.local import LocalState
 from rlhf_trainer.evaluation import stats

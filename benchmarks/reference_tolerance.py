@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from rlhf_api.model import Dtype
+from rlhf_api.resource.model import Dtype
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing, build_batch

@@ -10,7 +10,7 @@ import pyarrow as pa
 from generated import ROOT, table, write_or_check
 
 from rlhf_api.metrics import Metric
-from rlhf_api.validation.not_available import NOT_AVAILABLE
+from rlhf_api.validation.rules.not_available import NOT_AVAILABLE
 from rlhf_api.words import STAGE_ARTIFACT, ConditionType, Phase, Reason, StageName
 from rlhf_trainer.data import parquet
 from rlhfctl.exits import Exit

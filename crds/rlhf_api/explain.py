@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_api.reading.schema import Node, run_schema, walk
 from rlhf_api.validation.phrases import PATTERNS
 from rlhf_api.validation.suggest import nearest
 
 from .metrics import Metric
-from .schema import Node, run_schema, walk
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.data import DataSource, Prompts
+from rlhf_api.resource.evaluation import Against, EvaluationSampling, Selection
+from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef
+from rlhf_api.resource.sampling import Engine, MixtureEntry
+from rlhf_api.resource.storage import Storage
+from rlhf_api.resource.training import Label, Loss, Overlong, WarmStart
+
 from .base import Count, Model, Revision, Sha256, WholeNumber
-from .compute import DeepSpeed, Optimization
-from .data import DataSource, Prompts
-from .evaluation import Against, EvaluationSampling, Selection
-from .labeler import Labeler
 from .metrics import Metric, MetricValue
-from .model import ChatTemplate, Dtype, ModelRef
-from .sampling import Engine, MixtureEntry
-from .storage import Storage
-from .training import Label, Loss, Overlong, WarmStart
 from .words import ArtifactKind, StageName
 
 #: Raise a stage's number when its artifact's meaning changes: old artifacts are then not found any more.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_operator.core.actions import Action
 from rlhf_operator.core.observed import Observed
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from rlhf_api.changes import CHANGEABLE
-from rlhf_api.crd import CRD_FILE, MAX_BYTES, custom_resource_definition, main, render
-from rlhf_api.manifest import read_manifest
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.unions import UNIONS
+from rlhf_api.crd.build import CRD_FILE, MAX_BYTES, custom_resource_definition, main, render
+from rlhf_api.reading.manifest import read_manifest
+from rlhf_api.resource.changes import CHANGEABLE
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.unions import UNIONS
 
 CRD = custom_resource_definition()
 VERSION = CRD["spec"]["versions"][0]
@@ -68,7 +68,7 @@ def test_the_file_is_what_the_models_say() -> None:
 
 
 def test_a_file_that_is_not_up_to_date_fails_the_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr("rlhf_api.crd.CRD_FILE", tmp_path / "crd.yaml")
+    monkeypatch.setattr("rlhf_api.crd.build.CRD_FILE", tmp_path / "crd.yaml")
     assert main(["--check"]) == 1
     assert main([]) == 0
     assert main(["--check"]) == 0

@@ -11,7 +11,7 @@ import pytest
 from rlhf_api import RLHFRun, StageConfig, StageResult, metrics, words
 from rlhf_api.base import Model
 from rlhf_api.explain import FieldDoc, all_fields
-from rlhf_api.manifest import read_manifest
+from rlhf_api.reading.manifest import read_manifest
 from rlhf_api.validation import validate
 from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
 from support.golden import assert_golden

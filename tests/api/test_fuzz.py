@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_api.manifest import Loc, read_manifest
+from rlhf_api.reading.manifest import Loc, read_manifest
 from rlhf_api.validation import Problem, Validation, validate
 from rlhf_api.validation.problem import value_at
 from support.manifests import manifest, places

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.manifest import MAX_CHARACTERS, ManifestError, read_manifest, read_manifests
+from rlhf_api.reading.manifest import MAX_CHARACTERS, ManifestError, read_manifest, read_manifests
 
 
 @pytest.mark.parametrize(

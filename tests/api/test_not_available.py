@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.validation import Category, validate
-from rlhf_api.validation.not_available import NOT_AVAILABLE
+from rlhf_api.validation.rules.not_available import NOT_AVAILABLE
 from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}

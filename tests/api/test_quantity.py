@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.quantity import parse_quantity
-from rlhf_api.sampling import split_completions
+from rlhf_api.conventions.quantity import parse_quantity
+from rlhf_api.resource.sampling import split_completions
 
 
 @pytest.mark.parametrize(

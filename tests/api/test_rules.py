@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.validation import validate
-from rlhf_api.validation.sampling import FREE_ENGINE_ARGUMENTS
+from rlhf_api.validation.rules.sampling import FREE_ENGINE_ARGUMENTS
 from support.manifests import DATA, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
 

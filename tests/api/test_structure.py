@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.schema import child, run_schema, walk
+from rlhf_api.reading.schema import child, run_schema, walk
 from rlhf_api.validation import Problem, validate
 from rlhf_api.validation.phrases import PATTERNS
-from rlhf_api.validation.repair import STAND_INS
+from rlhf_api.validation.structure.repair import STAND_INS
 from rlhf_api.validation.suggest import nearest
 from support.manifests import GONE, manifest, paths, problems
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.unions import UNIONS, Tagged
+from rlhf_api.resource.unions import UNIONS, Tagged
 from rlhf_api.validation import validate
 from support.manifests import manifest, paths, problems
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rlhf_api import RLHFRun
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api import RLHFRun
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.names import child_name
 from rlhfctl.errors import CliError

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
-from rlhf_api.storage import Storage
 from rlhf_store import log_key, open_store
 from rlhfctl.exits import Exit
 from rlhfctl.sources.cluster import gone_logs

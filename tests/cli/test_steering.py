@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_operator.local.lock import locked
+from rlhf_operator.local.folder.lock import locked
 from rlhfctl.exits import Exit
 from support import example_runs
 from support.rlhfctl import process, rlhfctl

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cluster.handle import Cluster
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import StageConfig, StageResult
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateConfigMap, CreateJob

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.cursor import stages_of

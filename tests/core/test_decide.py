@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from rlhf_api.resource.status import ConditionStatus, RLHFRunStatus
 from rlhf_api.stage import StageResult
-from rlhf_api.status import ConditionStatus, RLHFRunStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.actions import (
     CreateConfigMap,

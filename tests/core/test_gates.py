@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.evaluation import Approval, Gate, GateAction, Selection
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.status import GateVerdict
+from rlhf_api.resource.evaluation import Approval, Gate, GateAction, Selection
+from rlhf_api.resource.status import GateVerdict
 from rlhf_operator.core.chain.gates import has_tripped, verdicts
 
 TRIPPED, PASSED, NOT_EVALUATED, APPROVED = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.compute import Retry
+from rlhf_api.resource.compute import Retry
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.stage import StageConfig, StageResult
-from rlhf_api.status import StageStatus
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.core.attempts.outcome import Failed, FailureClass, Lost, NotFound, Succeeded, classify, outcome_of
 from rlhf_operator.core.attempts.retry import booked, exhausted, wait_before_retry

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.metrics import Metric
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import (
     ArtifactRef,
     EvaluateWork,
@@ -21,7 +22,6 @@ from rlhf_api.stage import (
     SampleWork,
     TrainWork,
 )
-from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Reason, StageName
 from rlhf_operator.core.chain.history import History, StageRecord, history_of
 from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.core.actions import Action, CreateConfigMap, EmitEvent
 from rlhf_operator.core.observed import Observed

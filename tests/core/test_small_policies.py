@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.compute import Pod
-from rlhf_api.status import ArtifactStatus, CheckpointStatus, ConditionStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.status import ArtifactStatus, CheckpointStatus, ConditionStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.chain.history import history_of
 from rlhf_operator.core.chain.references import external_references

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from rlhf_api.manifest import read_manifest
 from rlhf_api.metrics import Metric
+from rlhf_api.reading.manifest import read_manifest
 from rlhf_api.validation import validate
 from rlhf_api.validation.problem import Category
 from rlhf_api.words import ArtifactKind, Reason, StageExit, StageName

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from support.documents import ROOT
 from support.golden import updating

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from rlhf_api.metrics import Metric
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_store import Store, open_store
 from support.mini import NAME, Case, artifacts_of, downloaded, make_world, stages_of, stop

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import Execution, PreflightWork, RunRef, StageConfig, StageResult
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import open_store

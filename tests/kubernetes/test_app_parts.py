@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlhf_api.run import ImagePullPolicy
-from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.run import ImagePullPolicy
+from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.kubernetes.installation import Installation
 from rlhf_operator.kubernetes.settings import LogFormat, Settings, SettingsError, settings_from

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_operator.kubernetes.api.errors import NotLeader, Unavailable
 from rlhf_operator.kubernetes.api.requests import verb_and_resource
 from rlhf_operator.kubernetes.controller.rounds import Rounds

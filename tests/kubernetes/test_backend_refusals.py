@@ -9,7 +9,7 @@ import pytest
 
 from cluster.handle import Cluster
 from cluster.stages import PLAN
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.actions import (

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from cluster.handle import Cluster
-from rlhf_api.crd import CRD_FILE, MAX_BYTES, custom_resource_definition
-from rlhf_api.manifest import read_manifest
-from rlhf_api.run import RLHFRun
+from rlhf_api.crd.build import CRD_FILE, MAX_BYTES, custom_resource_definition
+from rlhf_api.reading.manifest import read_manifest
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.validation import validate
 from rlhf_trainer.quickstart.world import MINI, manifest_of
 from support.crd_server import change_refused, create, refusal

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.api import Api, ApiError
 from cluster.handle import Cluster
-from rlhf_api.manifest import read_manifest
-from rlhf_api.run import RLHFRun
+from rlhf_api.reading.manifest import read_manifest
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.validation import validate
 from rlhf_api.validation.problem import value_at
 from support.crd_server import create

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.errors import KubectlError
 from cluster.handle import Cluster
-from rlhf_api.changes import CHANGEABLE
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.changes import CHANGEABLE
+from rlhf_api.resource.run import RLHFRunSpec
 from support.crd_server import change, change_refused, create
 from support.manifests import manifest
 

@@ -12,8 +12,8 @@ import pytest
 from cluster.api import ApiError
 from cluster.handle import Cluster
 from rlhf_api.metrics import Metric
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import ConditionType, Reason, StageName
 from support.crd_server import create
 from support.manifests import manifest

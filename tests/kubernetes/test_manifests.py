@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rlhf_api.mounts import hub_token_variable
-from rlhf_api.run import RLHFRun
+from rlhf_api.conventions.mounts import hub_token_variable
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.storage import SecretReference
 from rlhf_api.stage import StageConfig
-from rlhf_api.storage import SecretReference
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateConfigMap, CreateJob, CreateNetworkPolicy, CreateService
 from rlhf_operator.kubernetes.installation import Installation

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from rlhf_operator.local.environment import ReservedPort, surroundings
+from rlhf_operator.local.processes.environment import ReservedPort, surroundings
 
 
 def test_a_reserved_port_is_its_own_and_the_rendezvous_can_listen_there() -> None:

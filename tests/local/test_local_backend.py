@@ -15,8 +15,8 @@ from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.observed import Job
 from rlhf_operator.local import LocalState
 from rlhf_operator.local.backend import LocalBackend
-from rlhf_operator.local.launcher import GuardedLauncher
-from rlhf_operator.local.machine import Machine
+from rlhf_operator.local.processes.launcher import GuardedLauncher
+from rlhf_operator.local.processes.machine import Machine
 from support.backend_contract import BackendContract, Harness, contract_run, launched
 from support.local_runs import LocalWorld, alive, fake_command, wait_until
 

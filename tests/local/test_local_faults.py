@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import StageStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.local import LocalEventKind, RunConflict, RunLocked, StateUnusable
-from rlhf_operator.local.launcher import GuardedLauncher, Process
+from rlhf_operator.local.processes.launcher import GuardedLauncher, Process
 from support import local_supervisor
 from support.local_runs import LocalWorld, ShiftedClock, alive, wait_until
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_operator.local import RunLocked
-from rlhf_operator.local.lock import Holder, holder, locked
+from rlhf_operator.local.folder.lock import Holder, holder, locked
 from support.waiting import wait_until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_operator.core.actions import Topology
-from rlhf_operator.local.progress import progress_file, read_progress
+from rlhf_operator.local.folder.progress import progress_file, read_progress
 from support.local_records import record_of
 
 

@@ -12,7 +12,7 @@ from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Topology
 from rlhf_operator.core.observed import PodState
 from rlhf_operator.local import LocalState, StateUnusable
-from rlhf_operator.local.records import PodRecord, read_records
+from rlhf_operator.local.folder.records import PodRecord, read_records
 from support.local_records import NOW, record_of
 
 

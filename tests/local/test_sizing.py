@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.status import StageStatus
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.jobs.launch import launch
 from rlhf_operator.core.plan.planner import Planner
-from rlhf_operator.local.machine import Machine, this_machine
-from rlhf_operator.local.sizing import at_a_time, gpus, threads
+from rlhf_operator.local.processes.machine import Machine, this_machine
+from rlhf_operator.local.processes.sizing import at_a_time, gpus, threads
 from support.local_runs import LocalWorld
 from support.runs import RUN, spec_of, walk
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.run import RLHFRun, RLHFRunSpec
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.local import LocalState, StateUnusable
-from rlhf_operator.local.lock import exclusive
+from rlhf_operator.local.folder.lock import exclusive
 from support.local_runs import Background, LocalWorld
 from support.runs import spec_of
 

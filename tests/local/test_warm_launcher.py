@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_operator.local.launcher import MARKER, GuardedLauncher
-from rlhf_operator.local.warm import WarmLauncher
+from rlhf_operator.local.processes.launcher import MARKER, GuardedLauncher
+from rlhf_operator.local.processes.warm import WarmLauncher
 from support.local_runs import alive
 from support.waiting import wait_until
 
@@ -122,8 +122,8 @@ def test_a_stage_that_cannot_be_forked_says_why_in_its_own_log(launcher: WarmLau
 SUPERVISOR = """
     import json, sys
     from pathlib import Path
-    from rlhf_operator.local.launcher import GuardedLauncher
-    from rlhf_operator.local.warm import WarmLauncher
+    from rlhf_operator.local.processes.launcher import GuardedLauncher
+    from rlhf_operator.local.processes.warm import WarmLauncher
     folder = Path(sys.argv[1])
     launcher = WarmLauncher(GuardedLauncher(), folder / "forkserver.log")
     stage = [sys.executable, "-m", "rlhf_trainer", "sample"]

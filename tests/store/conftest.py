@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import Store, open_store
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import NotFound, NotWritable, Store, find_artifact, open_artifact, open_store
 from support.artifacts import FINGERPRINT, KIND, keys, seal
 from support.waiting import wait_until
@@ -202,7 +202,7 @@ def _python(script: str, folder: Path) -> subprocess.Popen[str]:
     """A process with `store` open on `folder`."""
     head = f"""
         from pathlib import Path
-        from rlhf_api.storage import Storage
+        from rlhf_api.resource.storage import Storage
         from rlhf_store import open_store
         store = open_store(Storage(url={f"file://{folder}"!r}))
     """

@@ -8,7 +8,7 @@ import sys
 
 def test_a_local_store_imports_neither_boto3_nor_torch() -> None:
     code = (
-        "import sys; from rlhf_api.storage import Storage; from rlhf_store import open_store; "
+        "import sys; from rlhf_api.resource.storage import Storage; from rlhf_store import open_store; "
         "open_store(Storage(url='file:///tmp/folder')).head('key'); "
         "print([name for name in ('boto3', 'botocore', 's3transfer', 'torch') if name in sys.modules])"
     )

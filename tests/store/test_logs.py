@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_api.stage import RunRef
 from rlhf_api.words import StageName
 from rlhf_store import AlreadyExists, LogWriter, Store, Unavailable, kept_logs, log_key

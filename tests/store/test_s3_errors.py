@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import (
     AccessDenied,
     AlreadyExists,

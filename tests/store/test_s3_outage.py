@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import AlreadyExists, Store, Unavailable, find_artifact, open_artifact, open_store
 from support.artifacts import FINGERPRINT, KIND, seal
 from support.proxy import loses_answer

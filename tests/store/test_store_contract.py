@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import AlreadyExists, NotFound, ObjectInfo, Store, open_store
 from support.artifacts import keys
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import RunRef
-from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, EmitEvent, EventKind, RemoveChildren
 from rlhf_operator.core.jobs.launch import launch

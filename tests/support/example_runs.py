@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from rlhf_api import RLHFRun
-from rlhf_api.evaluation import GateAction
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.status import (
+from rlhf_api.resource.evaluation import GateAction
+from rlhf_api.resource.status import (
     ArtifactStatus,
     CheckpointStatus,
     GateStatus,

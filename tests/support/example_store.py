@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 from rlhf_api import RLHFRun
+from rlhf_api.resource.status import ArtifactStatus, CheckpointStatus, IterationStatus, StageStatus
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import ArtifactRef
-from rlhf_api.status import ArtifactStatus, CheckpointStatus, IterationStatus, StageStatus
-from rlhf_api.storage import Storage
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_store import ArtifactWriter, ExternalModel, Store, artifact_url, open_store
 from support import example_runs

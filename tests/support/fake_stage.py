@@ -188,7 +188,7 @@ def adoptable(config: Json) -> int:
     store = Path(config["storage"]["url"].removeprefix("file://"))
     if config["work"]["stage"] != "preflight" or not store.exists():
         return 0
-    from rlhf_api.run import RLHFRunSpec
+    from rlhf_api.resource.run import RLHFRunSpec
     from rlhf_api.stage import RunRef, StageResult
     from rlhf_api.words import StageName
     from rlhf_operator.core.chain.history import History, StageRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.handle import Cluster as Handle
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_operator.clock import SystemClock
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.api.resources import JOBS, PODS, RUNS, Json

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rlhf_api.words import StageName
-from rlhf_operator.local.records import AttemptRecord, PodRecord
+from rlhf_operator.local.folder.records import AttemptRecord, PodRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import StageConfig
 from rlhf_operator.local import LocalEvent, LocalEventKind, LocalState, run_local
-from rlhf_operator.local.machine import Machine
+from rlhf_operator.local.processes.machine import Machine
 from support.runs import run_of, spec_of
 
 FAKE_STAGE = Path(__file__).with_name("fake_stage.py")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from rlhf_api.manifest import Loc
+from rlhf_api.reading.manifest import Loc
 from rlhf_api.validation import Problem, validate
 
 #: Takes a field out.

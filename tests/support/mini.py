@@ -16,9 +16,9 @@ import boto3
 import yaml
 from botocore.config import Config
 
-from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
-from rlhf_api.storage import Storage
-from rlhf_operator.local.records import AttemptRecord, PodRecord, read_records
+from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.storage import Storage
+from rlhf_operator.local.folder.records import AttemptRecord, PodRecord, read_records
 from rlhf_store import Store
 from support import processes
 from support.rlhfctl import Done, environment

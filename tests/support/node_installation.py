@@ -18,10 +18,10 @@ import yaml
 from cluster.handle import RESTRICTED
 from cluster.node_handle import NodeCluster
 from image import builder
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
+from rlhf_api.resource.storage import Storage, StorageCredentials
 from rlhf_api.stage import RunRef
-from rlhf_api.status import RLHFRunStatus, StageStatus
-from rlhf_api.storage import Storage, StorageCredentials
 from rlhf_api.words import Phase
 from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_store import Store, logs_folder, open_store

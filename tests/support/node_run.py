@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
 from support.mini import make_world, read_manifest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rlhf_api.compute import Optimization
+from rlhf_api.resource.compute import Optimization
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.training.rank.schedule import Schedule
 

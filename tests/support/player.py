@@ -19,9 +19,9 @@ import yaml
 
 from cluster.api import Api, ApiError, Watch
 from cluster.stages import PLAN, PLAYED
+from rlhf_api.conventions.mounts import CONFIG_FILE
 from rlhf_api.metrics import MetricValue
-from rlhf_api.mounts import CONFIG_FILE
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History, StageRecord

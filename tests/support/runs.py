@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.run import RLHFRun, RLHFRunSpec
+from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, RunRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import boto3
 from botocore.config import Config
 
-from rlhf_api.storage import AddressingStyle, Storage
+from rlhf_api.resource.storage import AddressingStyle, Storage
 from support.binaries import versitygw
 from support.waiting import wait_until
 

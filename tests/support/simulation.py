@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import ArtifactRef, ResolveWork, StageConfig, StageResult
-from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, EmitEvent, RemoveChildren, Topology
 from rlhf_operator.core.chain.history import History, StageRecord

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import yaml
 
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import Execution, RunRef, StageConfig, StageResult, Work
-from rlhf_api.storage import Storage
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.plan.fingerprint import fingerprint

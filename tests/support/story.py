@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import ConditionStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import ConditionStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.cursor import stages_of

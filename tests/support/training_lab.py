@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """What varies; optimization is on the wire form of rlhf_api.compute.Optimization."""
+    """What varies; optimization is on the wire form of rlhf_api.resource.compute.Optimization."""
 
     name: str
     model: str
@@ -94,10 +94,10 @@ def _run(folder: Path, case: Case) -> None:
     import torch.distributed as dist
     from safetensors.torch import save_file
 
-    from rlhf_api.compute import DeepSpeed, Optimization
-    from rlhf_api.model import Dtype
-    from rlhf_api.storage import Storage
-    from rlhf_api.training import Loss
+    from rlhf_api.resource.compute import DeepSpeed, Optimization
+    from rlhf_api.resource.model import Dtype
+    from rlhf_api.resource.storage import Storage
+    from rlhf_api.resource.training import Loss
     from rlhf_store import open_store
     from rlhf_trainer.forward.rows import Packing
     from rlhf_trainer.models import heads

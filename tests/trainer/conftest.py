@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.quickstart.world import make_world
 from support.stages import TINY, ForkServer, RealRun, run_whole_chain, spec_of_world
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_api.training import Loss
+from rlhf_api.resource.training import Loss
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.model import ChatTemplate, ChatTemplateName
+from rlhf_api.resource.model import ChatTemplate, ChatTemplateName
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.compute import DeepSpeed, DpoOptimization
-from rlhf_api.data import PromptSource
-from rlhf_api.model import ChatTemplate, Dtype, ModelRef, SourceCredentials
-from rlhf_api.mounts import config_map_file, hub_token_variable
-from rlhf_api.storage import ConfigMapKey, SecretReference
+from rlhf_api.conventions.mounts import config_map_file, hub_token_variable
+from rlhf_api.resource.compute import DeepSpeed, DpoOptimization
+from rlhf_api.resource.data import PromptSource
+from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef, SourceCredentials
+from rlhf_api.resource.storage import ConfigMapKey, SecretReference
 from rlhf_trainer.data.sources import hub_token
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.runtime import config_maps

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric
+from rlhf_api.resource.evaluation import Against
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.evaluation.answers import Answer
 from rlhf_trainer.evaluation.divergence import Divergence

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_api.compute import DeepSpeed, Optimization
-from rlhf_api.model import Dtype
-from rlhf_api.storage import Storage
+from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.models.folder import MASTER_FILE
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.runtime.errors import ApplicationProblem

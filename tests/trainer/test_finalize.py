@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.evaluation import Selection
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.resource.evaluation import Selection
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import ArtifactRef, FinalizeWork, IterateRecord, ModelInput, ResolveWork
-from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, Checkpoints, find_artifact, open_artifact, open_store, run_folder
 from rlhf_trainer.models.folder import MASTER_FILE

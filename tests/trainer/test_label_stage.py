@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_api.labeler import Labeler, LabelerType, Rule
 from rlhf_api.metrics import Metric
+from rlhf_api.resource.labeler import Labeler, LabelerType, Rule
+from rlhf_api.resource.storage import Storage
+from rlhf_api.resource.training import Label
 from rlhf_api.stage import ArtifactRef, LabelWork, StageResult
-from rlhf_api.storage import Storage
-from rlhf_api.training import Label
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store
 from rlhf_trainer.data.parquet import LABELS, SAMPLES

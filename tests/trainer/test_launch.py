@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.compute import DeepSpeed, Optimization
-from rlhf_api.model import Dtype
-from rlhf_api.storage import Storage
+from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.runtime.errors import ApplicationProblem, StageError
 from rlhf_trainer.training import launch
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob

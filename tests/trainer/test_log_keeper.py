@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import kept_logs, open_store
 from rlhf_trainer.process.log_keeper import HEAD_BYTES, TAIL_BYTES, BoundedLog, interval
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.processes
 _STAGE = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from rlhf_api.log_names import LogName
-from rlhf_api.storage import Storage
+from rlhf_api.conventions.log_names import LogName
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
 from rlhf_trainer import log_keeper
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rlhf_api.training import IpoAverage, Loss, LossType
+from rlhf_api.resource.training import IpoAverage, Loss, LossType
 from rlhf_trainer.training.losses import PairLogps, bradley_terry, preference_loss
 
 BETA = 0.3

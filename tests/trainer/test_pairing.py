@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.training import LengthStopped, Pairing, PairingStrategy
+from rlhf_api.resource.training import LengthStopped, Pairing, PairingStrategy
 from rlhf_trainer.labelers.pairing import Paired, Scored, make_pairs
 
 EVERY_STRATEGY = list(PairingStrategy)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.training import Overlong
+from rlhf_api.resource.training import Overlong
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.parquet import LABELS
 from rlhf_trainer.data.preferences import Limits, fit, read_pairs

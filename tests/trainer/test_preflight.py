@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PreflightWork, StageResult
-from rlhf_api.storage import Storage
 from rlhf_store import Unavailable
 from rlhf_trainer.preflight.lineage import judge_is_independent
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient

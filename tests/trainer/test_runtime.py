@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
-from rlhf_api.storage import Storage
 from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
 from rlhf_trainer.data.parquet import SAMPLES

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.data import HoldOut, Prompts, PromptSource
-from rlhf_api.model import Dtype, ModelRef
-from rlhf_api.sampling import MixtureEntry
+from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
+from rlhf_api.resource.model import Dtype, ModelRef
+from rlhf_api.resource.sampling import MixtureEntry
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import ModelInput, PolicyInput, PromptSlice, Sampler, SampleWork
-from rlhf_api.storage import Storage
 from rlhf_trainer.data.prompts import Prompt
 from rlhf_trainer.models.engine import request_seed
 from rlhf_trainer.models.vocabulary import load_vocabulary

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.compute import LrSchedule, Optimization
+from rlhf_api.resource.compute import LrSchedule, Optimization
 from rlhf_api.stage import StageConfig
 from rlhf_trainer.training.rank.schedule import Schedule
 from rlhf_trainer.training.stage import training_seed

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_api.data import PromptSource
-from rlhf_api.model import ModelRef
-from rlhf_api.storage import Storage
+from rlhf_api.resource.data import PromptSource
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
 from rlhf_trainer.data.sources import model_folder, read_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_api.data import DataSource
-from rlhf_api.model import Dtype, ModelRef
+from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.model import Dtype, ModelRef
+from rlhf_api.resource.storage import Storage
+from rlhf_api.resource.training import Loss, WarmStart
 from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, StageConfig, TrainWork
-from rlhf_api.storage import Storage
-from rlhf_api.training import Loss, WarmStart
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
 from rlhf_trainer.data.examples import Example

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.model import ModelRef
+from rlhf_api.resource.model import ModelRef
 from rlhf_api.stage import ModelInput, StageConfig, TrainWork
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import open_artifact, open_store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_api.compute import Optimization
+from rlhf_api.resource.compute import Optimization
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.training.rank import loop
 from support.plain_torch import named, train_dpo

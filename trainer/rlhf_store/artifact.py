@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_api.base import Model
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind, StageName

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlhf_api.base import Model
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.words import ArtifactKind
 
 from .errors import NotFound

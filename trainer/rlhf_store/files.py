@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from rlhf_api.file_urls import file_path
+from rlhf_api.conventions.file_urls import file_path
 
 from .errors import AccessDenied, AlreadyExists, ConditionalWritesUnsupported, Corrupted, NotFound
 from .local import local_errors, translate_local

@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_api.stage import RunRef
 
 from .errors import AlreadyExists, StoreError

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from rlhf_api.base import Model, Sha256
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind, StageName

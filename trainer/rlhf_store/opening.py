@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 
 from .store import RETRY_SECONDS, Store
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.base import Model
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.stage import RunRef, StageResult
 from rlhf_api.words import StageName
 

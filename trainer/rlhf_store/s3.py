@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from s3transfer.manager import TransferManager
 
-from rlhf_api.storage import Storage
+from rlhf_api.resource.storage import Storage
 
 from .errors import Corrupted, NotFound, StoreError, WrongEndpoint
 from .local import local_errors

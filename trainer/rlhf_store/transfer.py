@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 
 from .errors import Corrupted
 from .local import local_errors

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api import RLHFRun
-from rlhf_api.manifest import Manifest, ManifestError, read_manifest
-from rlhf_api.schema import node_at
+from rlhf_api.reading.manifest import Manifest, ManifestError, read_manifest
+from rlhf_api.reading.schema import node_at
 from rlhf_api.validation import Machine, Problem, check_machine, validate
-from rlhf_operator.local.machine import this_machine
+from rlhf_operator.local.processes.machine import this_machine
 from rlhfctl import figures
 from rlhfctl.errors import NotFound, Refused, hint_for
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_api import RLHFRun
-from rlhf_api.evaluation import Approval, GateAction
-from rlhf_api.status import GateVerdict, RLHFRunStatus
+from rlhf_api.resource.evaluation import Approval, GateAction
+from rlhf_api.resource.status import GateVerdict, RLHFRunStatus
 from rlhfctl.errors import Conflict, NotFound, UsageProblem, hint_for
 from rlhfctl.sources.source import Source, phase_of
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.display import terminal

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rlhf_api import RLHFRun
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.status import GateVerdict, IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.status import GateVerdict, IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhfctl import figures

@@ -8,8 +8,8 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from rlhf_api import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import ArtifactRef
-from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import StageName
 
 #: Beside the win rate: the metrics of the iterate table, with their decimals.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rlhf_api import RLHFRun, RLHFRunSpec
-from rlhf_api.log_names import LogName
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.conventions.log_names import LogName
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.jobs.execution import compute_of, shards_of
 from rlhf_operator.local import Progress

@@ -8,8 +8,9 @@ What the API has and this version cannot do yet is no error of the manifest: it 
 
 from __future__ import annotations
 
+from rlhf_api.validation.rules.machine import Machine, check_machine
+
 from .check import Validation, validate
-from .machine import Machine, check_machine
 from .problem import ABSENT, Category, Problem, format_path
 
 __all__ = ["ABSENT", "Category", "Machine", "Problem", "Validation", "check_machine", "format_path", "validate"]

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_api.run import RLHFRun, RLHFRunSpec
+from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
+from rlhf_api.validation.rules.not_available import not_available
+from rlhf_api.validation.structure.normal import normalise
+from rlhf_api.validation.structure.structure import check_structure, consequential
 from rlhf_api.words import API_VERSION, KIND
 
-from . import evaluation, labelers, pods, sampling, sources, training, unions
-from .normal import normalise
-from .not_available import not_available
 from .problem import ABSENT, Category, Problem, Problems, entry_name, value_at
-from .structure import check_structure, consequential
+from .rules import evaluation, labelers, pods, sampling, sources, training, unions
 
 #: Rules across fields. Each is a small function with a table test of its own.
 RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (

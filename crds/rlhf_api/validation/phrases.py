@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rlhf_api.schema import Node
+from rlhf_api.reading.schema import Node
 
 #: Patterns of the models, in words. A test asks for every one of them.
 PATTERNS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rlhf_api.manifest import Loc
+from rlhf_api.reading.manifest import Loc
 
 #: Longer values are cut in a message.
 SHOWN_CHARACTERS = 60

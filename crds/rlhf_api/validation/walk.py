@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from rlhf_api.base import Model
-from rlhf_api.compute import Pod
-from rlhf_api.manifest import Loc
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.reading.manifest import Loc
+from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.run import RLHFRunSpec
 
 M = TypeVar("M", bound=Model)
 SPEC: Loc = ("spec",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rlhf_api.compute import Pod, Queue
+from rlhf_api.resource.compute import Pod, Queue
 from rlhf_api.stage import StageConfig
 from rlhf_api.words import Reason, StageName
 

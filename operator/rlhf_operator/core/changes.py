@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_api.changes import CHANGEABLE
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.changes import CHANGEABLE
+from rlhf_api.resource.run import RLHFRunSpec
 
 
 def immutable_changes(old: RLHFRunSpec, new: RLHFRunSpec) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhf_api.status import IterationStatus, RLHFRunStatus, StageStatus
+from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import RunRef, StageConfig
-from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
 from rlhf_operator.core.attempts.absorb import Absorbed, absorb_absence, absorb_job
 from rlhf_operator.core.attempts.accounting import totals, usage, with_usage

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from rlhf_api.run import ImagePullPolicy
+from rlhf_api.resource.run import ImagePullPolicy
 
 from .installation import Installation
 

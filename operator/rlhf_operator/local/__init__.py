@@ -8,10 +8,11 @@ stops the stages (SIGTERM, so that they checkpoint), books them, and returns. It
 `status.message` say how it stands. The same call resumes. It raises the errors of `errors.py`, of which RunLocked is exit code 6.
 """
 
+from rlhf_operator.local.folder.lock import Holder
+from rlhf_operator.local.folder.state import LocalState
+
 from .errors import LocalError, RunConflict, RunLocked, RunNotFound, StateUnusable
 from .events import LocalEvent, LocalEventKind, Progress
-from .lock import Holder
-from .state import LocalState
 from .supervise import run_local
 
 __all__ = [

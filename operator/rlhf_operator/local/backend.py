@@ -11,21 +11,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_operator.core.actions import Action, CreateConfigMap, CreateJob, DeleteJob, EmitEvent, RemoveChildren
 from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, PodState
+from rlhf_operator.local.folder.files import write_atomically
+from rlhf_operator.local.folder.records import AttemptRecord, read_records, remove_scratch
+from rlhf_operator.local.folder.state import LocalState
+from rlhf_operator.local.processes.attempt import CONFIG_FILE, Exit, LiveAttempt, Runtime, StageCommand, own_environment
+from rlhf_operator.local.processes.guard import kill_marked
+from rlhf_operator.local.processes.launcher import MARKER, Launcher
+from rlhf_operator.local.processes.machine import Machine
 from rlhf_operator.ports import Clock, Seen
 
-from .attempt import CONFIG_FILE, Exit, LiveAttempt, Runtime, StageCommand, own_environment
 from .errors import LocalError, writing
 from .events import LocalEvent, LocalEventKind
-from .files import write_atomically
-from .guard import kill_marked
-from .launcher import MARKER, Launcher
-from .machine import Machine
-from .records import AttemptRecord, read_records, remove_scratch
-from .state import LocalState
 
 
 class LocalBackend:

@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import StageConfig
-from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.local.folder.lock import locked
+from rlhf_operator.local.folder.state import LocalState
+from rlhf_operator.local.processes.attempt import StageCommand
+from rlhf_operator.local.processes.launcher import GuardedLauncher, Launcher
+from rlhf_operator.local.processes.machine import Machine, this_machine
+from rlhf_operator.local.processes.warm import WarmLauncher
 from rlhf_operator.ports import Clock
 from rlhf_operator.reconcile import Reconciled, reconcile
 
-from .attempt import StageCommand
 from .backend import LocalBackend
 from .events import LocalEvent, LocalEventKind, Progress
-from .launcher import GuardedLauncher, Launcher
-from .lock import locked
-from .machine import Machine, this_machine
-from .state import LocalState
-from .warm import WarmLauncher
 
 #: The display is fed this often.
 _TICK = 1.0

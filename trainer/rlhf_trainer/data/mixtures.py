@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_api.data import DataSource
+from rlhf_api.resource.data import DataSource
 from rlhf_trainer.runtime.context import StageContext
 
 from . import sources

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlhf_api.training import Overlong
+from rlhf_api.resource.training import Overlong
 
 from .examples import Example
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.data import HoldOut, Prompts, PromptSource
-from rlhf_api.storage import Storage
+from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import sources

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rlhf_api.data import Source
-from rlhf_api.file_urls import file_path
-from rlhf_api.model import ModelRef
-from rlhf_api.mounts import hub_token_variable
-from rlhf_api.storage import Storage
+from rlhf_api.conventions.file_urls import file_path
+from rlhf_api.conventions.mounts import hub_token_variable
+from rlhf_api.resource.data import Source
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.storage import Storage
 from rlhf_store import Store, download_files, open_store
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rlhf_api.evaluation import Against
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.resource.evaluation import Against
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.runtime.result import metric
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlhf_api.labeler import Labeler as LabelerSpec
-from rlhf_api.labeler import LabelerType
+from rlhf_api.resource.labeler import Labeler as LabelerSpec
+from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.stage import ModelInput
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.runtime.context import StageContext

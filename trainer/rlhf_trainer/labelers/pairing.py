@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_api.training import LengthStopped, Pairing, PairingStrategy
+from rlhf_api.resource.training import LengthStopped, Pairing, PairingStrategy
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.model import Dtype
-from rlhf_api.sampling import Engine as EngineSpec
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.sampling import Engine as EngineSpec
 from rlhf_trainer.runtime.environment import prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.seeds import hashed_seed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from rlhf_api.model import Dtype
+from rlhf_api.resource.model import Dtype
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 from .heads import use_language_head, use_reward_head

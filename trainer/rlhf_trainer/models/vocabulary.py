@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.model import ChatTemplate
+from rlhf_api.resource.model import ChatTemplate
 from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 

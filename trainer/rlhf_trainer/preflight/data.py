@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_api.data import DataSource
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.storage import Storage
+from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.messages import as_messages

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_api.labeler import Labeler
-from rlhf_api.model import ModelRef
-from rlhf_api.storage import Storage
+from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.models import chat

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_api.model import ModelRef
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.storage import Storage
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import Storage
 from rlhf_operator.core.chain.references import labeler_model
 from rlhf_trainer.data import sources
 from rlhf_trainer.runtime.errors import ConfigurationProblem

@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from rlhf_api.model import ModelRef
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.storage import Storage
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary

@@ -22,9 +22,9 @@ import termios
 import threading
 import time
 
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
-from rlhf_api.storage import Storage
 from rlhf_store import LogWriter, open_store
 from rlhf_trainer.runtime.logs import say_now
 

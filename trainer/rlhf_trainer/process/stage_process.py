@@ -16,9 +16,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from rlhf_api.log_names import KEEP_LOG, LogName
+from rlhf_api.conventions.log_names import KEEP_LOG, LogName
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef, StageConfig, StageResult
-from rlhf_api.storage import Storage
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
 from rlhf_trainer.runtime.context import StageContext

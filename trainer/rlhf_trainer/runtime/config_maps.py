@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_api.mounts import CONFIG_FOLDER, config_map_file
-from rlhf_api.storage import ConfigMapKey
+from rlhf_api.conventions.mounts import CONFIG_FOLDER, config_map_file
+from rlhf_api.resource.storage import ConfigMapKey
 
 from .errors import ConfigurationProblem
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from rlhf_api.data import PromptSource
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.data import PromptSource
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History, StageRecord

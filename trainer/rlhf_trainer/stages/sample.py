@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.sampling import split_completions
+from rlhf_api.resource.sampling import split_completions
 from rlhf_api.stage import PolicyInput, Sampler, SampleWork, StageResult
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets

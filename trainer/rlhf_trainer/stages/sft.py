@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_api.data import DataSource
+from rlhf_api.resource.data import DataSource
 from rlhf_api.stage import SftWork, StageResult
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.messages import as_messages

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_api.model import Dtype
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.training import WarmStart
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
-from rlhf_api.training import WarmStart
 from rlhf_store import removed_files
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.preferences import Limits, read_pairs, read_reference_logps

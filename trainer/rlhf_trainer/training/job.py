@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from rlhf_api.base import Model
-from rlhf_api.compute import DeepSpeed, Optimization
-from rlhf_api.model import Dtype
-from rlhf_api.storage import Storage
-from rlhf_api.training import Loss
+from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.storage import Storage
+from rlhf_api.resource.training import Loss
 from rlhf_trainer.data.examples import Example, from_table, to_table
 
 from .protocol import STOP_FILE

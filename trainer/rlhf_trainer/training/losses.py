@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name by which everybody knows it)
 from torch import Tensor
 
-from rlhf_api.training import IpoAverage, Loss, LossType
+from rlhf_api.resource.training import IpoAverage, Loss, LossType
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhf_api.training import Loss
+from rlhf_api.resource.training import Loss
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import completion_sums, counted_tokens, token_logps, token_predictions
 from rlhf_trainer.forward.rewards import completion_rewards

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_api.compute import DeepSpeed, Optimization
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.stage import ArtifactRef, PolicyInput, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact

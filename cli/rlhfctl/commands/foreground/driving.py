@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from rlhf_api import RLHFRun
-from rlhf_api.file_urls import file_path
+from rlhf_api.conventions.file_urls import file_path
 from rlhf_api.metrics import Metric
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.local import LocalEvent, LocalState, run_local

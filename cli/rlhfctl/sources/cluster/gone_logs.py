@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rlhf_api import RLHFRun
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import RunRef
-from rlhf_api.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.jobs.execution import compute_of, shards_of

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_api import RLHFRun
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_api.words import StageName
 from rlhf_operator.kubernetes.objects.labels import (
     ATTEMPT_LABEL,

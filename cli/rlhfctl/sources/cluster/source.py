@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rlhf_api import RLHFRun, RLHFRunSpec
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.errors import CliError, Conflict, NotFound, TimedOut, hint_for

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rlhf_api import RLHFRun, RLHFRunSpec
-from rlhf_api.log_names import LogName
+from rlhf_api.conventions.log_names import LogName
 from rlhf_operator.local import LocalState
 from rlhfctl.sources.place import flag, shown
 from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, heading_of, listing, phase_of

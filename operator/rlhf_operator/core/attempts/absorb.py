@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from rlhf_api.compute import Retry
+from rlhf_api.resource.compute import Retry
+from rlhf_api.resource.status import ArtifactStatus, RLHFRunStatus, StageStatus
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
-from rlhf_api.status import ArtifactStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 from rlhf_operator.core.cursor import with_stage
 from rlhf_operator.core.jobs.execution import SHARDED

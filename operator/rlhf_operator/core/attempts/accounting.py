@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from rlhf_api.status import RLHFRunStatus, StageStatus, Totals
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus, Totals
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Job, Pod, PodState
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Reason
 from rlhf_operator.core.observed import Job, JobPhase, PodState
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rlhf_api.compute import Retry
-from rlhf_api.status import StageStatus
+from rlhf_api.resource.compute import Retry
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
 from rlhf_operator.core.status.sentences import clip, sentence, stage_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from rlhf_api.compute import Optimization
-from rlhf_api.labeler import Labeler
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.compute import Optimization
+from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput
 from rlhf_api.words import StageName
 

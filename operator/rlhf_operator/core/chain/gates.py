@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isclose
 
-from rlhf_api.evaluation import Approval, Gate, GateAction, Mode, Selection
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.status import GateStatus, GateVerdict
+from rlhf_api.resource.evaluation import Approval, Gate, GateAction, Mode, Selection
+from rlhf_api.resource.status import GateStatus, GateVerdict
 
 Metrics = Mapping[Metric, MetricValue]
 

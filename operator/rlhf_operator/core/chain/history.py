@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
-from rlhf_api.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rlhf_api.evaluation import GateAction, Mode, Selection
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.sampling import IterateRef, IterateType
-from rlhf_api.status import GateStatus
+from rlhf_api.resource.evaluation import GateAction, Mode, Selection
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.sampling import IterateRef, IterateType
+from rlhf_api.resource.status import GateStatus
 from rlhf_api.words import StageName
 
 from .gates import has_tripped, verdicts

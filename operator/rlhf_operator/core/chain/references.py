@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rlhf_api.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.labeler import Labeler
-from rlhf_api.model import ModelRef
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
+from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.run import RLHFRunSpec
 
 _S = TypeVar("_S", ModelRef, DataSource, PromptSource)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rlhf_api.compute import Compute, Queue
-from rlhf_api.run import RLHFRunSpec
-from rlhf_api.sampling import Sample
+from rlhf_api.resource.compute import Compute, Queue
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.sampling import Sample
+from rlhf_api.resource.training import Label, Reference
 from rlhf_api.stage import Execution
-from rlhf_api.training import Label, Reference
 from rlhf_api.words import StageName
 
 #: Stages whose Job has an index a shard, each retried by itself.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.status import StageStatus
 from rlhf_api.stage import StageConfig
-from rlhf_api.status import StageStatus
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Action, CreateConfigMap, CreateJob, CreateNetworkPolicy, CreateService, Shape, Topology
 

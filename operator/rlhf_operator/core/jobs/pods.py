@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_api.compute import Pod, Resources
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.compute import Pod, Resources
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.words import StageName
 
 from .execution import CPU_STAGES, compute_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from rlhf_api.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.stage import FORMAT_VERSION, Work
 
 #: Who may read a source does not change what is in it.

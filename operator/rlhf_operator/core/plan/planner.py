@@ -24,8 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from rlhf_api.evaluation import GateAction
-from rlhf_api.run import RLHFRunSpec
+from rlhf_api.resource.evaluation import GateAction
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import ResolveWork, RunRef, StageConfig, Work
 from rlhf_api.words import STAGE_ARTIFACT, Reason, StageName
 from rlhf_operator.core.chain.chain import Chain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rlhf_api.resource.training import ReferenceType, Replay
 from rlhf_api.stage import ArtifactRef
-from rlhf_api.training import ReferenceType, Replay
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlhf_api.resource.storage import RetentionPolicy
 from rlhf_api.stage import ArtifactRef
-from rlhf_api.storage import RetentionPolicy
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_operator.core.chain.chain import Chain
 

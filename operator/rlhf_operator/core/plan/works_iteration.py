@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf_api.resource.training import Start
 from rlhf_api.stage import (
     LabelSet,
     LabelWork,
@@ -14,7 +15,6 @@ from rlhf_api.stage import (
     TrainSet,
     TrainWork,
 )
-from rlhf_api.training import Start
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
 from rlhf_operator.core.chain.references import REFERENCE_MODEL, REWARD

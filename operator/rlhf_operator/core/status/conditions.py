@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from rlhf_api.status import Condition, ConditionStatus, RLHFRunStatus
+from rlhf_api.resource.status import Condition, ConditionStatus, RLHFRunStatus
 from rlhf_api.words import ConditionType, Phase, Reason
 
 from .sentences import clip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from rlhf_api.metrics import Metric
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import CheckpointStatus, RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.chain.iterates import Iterates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhf_api.status import GateVerdict, RLHFRunStatus, StageStatus
+from rlhf_api.resource.status import GateVerdict, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason
 from rlhf_operator.core.actions import EmitEvent, EventKind
 from rlhf_operator.core.cursor import stages_of

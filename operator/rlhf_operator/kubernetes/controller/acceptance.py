@@ -10,8 +10,8 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.validation import validate
 from rlhf_api.words import Phase, Reason
 from rlhf_operator.core.observed import Refusal

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Reason
 from rlhf_operator.core.actions import (
     Action,

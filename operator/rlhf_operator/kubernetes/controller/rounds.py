@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from rlhf_api.run import RLHFRun
-from rlhf_api.status import RLHFRunStatus
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_operator.core.actions import Action, CreateJob
 from rlhf_operator.core.cursor import current_stage

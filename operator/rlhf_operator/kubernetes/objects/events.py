@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import API_VERSION, KIND
 from rlhf_operator.core.actions import EmitEvent
 from rlhf_operator.core.status.sentences import clip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import GROUP, StageName
 
 MANAGER = "rlhf-operator"

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from rlhf_api.quantity import parse_quantity
-from rlhf_api.run import RLHFRun
+from rlhf_api.conventions.quantity import parse_quantity
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import StageResult
-from rlhf_api.validation.pods import GPU
+from rlhf_api.validation.rules.pods import GPU
 from rlhf_operator.core.attempts.outcome import is_ignored
 from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState

@@ -13,7 +13,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from rlhf_api.status import RLHFRunStatus, StageStatus
+from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 

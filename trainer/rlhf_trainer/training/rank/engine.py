@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from rlhf_api.compute import DeepSpeed, Offload, Optimization
-from rlhf_api.model import Dtype
-from rlhf_api.storage import ConfigMapKey
+from rlhf_api.resource.compute import DeepSpeed, Offload, Optimization
+from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_trainer.forward.rows import Batch
 from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem

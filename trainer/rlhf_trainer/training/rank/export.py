@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from rlhf_api.model import Dtype
+from rlhf_api.resource.model import Dtype
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import device_of, score_examples
 from rlhf_trainer.forward.rewards import completion_rewards

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_api.model import Dtype
+from rlhf_api.resource.model import Dtype
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_api.compute import LrSchedule, Optimization
+from rlhf_api.resource.compute import LrSchedule, Optimization
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from rlhf_api.mounts import CONFIG_FILE
-from rlhf_api.run import RLHFRun
+from rlhf_api.conventions.mounts import CONFIG_FILE
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import ResolveWork
 from rlhf_operator.core.actions import CreateConfigMap
 from rlhf_operator.kubernetes.objects.labels import attempt_labels

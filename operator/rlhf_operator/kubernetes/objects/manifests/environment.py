@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhf_api.compute import Pod
-from rlhf_api.log_names import KEEP_LOG, LogName
-from rlhf_api.model import SourceCredentials
-from rlhf_api.mounts import CONFIG_FOLDER, config_map_file, hub_token_variable
-from rlhf_api.quantity import parse_quantity
-from rlhf_api.run import RLHFRun
-from rlhf_api.storage import SecretReference, Storage
+from rlhf_api.conventions.log_names import KEEP_LOG, LogName
+from rlhf_api.conventions.mounts import CONFIG_FOLDER, config_map_file, hub_token_variable
+from rlhf_api.conventions.quantity import parse_quantity
+from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.model import SourceCredentials
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.storage import SecretReference, Storage
 from rlhf_api.validation.walk import models
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.kubernetes.api.resources import Json

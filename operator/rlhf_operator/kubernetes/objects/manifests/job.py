@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlhf_api.compute import Queue
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.compute import Queue
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import StageExit
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.attempts.outcome import IGNORED_EXITS

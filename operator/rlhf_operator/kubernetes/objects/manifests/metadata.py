@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import API_VERSION, KIND
 from rlhf_operator.kubernetes.api.resources import Json
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.run import RLHFRun
 from rlhf_operator.core.actions import CreateNetworkPolicy
 from rlhf_operator.kubernetes.objects.labels import run_labels
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlhf_api.compute import Pod, Resources
-from rlhf_api.run import RLHFRun
+from rlhf_api.resource.compute import Pod, Resources
+from rlhf_api.resource.run import RLHFRun
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob, Topology
 from rlhf_operator.core.jobs.execution import CPU_STAGES

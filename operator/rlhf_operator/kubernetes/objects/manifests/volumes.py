@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_api.compute import Pod
-from rlhf_api.mounts import CONFIG_FILE, CONFIG_FOLDER, config_map_file
-from rlhf_api.run import RLHFRun
-from rlhf_api.storage import ConfigMapKey
+from rlhf_api.conventions.mounts import CONFIG_FILE, CONFIG_FOLDER, config_map_file
+from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_api.validation.walk import models
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import CreateJob

@@ -1,0 +1,1 @@
+"""The custom resource: its spec, a file a part, and its status."""

@@ -1,0 +1,65 @@
+"""`spec.policy` and every other reference to a model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from rlhf_api.base import Model, Revision, SourceUri, WholeNumber
+
+from .storage import ConfigMapKey, SecretReference
+
+
+class SourceCredentials(Model):
+    """Credentials of a hub: a Secret with key HF_TOKEN."""
+
+    secret_ref: SecretReference
+
+
+class ModelRef(Model):
+    """A model in Hugging Face's format."""
+
+    uri: SourceUri
+    """hf://owner/name, s3://bucket/folder, or file:///folder (a mounted volume)."""
+    revision: Revision | None = None
+    """Branch, tag or commit of a hub model; resolved to a commit by preflight and recorded."""
+    credentials: SourceCredentials | None = None
+    trust_remote_code: bool = False
+    """Run Python that the model's repository carries. Off unless you trust its authors with your cluster."""
+    base: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    """What it was fine-tuned from, for the lineage check of judges; else its card's base_model is read."""
+
+
+class Dtype(StrEnum):
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class ChatTemplateName(StrEnum):
+    LLAMA_3 = "Llama3"
+    CHAT_ML = "ChatML"
+
+
+class ChatTemplate(Model):
+    """Exactly one of the three."""
+
+    name: ChatTemplateName | None = None
+    """A template that comes with the image."""
+    inline: Annotated[str, StringConstraints(min_length=1, max_length=32768)] | None = None
+    """A Jinja template, as tokenizer_config.json has it."""
+    config_map_key_ref: ConfigMapKey | None = None
+    """A Jinja template in a ConfigMap."""
+
+
+class Policy(Model):
+    """The model that learns."""
+
+    model: ModelRef
+    dtype: Dtype = Dtype.BFLOAT16
+    """Of the forward pass, the exports and the sampler; optimizers keep fp32 master weights."""
+    chat_template: ChatTemplate | None = None
+    """Absent: the tokenizer's own; a base model without one is refused."""
+    stop_token_ids: Annotated[list[WholeNumber], Field(max_length=16)] = []
+    """Ids that end a response; absent: from the generation config and the template."""

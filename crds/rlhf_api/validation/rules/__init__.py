@@ -1,0 +1,1 @@
+"""What must fit together between fields, a file a subject."""

@@ -1,0 +1,49 @@
+"""What one machine can do of a spec: a local run changes no number of ranks and leaves no GPU out by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_api.resource.compute import Compute
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.validation.problem import Problem
+from rlhf_api.validation.walk import all_of, pods
+
+from .pods import GPU, gpu_limit
+
+
+@dataclass(frozen=True)
+class Machine:
+    cores: int
+    gpus: int = 0
+
+
+def check_machine(spec: RLHFRunSpec, machine: Machine, *, cpu: bool = False) -> list[Problem]:
+    """Problems of a local run on this machine; `cpu`: go without the GPUs that the spec asks for."""
+    return [*_ranks(spec, machine), *([] if cpu else _gpus(spec, machine))]
+
+
+def _ranks(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:
+    return [
+        Problem(
+            (*loc, "processesPerNode"),
+            f"{compute.world_size} ranks (nodes {compute.nodes} times processesPerNode {compute.processes_per_node}), "
+            f"and this machine has {machine.cores} cores",
+            f"write at most {max(1, machine.cores // compute.nodes)}" + (", and nodes: 1" if compute.nodes > 1 else ""),
+            value=compute.processes_per_node,
+        )
+        for loc, compute in all_of(spec, Compute)
+        if compute.world_size > machine.cores
+    ]
+
+
+def _gpus(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:
+    problems = []
+    for loc, pod in pods(spec):
+        count = None if pod.resources is None else gpu_limit(pod.resources.limits)
+        if pod.resources is not None and count is not None and count > machine.gpus:
+            have = f"{machine.gpus} GPUs" if machine.gpus else "no GPU"
+            right = f"write at most {machine.gpus}" if machine.gpus else "use --cpu to go without, or remove the limit"
+            place = (*loc, "resources", "limits", GPU)
+            problems.append(Problem(place, f"this machine has {have}", right, value=pod.resources.limits[GPU]))
+    return problems

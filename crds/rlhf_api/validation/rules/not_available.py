@@ -1,0 +1,117 @@
+"""Values that the API has and this version cannot do yet. One table; empty in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlhf_api.reading.manifest import Loc
+from rlhf_api.resource.compute import Compute
+from rlhf_api.resource.labeler import Labeler, LabelerType
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.validation.problem import Category, Problem, Problems
+from rlhf_api.validation.walk import SPEC
+
+_LABELERS = (LabelerType.PAIRWISE, LabelerType.MULTI_OBJECTIVE, LabelerType.JUDGE, LabelerType.HUMAN)
+_READY_LABELERS = "write BradleyTerry or Rule"
+_REWARD: Loc = (*SPEC, "reward")
+_JUDGE: Loc = (*SPEC, "evaluate", "judge")
+
+
+@dataclass(frozen=True)
+class NotAvailable:
+    """An entry of the table: where, when, what is missing, what to write instead."""
+
+    loc: Loc
+    applies: Callable[[RLHFRunSpec], bool]
+    what: str
+    instead: str
+
+
+def _labeler(loc: Loc, of: Callable[[RLHFRunSpec], Labeler], kind: LabelerType) -> NotAvailable:
+    return NotAvailable((*loc, "type"), lambda spec: of(spec).type is kind, f"a {kind.value} labeler", _READY_LABELERS)
+
+
+def _is_deterministic(spec: RLHFRunSpec) -> bool:
+    return spec.sample.deterministic
+
+
+def _has_tasks(spec: RLHFRunSpec) -> bool:
+    return bool(spec.evaluate.lm_eval.tasks)
+
+
+def _has_offline_data(spec: RLHFRunSpec) -> bool:
+    return bool(spec.train.data.offline)
+
+
+def _trains_judge(spec: RLHFRunSpec) -> bool:
+    judge = spec.evaluate.judge.bradley_terry
+    return judge is not None and judge.train is not None
+
+
+def _template_of_config_map(spec: RLHFRunSpec) -> bool:
+    template = spec.policy.chat_template
+    return template is not None and template.config_map_key_ref is not None
+
+
+def _trains_own_code(spec: RLHFRunSpec) -> bool:
+    return spec.policy.model.trust_remote_code
+
+
+def _trains_reward_of_own_code(spec: RLHFRunSpec) -> bool:
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    return bool(training and training.base and training.base.trust_remote_code)
+
+
+def _deepspeed_config(loc: Loc, of: Callable[[RLHFRunSpec], Compute | None]) -> NotAvailable:
+    """What is in the ConfigMap would have to be in the identity of what is trained with it."""
+
+    def applies(spec: RLHFRunSpec) -> bool:
+        compute = of(spec)
+        return compute is not None and compute.deepspeed.config is not None
+
+    place = (*loc, "compute", "deepspeed", "config")
+    return NotAvailable(place, applies, "a DeepSpeed configuration of one's own", "remove it; write zeroStage and offload")
+
+
+def _reward_compute(spec: RLHFRunSpec) -> Compute | None:
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    return training.compute if training else None
+
+
+NOT_AVAILABLE: tuple[NotAvailable, ...] = (
+    *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
+    *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
+    NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
+    NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
+    NotAvailable((*SPEC, "evaluate", "lmEval", "tasks"), _has_tasks, "lm-evaluation-harness", "leave it empty"),
+    NotAvailable((*SPEC, "train", "data", "offline"), _has_offline_data, "training on offline preferences", "leave it empty"),
+    NotAvailable(
+        (*SPEC, "policy", "chatTemplate", "configMapKeyRef"),
+        _template_of_config_map,
+        "a chat template in a ConfigMap",
+        "write name, or the template itself under inline",
+    ),
+    NotAvailable(
+        (*SPEC, "policy", "model", "trustRemoteCode"),
+        _trains_own_code,
+        "training a model whose code comes with it",
+        "write false, for a model that transformers has a class of",
+    ),
+    NotAvailable(
+        (*_REWARD, "bradleyTerry", "train", "base", "trustRemoteCode"),
+        _trains_reward_of_own_code,
+        "training a model whose code comes with it",
+        "write false, for a model that transformers has a class of",
+    ),
+    _deepspeed_config((*SPEC, "sft"), lambda spec: None if spec.sft is None else spec.sft.compute),
+    _deepspeed_config((*_REWARD, "bradleyTerry", "train"), _reward_compute),
+    _deepspeed_config((*SPEC, "train"), lambda spec: spec.train.compute),
+)
+
+
+def not_available(spec: RLHFRunSpec) -> Problems:
+    for entry in NOT_AVAILABLE:
+        if entry.applies(spec):
+            wrong = f"{entry.what} is not available in this version"
+            yield Problem(entry.loc, wrong, entry.instead, category=Category.NOT_AVAILABLE)

@@ -1,0 +1,70 @@
+"""Rules of sft, reward training and preference training."""
+
+from __future__ import annotations
+
+from rlhf_api.reading.manifest import Loc
+from rlhf_api.resource.compute import Compute, DeepSpeed, Offload, Optimization
+from rlhf_api.resource.labeler import RewardTraining
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.training import Sft, Train
+from rlhf_api.validation.problem import Problem, Problems
+from rlhf_api.validation.walk import SPEC, all_of, models
+
+
+def batch_divides(spec: RLHFRunSpec) -> Problems:
+    """Every rank takes the same number of rows in each step."""
+    for loc, stage in models(spec, SPEC):
+        if isinstance(stage, Sft | RewardTraining | Train):
+            yield from _batch_divides(loc, stage.optimization, stage.compute)
+
+
+def _batch_divides(loc: Loc, optimization: Optimization, compute: Compute) -> Problems:
+    batch, ranks = optimization.global_batch_size, compute.world_size
+    if batch % ranks == 0:
+        return
+    below = batch // ranks * ranks
+    examples = f"{below} or {below + ranks}" if below else f"{ranks}"
+    yield Problem(
+        (*loc, "optimization", "globalBatchSize"),
+        f"not divisible by the {ranks} ranks (nodes {compute.nodes} times processesPerNode {compute.processes_per_node})",
+        f"write a multiple of {ranks}: {examples}",
+        depends=((*loc, "compute", "nodes"), (*loc, "compute", "processesPerNode")),
+    )
+
+
+def prompt_leaves_room(spec: RLHFRunSpec) -> Problems:
+    """A row holds the prompt and at least one token of the response."""
+    train = spec.train
+    if train.max_prompt_length >= train.max_length:
+        yield Problem(
+            (*SPEC, "train", "maxPromptLength"),
+            f"leaves no token for the response: maxLength is {train.max_length}",
+            f"write less than {train.max_length}, or raise maxLength",
+            depends=((*SPEC, "train", "maxLength"),),
+        )
+
+
+def budget_holds_a_row(spec: RLHFRunSpec) -> Problems:
+    """A packed micro-batch holds one prompt with two responses at least as long as one row."""
+    train = spec.train
+    if train.token_budget is not None and train.token_budget < train.max_length:
+        yield Problem(
+            (*SPEC, "train", "tokenBudget"),
+            f"less than one row: maxLength is {train.max_length}",
+            f"write at least {train.max_length}, or leave it out",
+            depends=((*SPEC, "train", "maxLength"),),
+        )
+
+
+def offload_fits_zero(spec: RLHFRunSpec) -> Problems:
+    """What is not sharded cannot be offloaded."""
+    needed = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 3}
+    for loc, deepspeed in all_of(spec, DeepSpeed):
+        least = needed[deepspeed.offload]
+        if deepspeed.zero_stage < least:
+            yield Problem(
+                (*loc, "offload"),
+                f"needs zeroStage {least} or more, and zeroStage is {deepspeed.zero_stage}",
+                f"write zeroStage: {least}, or offload: None",
+                depends=((*loc, "zeroStage"),),
+            )

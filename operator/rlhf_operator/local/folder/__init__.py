@@ -1,0 +1,1 @@
+"""The state folder: runs, their records, logs and locks."""
