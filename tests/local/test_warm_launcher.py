@@ -33,9 +33,10 @@ def launcher(tmp_path: Path) -> Iterator[WarmLauncher]:
 def environment(tmp_path: Path, server: str, stage: str) -> dict[str, str]:
     """A package of our name before the real one, whose fork server and stages are what the case says."""
     package = tmp_path / "fake" / "rlhf_trainer"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "forkserver.py").write_text(textwrap.dedent(server))
+    (package / "process").mkdir(parents=True)
+    for folder in (package, package / "process"):
+        (folder / "__init__.py").write_text("")
+    (package / "process" / "forkserver.py").write_text(textwrap.dedent(server))
     (package / "__main__.py").write_text(textwrap.dedent(stage))
     return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(package.parent), MARKER: str(uuid.uuid4())}
 
@@ -100,13 +101,14 @@ def with_the_real_server(tmp_path: Path, stage: str) -> dict[str, str]:
     [real] = find_spec("rlhf_trainer").submodule_search_locations  # type: ignore[union-attr, misc]
     server = f"""
         from pathlib import Path
-        source = Path({real!r}, "forkserver.py").read_text()
+        source = Path({real!r}, "process", "forkserver.py").read_text()
         exec(source.replace('if __name__ == "__main__":', 'PRELOAD = ()\\nif __name__ == "__main__":'))
     """
     given = environment(tmp_path, server, stage)
     package = Path(given["PYTHONPATH"]) / "rlhf_trainer"
-    (package / "__init__.py").write_text(f"__path__.append({real!r})")
-    (package / "__main__.py").rename(package / "stage_process.py")
+    for folder, source in ((package, real), (package / "process", f"{real}/process")):
+        (folder / "__init__.py").write_text(f"__path__.append({source!r})")
+    (package / "__main__.py").rename(package / "process" / "stage_process.py")
     (package.parent / "torch.py").write_text("def set_num_threads(count): ...")
     return given
 
