@@ -80,7 +80,7 @@ test-faults: install ## Kill every stage in every way, and rlhfctl at random mom
 
 .PHONY: test-crash-points
 test-crash-points: install ## Kill the operator right before and right after every single write of whole runs, and print a table.
-	$(PYTEST) -q -m "crash_points" tests/kubernetes/test_crash_points.py $(PYTEST_ARGS)
+	$(PYTEST) -q -m "crash_points" tests/kubernetes/faults/test_crash_points.py $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: install ## The tests that need a GPU, on a machine that has one.

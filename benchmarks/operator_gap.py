@@ -27,34 +27,28 @@ import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from cluster.api import MERGE_PATCH, Watch
+from cluster.api import MERGE_PATCH
 from cluster.fixtures import establish, running
 from cluster.handle import Cluster
 from cluster.layout import layout
 from cluster.stages import TAKES
+from gaps.watched import RUNS, gaps_of
+from gaps.yardstick import Yardstick
 from support import example_runs
 from support.operated_runs import ClusterRun, manifest
 from support.operator_process import OperatorProcess, errors
 from support.waiting import wait_until
 
-Json = dict[str, Any]
-RUNS = "/apis/rlhf.dev/v1alpha1/namespaces/{}/rlhfruns"
-JOBS = "/apis/batch/v1/namespaces/{}/jobs"
-PODS = "/api/v1/namespaces/{}/pods"
 MEDIAN_SECONDS, WORST_SECONDS, MEMORY_MB = 1.0, 2.0, 250.0
-_RUN, _JOB_OWN = "rlhf.dev/run", ("controller-uid", "job-name")
 _YARDSTICK_EVERY = 1.5
 _PARTS = 3
 _CLIENTS = 8
@@ -125,7 +119,7 @@ def measure(cluster: Cluster, size: Size, folder: Path, operator_class: type[Ope
     with cluster.namespace() as namespace, cluster.namespace() as beside:
         _say(f"making {size.listed - size.runs} runs that have ended or are suspended")
         status_bytes = _seed(cluster, namespace, size)
-        with operator_class(folder, cluster.kubeconfig, [namespace]) as operator, _gaps_of(cluster, namespace) as gaps:
+        with operator_class(folder, cluster.kubeconfig, [namespace]) as operator, gaps_of(cluster, namespace) as gaps:
             operator.wait_leading()
             _begin(cluster, namespace, size, seconds=0 if size.takes < 5 else size.takes)
             listed_mb = _memory(operator, "VmRSS")
@@ -228,169 +222,6 @@ def _begin(cluster: Cluster, namespace: str, size: Size, seconds: float) -> None
         seconds=120,
         every=0.5,
     )
-
-
-# --- gaps ---
-
-
-@dataclass
-class Gaps:
-    """What a watch of Jobs and one of Pods tell. A Job's end is what comes first: that all its pods have succeeded, for then it
-    holds no GPU any more, or its condition Complete, which its controller writes later. The run's next new Job ends the gap.
-    """
-
-    found: list[tuple[float, float]] = field(default_factory=list)
-    """(When a Job had ended, seconds until the next.)"""
-    _latest: dict[str, str] = field(default_factory=dict)
-    """The name of each run's latest Job."""
-    _completions: dict[str, int] = field(default_factory=dict)
-    """Pods that must succeed, by the Job's name."""
-    _succeeded: dict[str, set[str]] = field(default_factory=dict)
-    """The uids of those that did."""
-    _ended: dict[str, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take_job(self, kind: str, job: Json, now: float) -> None:
-        metadata = job["metadata"]
-        run, name = metadata.get("labels", {}).get(_RUN), metadata.get("name")
-        if run is None or name is None:
-            return
-        with self._lock:
-            if kind == "ADDED":
-                self._completions[name] = job["spec"]["completions"]
-                ended = self._ended.get(self._latest.get(run, ""))
-                self._latest[run] = name
-                if ended is not None:
-                    self.found.append((ended, now - ended))
-            if _is_complete(job):
-                self._end(run, name, now)
-
-    def take_pod(self, _: str, pod: Json, now: float) -> None:
-        labels = pod["metadata"].get("labels", {})
-        run, name = labels.get(_RUN), labels.get("batch.kubernetes.io/job-name")
-        if run is None or name is None or pod["status"].get("phase") != "Succeeded":
-            return
-        with self._lock:
-            done = self._succeeded.setdefault(name, set())
-            done.add(pod["metadata"]["uid"])
-            if len(done) == self._completions.get(name):
-                self._end(run, name, now)
-
-    def _end(self, run: str, name: str, now: float) -> None:
-        if name in self._ended:
-            return
-        self._ended[name] = now
-        if self._latest.get(run) != name:
-            # The operator was told before we were, and the next Job is there already.
-            self.found.append((now, 0.0))
-
-
-@contextmanager
-def _gaps_of(cluster: Cluster, namespace: str) -> Iterator[Gaps]:
-    gaps, stopped = Gaps(), threading.Event()
-    watches: dict[str, Watch] = {}
-
-    def follow(path: str, version: str, take: Callable[[str, Json, float], None]) -> None:
-        while not stopped.is_set():
-            watches[path] = watch = cluster.api.watch(path, version)
-            for kind, obj in watch:
-                take(kind, obj, time.monotonic())
-                version = obj["metadata"]["resourceVersion"]
-
-    threads = []
-    for path, take in ((JOBS.format(namespace), gaps.take_job), (PODS.format(namespace), gaps.take_pod)):
-        version = cluster.api.get(path, limit=1)["metadata"]["resourceVersion"]
-        threads.append(threading.Thread(target=follow, args=(path, version, take), daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        yield gaps
-    finally:
-        stopped.set()
-        for watch in list(watches.values()):
-            watch.close()
-        for thread in threads:
-            thread.join(10)
-
-
-def _is_complete(job: Json) -> bool:
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(found["type"] == "Complete" and found["status"] == "True" for found in conditions)
-
-
-# --- the yardstick ---
-
-
-class Yardstick:
-    """The requests of one stage, up to its Job. Read is a run at work; written is in a namespace that no operator watches. Its Job
-    is suspended, so that nobody makes pods of it.
-    """
-
-    def __init__(self, cluster: Cluster, namespace: str, beside: str) -> None:
-        self._api = cluster.api
-        self._namespace, self._beside = namespace, beside
-        job = next(found for found in self._api.get(JOBS.format(namespace))["items"] if _RUN in found["metadata"].get("labels", {}))
-        self._run = job["metadata"]["labels"][_RUN]
-        self._job = _copy(job)
-        self._job["spec"] = {**job["spec"], "suspend": True}
-        del self._job["spec"]["selector"]
-        labels = self._job["spec"]["template"]["metadata"]["labels"]
-        self._job["spec"]["template"]["metadata"]["labels"] = {
-            name: value for name, value in labels.items() if name.rpartition("/")[2] not in _JOB_OWN
-        }
-        self._config_map = _copy(self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{job['metadata']['name']}"))
-        policy = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
-        policies = self._api.get(policy, labelSelector=f"{_RUN}={self._run}")["items"]
-        self._policy = _copy(policies[0]) if policies else None
-        source = self._api.get(f"{RUNS.format(namespace)}/{self._run}")
-        self._status = source["status"]
-        self._api.post(RUNS.format(beside), _copy(source))
-        if self._policy is not None:
-            self._apply(f"/apis/networking.k8s.io/v1/namespaces/{beside}/networkpolicies", "NetworkPolicy", self._policy)
-        self._count = 0
-        self._once()
-        self.found: list[float] = []
-
-    def measure(self) -> None:
-        begin = time.monotonic()
-        self._once()
-        self.found.append(time.monotonic() - begin)
-
-    def _once(self) -> None:
-        self._count += 1
-        name, beside, mine = f"yardstick-{self._count}", self._beside, {"labelSelector": f"{_RUN}={self._run}"}
-        run = self._api.get(f"{RUNS.format(self._namespace)}/{self._run}")
-        self._api.get(JOBS.format(self._namespace), **mine)
-        self._api.get(f"/api/v1/namespaces/{self._namespace}/pods", **mine)
-        status = {**self._status, "message": name}
-        self._apply(RUNS.format(beside), "RLHFRun", {"metadata": {"name": self._run}, "status": status}, "/status")
-        about = {"kind": "RLHFRun", "namespace": beside, "name": self._run, "uid": run["metadata"]["uid"]}
-        event = {"involvedObject": about, "type": "Normal", "reason": "Succeeded", "message": "a stage is done"}
-        self._api.post(f"/api/v1/namespaces/{beside}/events", {**event, "metadata": {"name": name}})
-        if self._policy is not None:
-            self._apply(f"/apis/networking.k8s.io/v1/namespaces/{beside}/networkpolicies", "NetworkPolicy", self._policy)
-        self._api.post(f"/api/v1/namespaces/{beside}/configmaps", _named(self._config_map, name))
-        self._api.post(JOBS.format(beside), _named(self._job, name))
-
-    def _apply(self, path: str, kind: str, body: Json, subresource: str = "") -> None:
-        version = {"RLHFRun": "rlhf.dev/v1alpha1", "NetworkPolicy": "networking.k8s.io/v1"}[kind]
-        self._api.request(
-            "PATCH",
-            f"{path}/{body['metadata']['name']}{subresource}",
-            {"apiVersion": version, "kind": kind, **body},
-            content_type="application/apply-patch+yaml",
-            query={"fieldManager": "yardstick", "force": "true"},
-        )
-
-
-def _named(obj: Json, name: str) -> Json:
-    return {**obj, "metadata": {**obj["metadata"], "name": name}}
-
-
-def _copy(obj: Json) -> Json:
-    """To be created in another namespace, by nobody's order."""
-    metadata = {name: obj["metadata"][name] for name in ("name", "labels", "annotations") if name in obj["metadata"]}
-    return {name: obj[name] for name in ("apiVersion", "kind", "spec", "data") if name in obj} | {"metadata": metadata}
 
 
 # --- the operator's own figures ---

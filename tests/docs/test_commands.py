@@ -28,7 +28,7 @@ NOT_RUN = {
     "make lint": "checks the whole checkout, and is a step of CI of its own",
     "make install": "is how this environment came to be",
     "make generate": "writes into the checkout; that its outputs are as they would be is tested",
-    "rlhfctl run --local mine.yaml": "loads models; tests/cli/test_run.py runs a manifest to its end",
+    "rlhfctl run --local mine.yaml": "loads models; tests/cli/commands/start/test_run.py runs a manifest to its end",
     ".venv/bin/python -m pytest tests/core -k gates": "runs tests; this is one",
     ".venv/bin/python tests/support/binaries.py": "builds for minutes; every test of a cluster goes through it",
     'eval "$(.venv/bin/python tests/cluster up)"': "starts a cluster; tests/cluster/test_tool.py does",
@@ -36,7 +36,7 @@ NOT_RUN = {
     ".venv/bin/python tests/cluster status": "needs that cluster; tests/cluster/test_tool.py runs it",
     "kubectl apply --server-side -f crds/rlhf.dev_rlhfruns.yaml": "needs that cluster; the fixture `crd` does the same",
     "RLHF_OPERATOR_LEASE_NAMESPACE=default RLHF_OPERATOR_IMAGE=example/rlhf-operator:dev .venv/bin/python -m "
-    "rlhf_operator.kubernetes": "runs until it is stopped; tests/kubernetes/test_app_runs.py starts it so",
+    "rlhf_operator.kubernetes": "runs until it is stopped; tests/kubernetes/app/test_app_runs.py starts it so",
     "docker build --tag registry.example/rlhf-operator:0.1.0 .": "downloads the GPU stack; tests/image builds the variant for CPUs",
     "docker build --tag registry.example/rlhf-operator:0.1.0-cpu --build-arg LOCK=locks/cpu.lock --build-arg COMPILER= "
     "--build-arg TORCHDYNAMO_DISABLE=1 .": "tests/image/builder.py does the same without an engine; see tests/image/test_image.py",
@@ -54,7 +54,7 @@ NOT_RUN = {
     "python3 tools/doctor.py --node": "looks at this machine; tests/repository/test_doctor.py does",
     "make cluster-down": "would end the cluster of whoever runs the tests",
     "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/api/test_freeze.py": "writes golden files",
-    "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/test_looking.py": "writes golden files",
+    "UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q tests/cli/commands/look/test_looking.py": "writes golden files",
 }
 _IN_A_CLUSTER = {command for document, heading in CLUSTER_STORIES for command in story(document, heading)}
 _RUN = sorted({command for _, command in commands()} - set(NOT_RUN) - _IN_A_CLUSTER)

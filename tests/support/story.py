@@ -9,7 +9,10 @@ from typing import Any
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import ConditionStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
-from rlhf_operator.core.actions import CreateJob
+from rlhf_operator.core.actions import (
+    CreateJob,
+    EmitEvent,
+)
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.decide import Decision, decide
 from rlhf_operator.core.observed import Pod, PodState
@@ -67,3 +70,8 @@ class Story:
 
     def _fate(self, action: CreateJob, pod: Pod, tape: Tape) -> End | None:
         return None if (action.iteration, action.stage) == self.hang_at else self.end
+
+
+def created(decision: Decision) -> list[type]:
+    """The kinds of a decision's actions, without Events."""
+    return [type(action) for action in decision.actions if not isinstance(action, EmitEvent)]

@@ -1,4 +1,4 @@
-"""finalize: what it removes, and what stays as it was. What of a chain goes is the core's to say (tests/core/test_plan.py)."""
+"""finalize: what it removes, and what stays as it was. What of a chain goes is the core's to say (tests/core/plan/test_plan.py)."""
 
 from __future__ import annotations
 

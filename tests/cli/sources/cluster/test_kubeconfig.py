@@ -1,4 +1,4 @@
-"""Which cluster a command means: the rules of kubectl. tests/cli/test_cluster_errors.py asks kubectl itself."""
+"""Which cluster a command means: the rules of kubectl. tests/cli/commands/test_cluster_errors.py asks kubectl itself."""
 
 from __future__ import annotations
 

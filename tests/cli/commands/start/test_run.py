@@ -1,4 +1,4 @@
-"""run --local, from the manifest to the exit code. The backend is stood in for; tests/cli/test_run_stages.py has the real one."""
+"""run --local, from the manifest to the exit code. The backend is stood in for; test_run_stages.py beside it has the real one."""
 
 from __future__ import annotations
 

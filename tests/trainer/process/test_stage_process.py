@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -21,89 +20,12 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import ArtifactKind, StageExit, StageName
-from rlhf_store import ArtifactWriter, Corrupted, NoSuchBucket, Unavailable, kept_logs, open_store
+from rlhf_store import ArtifactWriter, Unavailable, kept_logs, open_store
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.process import stage_process as entry
 from rlhf_trainer.runtime.context import work_of
-from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
-from rlhf_trainer.runtime.failures import from_exception
-from rlhf_trainer.runtime.progress import Progress
-from rlhf_trainer.runtime.result import RESULT_LIMIT, write_result
 from support.stages import RUN, config_of, context_of, ended, run_stage, start_stage, write_config
 from support.waiting import wait_until
-
-LONG = "Was nicht geht, steht hier, auch mit “Anführung” und 漢字. " * 200
-
-
-def result_of(**fields: Any) -> StageResult:
-    return StageResult.model_validate({"stage": "evaluate", **fields})
-
-
-@pytest.mark.parametrize(
-    "result",
-    [
-        result_of(problem=LONG, reason="ApplicationError"),
-        result_of(problem="漢" * 5000, reason="ApplicationError"),
-        result_of(warnings=[LONG] * 20, counts={f"count{i}": i for i in range(400)}),
-        result_of(
-            warnings=[LONG], problem=LONG, metrics={m.value: {"value": 0.123456, "lower": 0.1, "upper": 0.2} for m in Metric}
-        ),
-    ],
-)
-def test_a_result_is_valid_json_within_4096_bytes_whatever_is_in_it(tmp_path: Path, result: StageResult) -> None:
-    write_result(result, tmp_path / "result.json")
-    data = (tmp_path / "result.json").read_bytes()
-    assert len(data) <= RESULT_LIMIT
-    read = StageResult.model_validate_json(data)
-    assert read.metrics == result.metrics
-    assert (read.reason, bool(read.problem)) == (result.reason, bool(result.problem))
-
-
-def test_a_small_result_is_written_whole(tmp_path: Path) -> None:
-    result = result_of(counts={"validation": 3}, warnings=["look"], metrics={"judgeMean": {"value": 1.0}})
-    write_result(result, tmp_path / "deep" / "result.json")
-    assert StageResult.model_validate_json((tmp_path / "deep" / "result.json").read_bytes()) == result
-
-
-def test_revisions_of_fifty_iterations_fit(tmp_path: Path) -> None:
-    resolved = {f"prompts.source/{number}": "0123456789" * 4 for number in range(1, 51)} | {"policy.model": "a" * 40}
-    write_result(StageResult(stage=StageName.PREFLIGHT, resolved=resolved, warnings=[LONG]), tmp_path / "result.json")
-    assert StageResult.model_validate_json((tmp_path / "result.json").read_bytes()).resolved == resolved
-
-
-def test_a_result_that_cannot_be_cut_says_so_instead_of_half_of_it(tmp_path: Path) -> None:
-    resolved = {f"sft.data/source-{number}": "0123456789" * 4 for number in range(100)}
-    with pytest.raises(ApplicationProblem, match="4096"):
-        write_result(StageResult(stage=StageName.PREFLIGHT, resolved=resolved), tmp_path / "result.json")
-    assert not (tmp_path / "result.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "reason"),
-    [
-        (ConfigurationProblem("x"), 64, "ConfigurationError"),
-        (ApplicationProblem("x"), 1, "ApplicationError"),
-        (Transient("x"), 75, "StoreUnavailable"),
-        (Preempted("x"), 143, "Preempted"),
-        (RankKilled("x"), 137, "Killed"),
-        (Unavailable("x", "s3://b"), 75, "StoreUnavailable"),
-        (NoSuchBucket("x", "s3://b"), 64, "ConfigurationError"),
-        (Corrupted("x", "s3://b"), 1, "Corrupted"),
-        (OSError(errno.ENOSPC, "No space left on device", "/scratch/x"), 1, "DiskFull"),
-        (OSError(errno.EDQUOT, "Quota exceeded"), 1, "DiskFull"),
-        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "DiskFull"),
-        (MemoryError(), 1, "OOMKilled"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "OOMKilled"),
-        (ZeroDivisionError("division by zero"), 1, "ApplicationError"),
-    ],
-)
-def test_every_end_has_its_exit_code_and_its_reason(error: Exception, code: int, reason: str) -> None:
-    told = from_exception(error)
-    assert (int(told.exit), told.reason) == (code, reason)
-
-
-def test_a_full_disk_is_named() -> None:
-    assert "/scratch/x" in str(from_exception(OSError(errno.ENOSPC, "No space left on device", "/scratch/x")))
 
 
 def run_main(
@@ -392,25 +314,3 @@ def test_where_a_log_is_kept_nonsense_still_ends_in_a_result(storage: Storage, t
 def test_a_stage_refuses_the_work_of_another(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="holds ResolveWork"):
         work_of(context_of(config_of(resolve(), storage), tmp_path), LabelWork)
-
-
-def test_progress_is_replaced_as_a_whole_and_at_most_once_a_second(tmp_path: Path) -> None:
-    now = iter([0.0, 0.5, 1.5, 1.6])
-    file = tmp_path / "progress.json"
-    progress = Progress(file, clock=lambda: next(now))
-    seen = []
-    for done in (1, 2, 3, 4):
-        progress.update(done, 4, "steps", "loss 0.5")
-        seen.append(json.loads(file.read_text())["done"])
-    assert seen == [1, 1, 3, 4]
-    assert json.loads(file.read_text()) == {"done": 4, "total": 4, "unit": "steps", "detail": "loss 0.5"}
-    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
-
-
-def test_progress_says_the_first_the_last_and_a_line_now_and_then() -> None:
-    now = iter([0.0, 1.0, 20.0, 21.0, 22.0])
-    said: list[str] = []
-    progress = Progress(None, said.append, clock=lambda: next(now))
-    for done in (1, 2, 3, 4, 5):
-        progress.update(done, 5, "steps", f"loss 0.{done}")
-    assert said == ["1 of 5 steps, loss 0.1", "3 of 5 steps, loss 0.3", "5 of 5 steps, loss 0.5"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 from rlhf_api.reading.manifest import Loc, read_manifest
 from rlhf_api.validation import Problem, Validation, validate
 from rlhf_api.validation.problem import value_at
+from support.documents import ROOT
 from support.manifests import manifest, places
 
-EXAMPLE = read_manifest((Path(__file__).parents[2] / "examples" / "llama3-8b.yaml").read_text()).raw
+EXAMPLE = read_manifest((ROOT / "examples" / "llama3-8b.yaml").read_text()).raw
 NAMES = st.sampled_from(["spec", "metadata", "name", "type", "train", "gates", "pod", "[key]", "int"]) | st.text(max_size=8)
 SCALARS = (
     st.none()

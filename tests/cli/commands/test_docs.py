@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 
 from rlhfctl.main import SECTIONS, cli
+from support.documents import ROOT
 from support.rlhfctl import environment
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_what_the_commands_say_of_themselves() -> None:

@@ -16,12 +16,13 @@ import yaml
 
 from rlhfctl.exits import Exit
 from support import example_runs
+from support.documents import ROOT
 from support.rlhfctl import Done, environment, rlhfctl
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
-FAKE_STAGES = Path(__file__).resolve().parents[1] / "support" / "fake_stages"
+FAKE_STAGES = ROOT / "tests" / "support" / "fake_stages"
 
 
 class Runner:
