@@ -15,9 +15,9 @@ def open_store(storage: Storage, *, retry_seconds: float = RETRY_SECONDS) -> Sto
     """
     # boto3 takes 0.3 s to import; a file:// run does without.
     if storage.url.startswith("s3://"):
-        from .s3 import S3Store
+        from rlhf_store.backends.s3 import S3Store
 
         return S3Store(storage, retry_seconds=retry_seconds)
-    from .files import FileStore
+    from rlhf_store.backends.files import FileStore
 
     return FileStore(storage.url)

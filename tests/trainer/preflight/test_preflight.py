@@ -133,7 +133,7 @@ def test_a_store_that_is_away_says_nothing_about_the_manifest(
     def away(*_: object) -> None:
         raise Unavailable("it does not answer", "s3://bucket")
 
-    monkeypatch.setattr("rlhf_store.files.FileStore.check_writable", away)
+    monkeypatch.setattr("rlhf_store.backends.files.FileStore.check_writable", away)
     with pytest.raises(Transient):
         run(world, storage, tmp_path)
 

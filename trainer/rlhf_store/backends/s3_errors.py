@@ -24,7 +24,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 
-from .errors import (
+from rlhf_store.errors import (
     AccessDenied,
     AlreadyExists,
     ConditionalWritesUnsupported,
@@ -37,6 +37,7 @@ from .errors import (
     WrongEndpoint,
     WrongRegion,
 )
+
 from .retry import retryable_answer
 
 #: The connection failed or ended early, before or after the headers of an answer.

@@ -15,12 +15,12 @@ from botocore.exceptions import ClientError
 from s3transfer.manager import TransferManager
 
 from rlhf_api.resource.storage import Storage
+from rlhf_store.errors import Corrupted, NotFound, StoreError, WrongEndpoint
+from rlhf_store.local import local_errors
+from rlhf_store.store import ObjectInfo, check_key, probe
 
-from .errors import Corrupted, NotFound, StoreError, WrongEndpoint
-from .local import local_errors
 from .retry import Retries
 from .s3_errors import S3_ERRORS, TRANSPORT_ERRORS, translate
-from .store import ObjectInfo, check_key, probe
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -31,7 +31,7 @@ from rlhf_store import (
     find_artifact,
     open_store,
 )
-from rlhf_store.s3_errors import translate
+from rlhf_store.backends.s3_errors import translate
 from support.artifacts import FINGERPRINT, KIND
 from support.s3 import ACCESS_KEY, BUCKET, S3Server
 

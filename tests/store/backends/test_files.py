@@ -156,7 +156,7 @@ def test_a_writer_killed_before_the_manifest_leaves_nothing_to_find(tmp_path: Pa
         import sys
         from rlhf_api.words import ArtifactKind, StageName
         from rlhf_store import ArtifactWriter
-        from rlhf_store.files import FileStore
+        from rlhf_store.backends.files import FileStore
 
         class StopsBeforeManifest(FileStore):
             def put(self, key, data, *, if_absent=False):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError, SSLError
 
-from rlhf_store.retry import Retries, retryable
+from rlhf_store.backends.retry import Retries, retryable
 
 REFUSED = EndpointConnectionError(endpoint_url="the server")
 

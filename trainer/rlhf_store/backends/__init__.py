@@ -1,0 +1,1 @@
+"""A store on a file system and on S3."""
