@@ -19,7 +19,9 @@ from rlhfctl.main import SECTIONS
 from support.documents import ROOT, anchors, blocks, links, text_of
 
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-_PATH = re.compile(r"`((?:crds|operator|trainer|cli|docs|tests|tools|locks|examples)/[\w./-]*)`")
+_FOLDERS = ("crds", "operator", "trainer", "cli", "charts", "docs", "tests", "tools", "locks", "examples", "benchmarks")
+#: In backticks: a path from the root, or the end of one that names a Python file.
+_PATH = re.compile(rf"`((?:{'|'.join(_FOLDERS)})/[\w./{{}},-]*|[\w./{{}},-]+\.py)`")
 
 
 def targets() -> list[str]:
@@ -80,8 +82,20 @@ def test_every_test_that_a_document_names_exists() -> None:
 
 
 def test_every_file_that_a_document_names_exists() -> None:
-    for path in _PATH.findall(text_of("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/recipe.md")):
-        assert (ROOT / path).exists(), path
+    there = [f"/{path.relative_to(ROOT)}" for folder in _FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    for named in _PATH.findall(text_of()):
+        for path in spelled_out(named):
+            known = (ROOT / path).exists() or (path.endswith(".py") and any(file.endswith(f"/{path}") for file in there))
+            assert known or path == "__init__.py", named
+
+
+def spelled_out(path: str) -> list[str]:
+    """`a/{b,c}.py` as a shell reads it."""
+    before, brace, rest = path.partition("{")
+    if not brace:
+        return [path]
+    choices, _, after = rest.partition("}")
+    return [one for choice in choices.split(",") for one in spelled_out(f"{before}{choice}{after}")]
 
 
 def test_every_decision_is_in_the_index() -> None:
