@@ -20,6 +20,9 @@ PYTEST := $(BIN)/python -m pytest
 CRD := crds/rlhf.dev_rlhfruns.yaml
 CHART_CRD := charts/rlhf-operator/files/rlhf.dev_rlhfruns.yaml
 
+# What a target needs is made in the order in which it stands there, also with -j.
+.NOTPARALLEL:
+
 .PHONY: help
 help: ## What there is to do here.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 22
@@ -38,6 +41,17 @@ $(INSTALLED): pyproject.toml $(LOCK) locks/build.lock
 	$(UV) pip install --quiet --no-deps -e .
 	touch $@
 
+# Before anything is installed or built, by the Python that is there: whoever lacks something knows it after a second.
+.PHONY: doctor
+doctor: ## Name everything that this machine lacks for `make test`, with the command that installs it.
+	@$(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON)) tools/doctor.py --tests
+
+# pytest would build them, too, when a test first wants one: within that test's time limit, and without a word of what is left.
+.PHONY: programs
+FOR := test
+programs: install ## Build what the tests need and no package index has: programs from source, and the image. Once; 20 minutes.
+	@PYTHONPATH=tests $(BIN)/python -m support.ahead $(FOR)
+
 .PHONY: quickstart
 quickstart: install ## Improve a tiny language model by online iterative DPO on this machine, and write a report.
 	$(BIN)/rlhfctl quickstart
@@ -55,7 +69,7 @@ define in_halves
 endef
 
 .PHONY: test
-test: install ## The tests that need no GPU, but the long ones below; the full quickstart and a run in pods are among them. Half an hour.
+test: doctor install programs ## The tests that need no GPU, but the long ones below; the full quickstart and a run in pods are among them. Half an hour.
 	$(call in_halves,$(ALL),$(ALL))
 ALL := -m "not gpu and not faults and not crash_points and not e2e_faults" --durations=12
 
@@ -67,19 +81,23 @@ test-fast: install ## The tests without engines, S3 server, cluster, node and fa
 FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
 
 .PHONY: e2e
-e2e: install ## The image on a real node: a whole run in pods, which loses an operator, a sampler and a rank. Needs root; 10 minutes.
+e2e: FOR := e2e
+e2e: doctor install programs ## The image on a real node: a whole run in pods, which loses an operator, a sampler and a rank. Needs root; 10 minutes.
 	$(PYTEST) -m "e2e" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: e2e-faults
-e2e-faults: install ## Everything that may happen to a run on that node, at least twenty dead operators among it, and a table. Needs root; an hour.
+e2e-faults: FOR := e2e
+e2e-faults: doctor install programs ## Everything that may happen to a run on that node, at least twenty dead operators among it, and a table. Needs root; an hour.
 	$(PYTEST) -m "e2e_faults" tests/e2e $(PYTEST_ARGS)
 
 .PHONY: test-faults
-test-faults: install ## Kill every stage in every way, and rlhfctl at random moments.
+test-faults: FOR := faults
+test-faults: install programs ## Kill every stage in every way, and rlhfctl at random moments.
 	$(PYTEST) -m "faults" $(PYTEST_ARGS)
 
 .PHONY: test-crash-points
-test-crash-points: install ## Kill the operator right before and right after every single write of whole runs, and print a table.
+test-crash-points: FOR := crash-points
+test-crash-points: install programs ## Kill the operator right before and right after every single write of whole runs, and print a table.
 	$(PYTEST) -q -m "crash_points" tests/kubernetes/faults/test_crash_points.py $(PYTEST_ARGS)
 
 .PHONY: test-gpu

@@ -1,8 +1,9 @@
-"""What `make install` needs of the machine itself. Each thing that is missing is named, with the command that installs it.
+"""What is needed of the machine itself. Everything that is missing is named at once, with the command that installs it.
 
-    python3 tools/doctor.py                     exit 1 where something is missing
-    python3 tools/doctor.py --node              the same of what only the tests of a real node need (tests/cluster)
-    python3 tools/doctor.py --packages debian   the system packages that are missing here for both, a line each
+    python3 tools/doctor.py                    what `make install` needs; exit 1 where something of it is missing
+    python3 tools/doctor.py --node             what only the tests of a real node need (tests/cluster)
+    python3 tools/doctor.py --tests            what `make test` needs: both, and root; with RLHF_SKIP_NODE=1 the first alone
+    python3 tools/doctor.py --command debian   the command that installs the packages that --tests misses, if any
 
 Standard library only, and a syntax that Python 3.9 reads, so that it can complain about an old Python.
 """
@@ -35,6 +36,14 @@ DISK_INSTALLED = 4 * GIB
 #: Of Debian, of Fedora, and of everybody else.
 CNI_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin")
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+#: Set to 1, the tests of a real node are left out (tests/cluster/node_fixtures.py).
+WITHOUT_NODE = "RLHF_SKIP_NODE"
+#: A new machine's lists of packages are empty or old. No questions, and nothing that is not asked for.
+INSTALL = {
+    "debian": "{sudo}apt-get update && {sudo}apt-get install --yes --no-install-recommends {packages}",
+    "fedora": "{sudo}dnf install --assumeyes {packages}",
+}
+SYSTEMS = {"debian": "Debian, Ubuntu", "fedora": "Fedora"}
 #: What → why, and the packages of Debian and Fedora that bring it.
 NODE_PACKAGES = {
     "libseccomp's headers": (
@@ -74,6 +83,7 @@ class Machine:
     disk: int
     folder: str
     installed: bool
+    root: bool
     node_lacks: frozenset[str] = frozenset()
     """Of NODE_PACKAGES."""
 
@@ -91,27 +101,32 @@ class Missing:
     def lines(self) -> Iterator[str]:
         yield f"missing: {self.what}"
         yield f"    why: {self.why}"
-        if self.debian:
-            yield f"    Debian, Ubuntu: sudo apt-get install {' '.join(self.debian)}"
-            yield f"    Fedora: sudo dnf install {' '.join(self.fedora)}"
         if self.advice:
             yield f"    do: {self.advice}"
+
+    def packages(self, system: str) -> tuple[str, ...]:
+        return {"debian": self.debian, "fedora": self.fedora}[system]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check what `make install` needs of this machine.")
-    parser.add_argument("--node", action="store_true", help="check what a real node of the test cluster needs instead")
-    parser.add_argument("--packages", choices=["debian", "fedora"], help="print the names of missing system packages, and exit 0")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--node", action="store_true", help="check what a real node of the test cluster needs instead")
+    others.add_argument("--tests", action="store_true", help=f"check what `make test` needs; {WITHOUT_NODE}=1: but for the node")
+    others.add_argument("--command", choices=sorted(INSTALL), help="print what installs the packages that --tests misses; exit 0")
     options = parser.parse_args(arguments)
     machine = look(Path(__file__).resolve().parent.parent)
-    if options.packages:
-        missing = [*check(machine), *check_node(machine)]
-        for name in sorted({name for thing in missing for name in getattr(thing, options.packages)}):
-            print(name)
+    with_node = os.environ.get(WITHOUT_NODE) != "1"
+    if options.command:
+        for line in command(machine, check_tests(machine, with_node=with_node), options.command):
+            print(line)
         return 0
-    lacking = check_node(machine) if options.node else check(machine)
-    for thing in lacking:
-        print("\n".join(thing.lines()), file=sys.stderr)
+    if options.tests:
+        lacking = check_tests(machine, with_node=with_node)
+    else:
+        lacking = check_node(machine) if options.node else check(machine)
+    for line in report(machine, lacking):
+        print(line, file=sys.stderr)
     return 1 if lacking else 0
 
 
@@ -129,6 +144,30 @@ def check_node(machine: Machine) -> Sequence[Missing]:
     ]
 
 
+def check_tests(machine: Machine, *, with_node: bool) -> Sequence[Missing]:
+    """What `make test` lacks."""
+    return [*check(machine), *(_root(machine) if with_node else ()), *(check_node(machine) if with_node else ())]
+
+
+def report(machine: Machine, lacking: Sequence[Missing]) -> Iterator[str]:
+    """Each thing with its reason, and in the end one command for all that packages bring."""
+    for thing in lacking:
+        yield from thing.lines()
+    for system, name in SYSTEMS.items():
+        for line in command(machine, lacking, system):
+            yield f"{name}: {line}"
+    if set(lacking) & {*_root(machine), *check_node(machine)}:
+        yield f"Without the tests of a real node, less is needed, and no root: {WITHOUT_NODE}=1 make test"
+
+
+def command(machine: Machine, lacking: Sequence[Missing], system: str) -> Iterator[str]:
+    """The one line that installs the packages of all; none where no package is missing. `system`: of SYSTEMS."""
+    packages = sorted({package for thing in lacking for package in thing.packages(system)})
+    if packages:
+        # Root needs no sudo, and a new machine has none.
+        yield INSTALL[system].format(sudo="" if machine.root else "sudo ", packages=" ".join(packages))
+
+
 def look(root: Path) -> Machine:
     """This machine, for a checkout at `root`."""
     return Machine(
@@ -144,6 +183,7 @@ def look(root: Path) -> Machine:
         disk=shutil.disk_usage(root).free,
         folder=str(root),
         installed=(root / ".venv" / ".installed").exists(),
+        root=os.geteuid() == 0,
         node_lacks=frozenset(_node_lacks()),
     )
 
@@ -211,6 +251,15 @@ def _room(machine: Machine) -> Iterator[Missing]:
             f"{_gb(needed)} of disk",
             f"{_gb(machine.disk)} are free at {machine.folder}; .venv alone takes 7 GB",
             advice="free space there, or check the project out on a larger disk",
+        )
+
+
+def _root(machine: Machine) -> Iterator[Missing]:
+    if not machine.root:
+        yield Missing(
+            "root",
+            "a real node of the test cluster has mounts, namespaces and cgroups, and its image is a Debian of its own",
+            advice=f"run this as root, or without the tests of a real node: {WITHOUT_NODE}=1 make test",
         )
 
 

@@ -21,7 +21,6 @@ from support.binaries import program
 from support.documents import ROOT
 from support.s3 import BUCKET
 
-PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "kubelet", "kube-proxy", "coredns", "versitygw", "pause")
 #: In the order of their start.
 COMPONENTS = ("containerd", "kubelet", "kube-proxy", "coredns", "s3")
 #: Those that are there altogether; of the machine, the others only have the network.

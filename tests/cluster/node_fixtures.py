@@ -16,9 +16,8 @@ from cluster import start
 from cluster.layout import Layout, layout, sweep
 from cluster.node_handle import NodeCluster, no_proxy
 from cluster.processes import Identity
+from cluster.programs import WITHOUT_NODE
 from support.s3 import ENVIRONMENT
-
-LEFT_OUT = "RLHF_SKIP_NODE"
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +47,7 @@ def running(own: Layout) -> Iterator[NodeCluster]:
 
 
 def left_out() -> bool:
-    return os.environ.get(LEFT_OUT) == "1"
+    return os.environ.get(WITHOUT_NODE) == "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,4 +60,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Nobody shall take a run without them for a whole one."""
     if left_out():
-        terminalreporter.write_line(f"{LEFT_OUT}=1: the tests marked `node` were left out", yellow=True)
+        terminalreporter.write_line(f"{WITHOUT_NODE}=1: the tests marked `node` were left out", yellow=True)

@@ -13,7 +13,8 @@ from cluster.addresses import Addresses
 from cluster.control_plane import Command
 from cluster.layout import Layout
 from cluster.machine import Machine
-from support.binaries import SYSTEM_PATH, program
+from support.binaries import program
+from support.bounded import SYSTEM_PATH
 
 NODE = "node"
 #: Without a registry: only what was imported is there, so `imagePullPolicy: Never`.

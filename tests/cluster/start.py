@@ -14,21 +14,16 @@ from cluster.control_plane import Command
 from cluster.errors import ClusterError, StartError
 from cluster.layout import Layout, Size
 from cluster.processes import Identity
+from cluster.programs import CONTROL_PLANE, PROGRAMS
 from cluster.readiness import answers, api_is_ready, node_is_ready, run, wait_for
 from support.binaries import NAMES, SOURCES, BuildError, program
 
 _NODES = 4
 
-_CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-#: What is built before anything is started.
-PROGRAMS: dict[Size, tuple[str, ...]] = {
-    "control": (*_CONTROL_PLANE, "kubectl", "kwok"),
-    "node": (*_CONTROL_PLANE, "kubectl", *node.PROGRAMS),
-}
-#: What runs then.
+#: What runs, by the size of a cluster.
 COMPONENTS: dict[Size, tuple[str, ...]] = {
-    "control": (*_CONTROL_PLANE, "kubelet", "kwok"),
-    "node": (machine.NAME, *_CONTROL_PLANE, *node.COMPONENTS),
+    "control": (*CONTROL_PLANE, "kubelet", "kwok"),
+    "node": (machine.NAME, *CONTROL_PLANE, *node.COMPONENTS),
 }
 
 

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from support.binaries import SYSTEM_PATH, cache
+from support import bounded
+from support.binaries import cache
+from support.bounded import SYSTEM_PATH
 from support.documents import ROOT
 
 SUITE = "bookworm"
@@ -37,6 +39,10 @@ CONTEXT = (*_OF_DEPENDENCIES, ".dockerignore", "pyproject.toml", "README.md", "L
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 #: Layers, their sources and what comes out, at the worst moment of a build.
 DISK_GB = 22
+#: What it takes on two cores: the first time, and where only the project has changed.
+MINUTES, MINUTES_OF_PROJECT = 6, 0.5
+#: For a machine and a network that are far slower: of the base, of the rest, and of whatever else buildah is told.
+_BASE_LIMIT, _LIMIT, _STEP_LIMIT = 20, 60, 15
 #: Whose packages the base is made of; by default those of the archive that this machine has its own from.
 MIRROR = "RLHF_DEBIAN_MIRROR"
 
@@ -72,6 +78,25 @@ def built(checkout: Path = ROOT) -> Iterator[str]:
                 _build(checkout, tag)
             use.enter_context(_in_use(tag))
         yield tag
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to build."""
+
+    minutes: float
+    gigabytes: float
+
+
+def to_build(checkout: Path = ROOT) -> Work | None:
+    """None where `built` has nothing to do. Raises ImageError where it could not begin."""
+    _check_machine()
+    if _has(f"{NAME}:{_digest(checkout, CONTEXT)}"):
+        return None
+    stamp = folder() / "dependencies"
+    # One who was killed may have left the stamp alone; an image has that layer.
+    layered = stamp.exists() and stamp.read_text() == _digest(checkout, _OF_DEPENDENCIES) and _images()
+    return Work(MINUTES_OF_PROJECT, 1) if layered else Work(MINUTES, DISK_GB)
 
 
 def save(tag: str, file: Path | str) -> None:
@@ -145,7 +170,8 @@ def _base() -> str:
     with tempfile.TemporaryDirectory(dir=folder()) as root:
         # In mounts of its own: what it mounts there goes with it, however it ends, and nobody who cleans up walks into that.
         own = ("unshare", "--mount", "--propagation", "private")
-        _run(*own, "debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDED)}", SUITE, f"{root}/root", _mirror())
+        made = ("debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDED)}", SUITE, f"{root}/root", _mirror())
+        _run(*own, *made, minutes=_BASE_LIMIT)
         shutil.rmtree(f"{root}/root/var/cache/apt", ignore_errors=True)
         shutil.rmtree(f"{root}/root/var/lib/apt/lists", ignore_errors=True)
         (Path(root) / "Dockerfile").write_text('FROM scratch\nADD root /\nCMD ["/bin/sh"]\n')
@@ -184,6 +210,7 @@ def _bud(checkout: Path, base: str, tag: str) -> None:
         "--tag",
         tag,
         str(checkout),
+        minutes=_LIMIT,
     )
 
 
@@ -239,8 +266,8 @@ def _has(tag: str) -> bool:
     return subprocess.run(_command("images", "--quiet", tag), env=_environment(), capture_output=True, check=False).returncode == 0
 
 
-def _buildah(*words: str) -> str:
-    return _run(*_command(*words))
+def _buildah(*words: str, minutes: float = _STEP_LIMIT) -> str:
+    return _run(*_command(*words), minutes=minutes)
 
 
 def _command(*words: str) -> list[str]:
@@ -248,13 +275,19 @@ def _command(*words: str) -> list[str]:
     return ["buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run"), "--storage-driver", "overlay", *words]
 
 
-def _run(*command: str) -> str:
-    # What we started ends with us: it must not work on while somebody else has our lock.
-    bound = ("setpriv", "--pdeathsig", "KILL", "--", *command)
-    done = subprocess.run(bound, env=_environment(), capture_output=True, text=True, check=False)
+def _run(*command: str, minutes: float = _STEP_LIMIT) -> str:
+    """What it prints. It ends with us: it must not work on while somebody else has our lock."""
+    name = next((word for word in command if word in PROGRAMS), command[0])
+    try:
+        done = bounded.run(command, seconds=60 * minutes, environment=_environment())
+    except subprocess.TimeoutExpired as error:
+        raise ImageError(
+            f"`{name} …`, of the image, was not done after {minutes:g} min, and was ended. Look whether this machine reaches "
+            f"the archive of Debian's packages and the index of Python's, and what else it is busy with; then do the same again."
+        ) from error
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise ImageError(f"`{' '.join(command[:1])} …` ended with exit code {done.returncode}:\n{last}")
+        raise ImageError(f"`{name} …` ended with exit code {done.returncode}:\n{last}")
     return done.stdout
 
 

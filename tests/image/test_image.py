@@ -84,7 +84,10 @@ def test_another_commit_changes_the_projects_layer_alone(image: str, tmp_path: P
         copy(ROOT / name, checkout / name)
     with (checkout / "trainer" / "rlhf_trainer" / "logs.py").open("a") as source:
         source.write("#: A change.\n")
+    assert builder.to_build(ROOT) is None
+    assert builder.to_build(checkout) == builder.Work(builder.MINUTES_OF_PROJECT, gigabytes=1)
     with builder.built(checkout) as other:
+        assert builder.to_build(checkout) is None
         assert other != image
         before, after = builder.layers(image), builder.layers(other)
     assert [layer.digest for layer in before[:-1]] == [layer.digest for layer in after[:-1]]

