@@ -24,14 +24,17 @@ class Answer:
     reward_score: float | None = None
 
 
-def validation(answers: Sequence[Answer]) -> list[Answer]:
+def of_validation(answers: Sequence[Answer]) -> list[Answer]:
+    """Those that selection and gates look at: sampled, of validation prompts."""
     return [a for a in answers if a.set == "validation" and a.decoding == "sampled"]
 
 
 def in_order_of(own: Sequence[Answer], others: Sequence[Answer]) -> list[Answer]:
-    by_prompt = {a.prompt_id: a for a in validation(others)}
+    """The validation answers of `others`, prompt by prompt as `own` has them."""
+    by_prompt = {a.prompt_id: a for a in of_validation(others)}
     return [by_prompt[a.prompt_id] for a in own]
 
 
 def judge_score_of(answer: Answer) -> float:
+    """Raises TypeError where the judge has not been asked."""
     return present(answer.judge_score, "the judge's score")

@@ -11,7 +11,7 @@ from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.runtime.result import metric
 
 from . import stats
-from .answers import Answer, in_order_of, judge_score_of, validation
+from .answers import Answer, in_order_of, judge_score_of, of_validation
 from .divergence import Divergence
 
 
@@ -23,7 +23,7 @@ def evaluation_metrics(
     kl: Divergence,
 ) -> dict[Metric, MetricValue]:
     """Over the validation prompts; test prompts are for the report alone."""
-    own = validation(answers)
+    own = of_validation(answers)
     lengths = [float(len(a.completion_ids)) for a in own]
     metrics = {
         Metric.JUDGE_MEAN: stats.mean_with_interval([judge_score_of(a) for a in own]),

@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_api.stage import EvaluateWork
 
 from . import stats
-from .answers import Answer, in_order_of, judge_score_of, validation
+from .answers import Answer, in_order_of, judge_score_of, of_validation
 
 EXAMPLES_SHOWN = 10
 
@@ -17,7 +17,7 @@ def report(
     work: EvaluateWork, answers: Sequence[Answer], initial: Sequence[Answer] | None, counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """What the report page shows of this iterate; small, and JSON, so that a base install can read it."""
-    own = validation(answers)
+    own = of_validation(answers)
     first = in_order_of(own, initial) if initial is not None else None
     order = sorted(range(len(own)), key=lambda i: (judge_score_of(own[i]), own[i].prompt_id))
     shown = list(dict.fromkeys(order[:EXAMPLES_SHOWN] + order[-EXAMPLES_SHOWN:]))

@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder, with every silent failure of loading made loud."""
+"""Weights from a folder, with every silent failure of loading made loud."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""The checks of stage preflight, a file a subject."""
+"""The checks of stage preflight, a file a subject.
+
+Each is a function that raises ConfigurationProblem, and puts what is only doubtful into `warnings`.
+"""

@@ -1,4 +1,4 @@
-"""The checks of preflight, a function each. They raise ConfigurationProblem, and put what is only doubtful into `warnings`."""
+"""Policy and reference: their architecture, template, positions and vocabulary."""
 
 from __future__ import annotations
 

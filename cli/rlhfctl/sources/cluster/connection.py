@@ -1,4 +1,4 @@
-"""The API server, as the CLI uses it: the one module that knows the cluster client. What it refuses becomes an error of ours.
+"""The API server, as the CLI uses it: what is asked of it. `refusals` says what its answers mean, `changes` watches.
 
 Raw objects stop here: what goes out is RLHFRun, PodView and EventView.
 """
