@@ -13,9 +13,9 @@ from rlhfctl.errors import CliError, NoConnection
 PATIENCE_SECONDS = 10.0
 
 
-def open_store_of(run: RLHFRun, patience: float = PATIENCE_SECONDS) -> Store:
-    """Raises StoreError; so does what is read from it."""
-    return open_store(run.spec.storage, retry_seconds=patience)
+def open_store_of(run: RLHFRun, patience: float | None = None) -> Store:
+    """`patience`: seconds, where it is not PATIENCE_SECONDS. What is read from it raises StoreError."""
+    return open_store(run.spec.storage, retry_seconds=PATIENCE_SECONDS if patience is None else patience)
 
 
 @contextmanager

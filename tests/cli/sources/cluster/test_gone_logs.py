@@ -11,7 +11,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
 from rlhf_store import log_key, open_store
 from rlhfctl.exits import Exit
-from rlhfctl.sources.cluster import gone_logs
+from rlhfctl.results import store
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 
@@ -130,7 +130,7 @@ def test_a_log_comes_from_a_bucket_with_the_user_s_own_credentials(
 
 
 def test_a_store_that_is_away_is_said_to_be(runs: ClusterRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gone_logs, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.5)
     away = {"url": "s3://models/run", "endpointURL": "http://127.0.0.1:9", "region": "us-east-1"}
     runs.create(example_runs.failed, "broken", storage=away)
     done = runs.rlhfctl(
