@@ -132,7 +132,3 @@ def _print_unexpected(error: Exception) -> None:
         traceback.print_exc(file=file)
     hint = f"send {file.name} to the maintainers; RLHFCTL_DEBUG=1 prints it here"
     _print_error("rlhfctl met an error that it does not know", why, (hint,))
-
-
-if __name__ == "__main__":
-    main()

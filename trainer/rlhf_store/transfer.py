@@ -13,7 +13,7 @@ from typing import TypeVar
 from rlhf_api.conventions.canonical import canonical_json
 
 from .errors import Corrupted
-from .local import local_errors
+from .file_errors import local_errors
 from .manifest import FileEntry, sha256
 from .store import Store, check_key
 

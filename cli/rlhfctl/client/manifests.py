@@ -12,7 +12,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.reading.manifest import Manifest, ManifestError, read_manifest
 from rlhf_api.reading.schema import node_at
 from rlhf_api.validation import Machine, Problem, check_machine, validate
-from rlhf_operator.local.processes.machine import this_machine
+from rlhf_operator.local import this_machine
 from rlhfctl import figures
 from rlhfctl.errors import NotFound, Refused, hint_for
 

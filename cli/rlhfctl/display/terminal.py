@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from . import terminal
-
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _ASCII = str.maketrans(
     {"✓": "+", "✗": "x", "●": "*", "○": "o", "‖": "=", "◌": ".", "⊘": "/", "…": "~", "·": "-", "★": "*", "π": "p", "→": ">"}
@@ -83,4 +81,4 @@ def _width(stream: TextIO, env: Mapping[str, str]) -> int:
 
 def say(text: str) -> None:
     """Beside the data: a connection that is lost, a run that waits for somebody."""
-    terminal.stderr().wrapped(text, "! ", "yellow")
+    stderr().wrapped(text, "! ", "yellow")

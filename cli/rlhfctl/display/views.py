@@ -11,10 +11,18 @@ from rlhf_api.resource.status import GateVerdict, IterationStatus, RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhfctl import figures
-from rlhfctl.results.iterates import COLUMNS, initial_evaluation, iterates
+from rlhfctl.results.iterates import HEADLINE, initial_evaluation, iterates
 
 from . import phases, table
 from .terminal import Terminal
+
+_DECIMALS = {
+    Metric.JUDGE_MEAN: 3,
+    Metric.REWARD_MEAN: 2,
+    Metric.KL_TO_INITIAL: 2,
+    Metric.MEAN_LENGTH: 1,
+    Metric.TRAIN_LOSS: 3,
+}
 
 
 def run_lines(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
@@ -62,7 +70,7 @@ def iteration_table(run: RLHFRun, out: Terminal) -> list[str]:
 
 def iterate_row(number: int, metrics: dict[Metric, MetricValue], mark: str) -> list[str]:
     win = figures.with_interval(metrics.get(Metric.WIN_RATE_VS_INITIAL))
-    return [f"π{number}{mark}", win, *(figures.fixed(metrics.get(metric), digits) for metric, digits in COLUMNS)]
+    return [f"π{number}{mark}", win, *(figures.fixed(metrics.get(metric), _DECIMALS[metric]) for metric in HEADLINE)]
 
 
 def stage_lines(status: RLHFRunStatus, out: Terminal, now: datetime) -> list[str]:

@@ -6,14 +6,8 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.words import StageName
 
-#: Beside the win rate: the metrics of the iterate table, with their decimals.
-COLUMNS = (
-    (Metric.JUDGE_MEAN, 3),
-    (Metric.REWARD_MEAN, 2),
-    (Metric.KL_TO_INITIAL, 2),
-    (Metric.MEAN_LENGTH, 1),
-    (Metric.TRAIN_LOSS, 3),
-)
+#: What a person looks at first, beside the win rate. An iterate that has none of it is not shown.
+HEADLINE = (Metric.JUDGE_MEAN, Metric.REWARD_MEAN, Metric.KL_TO_INITIAL, Metric.MEAN_LENGTH, Metric.TRAIN_LOSS)
 
 
 def iterates(status: RLHFRunStatus) -> list[tuple[int, dict[Metric, MetricValue]]]:
@@ -24,7 +18,7 @@ def iterates(status: RLHFRunStatus) -> list[tuple[int, dict[Metric, MetricValue]
         found.append((0, dict(initial.metrics)))
     for iteration in sorted(status.iterations, key=lambda item: item.number):
         metrics = iteration_metrics(iteration)
-        if any(metric in metrics for metric in (Metric.WIN_RATE_VS_INITIAL, *dict(COLUMNS))):
+        if any(metric in metrics for metric in (Metric.WIN_RATE_VS_INITIAL, *HEADLINE)):
             found.append((iteration.number, metrics))
     return found
 

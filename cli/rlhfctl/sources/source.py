@@ -55,7 +55,7 @@ class LogNote:
 
 @dataclass(frozen=True)
 class Listing:
-    """The runs of a place, ordered by namespace and name."""
+    """The runs of a place."""
 
     runs: tuple[RLHFRun, ...]
     left_out: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     def runs(self) -> Listing:
-        """One run that cannot be read hides no other."""
+        """By name; those of a cluster by namespace before. One run that cannot be read hides no other."""
         ...
 
     def change(self, name: str, change: Callable[[RLHFRunSpec], RLHFRunSpec]) -> RLHFRun:
@@ -136,7 +136,7 @@ class Source(Protocol):
 
 
 def listing(reads: Iterable[Callable[[], RLHFRun]]) -> Listing:
-    """What each of `reads` returns; a run that cannot be read is left out and named. NotFound: it has gone since it was seen."""
+    """What each of `reads` returns, in their order; one that cannot be read is left out and named. NotFound: it has gone since."""
     runs, left_out = [], []
     for read in reads:
         try:
@@ -146,7 +146,7 @@ def listing(reads: Iterable[Callable[[], RLHFRun]]) -> Listing:
         except CliError as error:
             why = f" ({error.why})" if error.why else ""
             left_out.append(" ".join(f"{error.what}{why}".split()))
-    return Listing(tuple(sorted(runs, key=lambda run: (run.metadata.namespace, run.metadata.name))), tuple(left_out))
+    return Listing(tuple(runs), tuple(left_out))
 
 
 def heading_of(name: LogName) -> str:

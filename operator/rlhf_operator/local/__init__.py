@@ -10,6 +10,7 @@ stops the stages (SIGTERM, so that they checkpoint), books them, and returns. It
 
 from rlhf_operator.local.folder.lock import Holder
 from rlhf_operator.local.folder.state import LocalState
+from rlhf_operator.local.processes.machine import this_machine
 
 from .errors import LocalError, RunConflict, RunLocked, RunNotFound, StateUnusable
 from .events import LocalEvent, LocalEventKind, Progress
@@ -27,4 +28,5 @@ __all__ = [
     "RunNotFound",
     "StateUnusable",
     "run_local",
+    "this_machine",
 ]

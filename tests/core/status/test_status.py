@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 
-from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import ConditionType, StageName
-from rlhf_operator.core.cursor import stages_of
-from support.simulation import DONE, End
+from rlhf_api.resource.status import ArtifactStatus, CheckpointStatus, ConditionStatus, RLHFRunStatus, StageStatus
+from rlhf_api.words import ConditionType, Phase, Reason, StageName
+from rlhf_operator.core.chain.history import history_of
+from rlhf_operator.core.status.conditions import Standing, with_standing
+from rlhf_operator.core.status.sentences import clip
+from rlhf_operator.core.status.status import _checkpoint
 from support.story import Story
-
-
-def test_times_and_gpu_seconds_are_booked_once() -> None:
-    story = Story(iterations=1)
-    story.until_running(1, StageName.TRAIN)
-    story.world.clock.advance(1000)
-    story.end = End(137, speaks=False)
-    story.hang_at = None
-    story.go_on(lambda: story.stage(1, StageName.TRAIN).attempt == 2)
-    lost = story.stage(1, StageName.TRAIN).lost_gpu_seconds
-    assert lost >= 1000
-    story.end = DONE
-    status = story.to_the_end()
-    train = story.stage(1, StageName.TRAIN)
-    assert train.lost_gpu_seconds == lost
-    assert train.gpu_seconds > lost
-    assert status.totals.gpu_seconds == pytest.approx(sum(stage.gpu_seconds for _, stage in stages_of(status)))
-    assert status.totals.lost_gpu_seconds == pytest.approx(lost)
 
 
 def test_the_status_names_the_best_iterate_and_its_checkpoint_as_they_come() -> None:
@@ -59,3 +46,29 @@ def test_an_iteration_takes_so_little_of_the_status_that_fifty_fit_into_an_objec
 
     # The API server takes objects of 1.5 MB; an iteration may hold 24 metrics, of which these runs report 2.
     assert size(6) - size(5) < 6_000
+
+
+def test_the_checkpoint_is_where_the_files_of_the_best_iterate_lie() -> None:
+    digest, fingerprint = "a" * 64, "b" * 64
+    artifact = ArtifactStatus(url=f"file:///store/policy/{fingerprint}", digest=digest, fingerprint=fingerprint, folder="c0ffee")
+    done = StageStatus(name=StageName.SFT, phase=Phase.SUCCEEDED, artifact=artifact)
+    status = RLHFRunStatus(stages=[done])
+    found = _checkpoint(status, history_of(status), 0)
+    assert found == CheckpointStatus(url=f"file:///store/policy/{fingerprint}/c0ffee", digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("reason", "ready"),
+    [(Reason.CONFIGURATION_ERROR, ConditionStatus.FALSE), (Reason.RETRY_BUDGET_EXHAUSTED, ConditionStatus.TRUE)],
+)
+def test_a_manifest_that_cannot_be_run_was_not_accepted(reason: Reason, ready: ConditionStatus) -> None:
+    status = with_standing(RLHFRunStatus(), Standing(Phase.FAILED, reason, "Why."), 1, datetime(2026, 1, 1, tzinfo=UTC))
+    assert {condition.type: condition.status for condition in status.conditions}[ConditionType.READY] is ready
+
+
+def test_what_steers_a_terminal_comes_into_no_status() -> None:
+    """A termination message is written by whatever image a manifest names."""
+    said = clip("\x1b]0;title\x07\x1b[2Jall is well\r\n\tso it seems\x9b")
+    assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said) == []
+    assert "all is well" in said
+    assert "\n\tso it seems" in said

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets, prompt_id
-from rlhf_trainer.data.sharding import shard_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.sharding import shard_of
 
 STORAGE = Storage(url="file:///nowhere")
 

@@ -14,7 +14,7 @@ from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
-from rlhf_trainer.data.sources import model_folder, read_rows, resolve_revision
+from rlhf_trainer.data.sources import fetch_model, read_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.s3 import S3Server
 
@@ -41,7 +41,7 @@ def test_every_letter_of_a_path_is_itself(tmp_path: Path, name: str) -> None:
     (folder / "p.jsonl").write_text('{"n": 1}\n')
     (folder / "config.json").write_text("{}")
     assert read(folder / "p.jsonl") == [1]
-    assert model_folder(ModelRef(uri=f"file://{folder}"), tmp_path, STORAGE) == folder
+    assert fetch_model(ModelRef(uri=f"file://{folder}"), tmp_path, STORAGE) == folder
     assert len(resolve_revision(PromptSource(uri=f"file://{folder}"), tmp_path, STORAGE)) == 40
 
 
@@ -95,7 +95,7 @@ def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationProblem, match="gone does not exist or is empty"):
         read(tmp_path / "gone")
     with pytest.raises(ConfigurationProblem, match="is no model"):
-        model_folder(ModelRef(uri=f"file://{tmp_path}/gone"), tmp_path, STORAGE)
+        fetch_model(ModelRef(uri=f"file://{tmp_path}/gone"), tmp_path, STORAGE)
 
 
 @pytest.mark.s3
@@ -106,7 +106,7 @@ def test_a_folder_made_in_a_console_is_no_file(s3_server: S3Server, s3_storage: 
     store.put("data/train.jsonl", b'{"n": 1}\n')
     store.put("model/config.json", b"{}")
     assert read_rows(PromptSource(uri=f"{s3_storage.url}/data/"), tmp_path, s3_storage) == [{"n": 1}]
-    folder = model_folder(ModelRef(uri=f"{s3_storage.url}/model"), tmp_path, s3_storage)
+    folder = fetch_model(ModelRef(uri=f"{s3_storage.url}/model"), tmp_path, s3_storage)
     assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
@@ -117,7 +117,7 @@ def test_of_a_model_in_a_bucket_only_what_is_read_is_fetched(s3_storage: Storage
     for name in ("config.json", "model.safetensors", "pytorch_model.bin", "global_step8/optim_states.pt", "modeling_own.py"):
         store.put(f"model/{name}", b"{}")
     model = ModelRef(uri=f"{s3_storage.url}/model", trust_remote_code=trusted)
-    found = sorted(path.name for path in model_folder(model, tmp_path, s3_storage).rglob("*") if path.is_file())
+    found = sorted(path.name for path in fetch_model(model, tmp_path, s3_storage).rglob("*") if path.is_file())
     assert found == ["config.json", "model.safetensors", *(["modeling_own.py"] if trusted else [])]
     revision = resolve_revision(model, tmp_path / "first", s3_storage)
     store.put("model/global_step8/optim_states.pt", b"others")
@@ -142,12 +142,12 @@ def test_files_that_changed_since_they_were_resolved_are_refused(
     pinned_model = model.model_copy(update={"revision": resolve_revision(model, tmp_path / "preflight", storage)})
     for stage in ("one", "one", "two"):
         assert read_rows(pinned_data, tmp_path / stage, storage) == [{"n": 1}]
-        assert (model_folder(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
+        assert (fetch_model(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
     write(2)
     assert read_rows(data, tmp_path / "three", storage) == [{"n": 2}]
     again: list[tuple[Callable[[], object], str]] = [
         (lambda: read_rows(pinned_data, tmp_path / "four", storage), data.uri),
-        (lambda: model_folder(pinned_model, tmp_path / "four", storage), model.uri),
+        (lambda: fetch_model(pinned_model, tmp_path / "four", storage), model.uri),
     ]
     for read_again, uri in again:
         with pytest.raises(ConfigurationProblem, match=f"{uri} has other files than when this run began"):

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhf_trainer.labelers.base import Response
-from rlhf_trainer.labelers.bradley_terry import BradleyTerryLabeler
 from rlhf_trainer.models.heads import LanguageHead, RewardHead
 from rlhf_trainer.models.loading import load_causal_lm, load_reward_model, new_reward_model
-from rlhf_trainer.quickstart import task
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.tiny_models import save_tiny_llama
 
@@ -23,20 +19,6 @@ from support.tiny_models import save_tiny_llama
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "policy")
-
-
-@pytest.fixture(scope="module")
-def reward(policy: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reward model with a head that says something, and the world's tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "reward"
-    model = new_reward_model(world / "model", torch.float32, seed=0)
-    with torch.no_grad():
-        model.score.weight.mul_(50)
-    model.save_pretrained(str(folder))
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (world / "model" / name).exists():
-            shutil.copy(world / "model" / name, folder)
-    return folder
 
 
 def test_defect_a_language_model_is_no_reward_model(policy: Path) -> None:
@@ -105,45 +87,3 @@ def test_a_reward_head_computes_in_fp32_whatever_the_trunk() -> None:
     scores = head(states)
     assert scores.dtype is torch.float32
     assert len(set(scores.flatten().tolist())) > len(set(scores.to(torch.bfloat16).flatten().tolist()))
-
-
-def responses(count: int) -> list[Response]:
-    import random
-
-    rng = random.Random(0)
-    prompts = [task.make_prompt(rng) for _ in range(count)]
-    return [Response([{"role": "user", "content": prompt}], task.attempt(prompt, rng)) for prompt in prompts]
-
-
-@pytest.fixture(scope="module")
-def labeler(reward: Path) -> BradleyTerryLabeler:
-    return BradleyTerryLabeler.load(reward)
-
-
-def test_defect_rewards_depend_on_neither_batch_nor_order_nor_padding(labeler: BradleyTerryLabeler) -> None:
-    asked = responses(40)
-    together = labeler.score(asked)
-    assert len(set(together)) > 20
-    assert labeler.score(asked[::-1])[::-1] == pytest.approx(together, abs=1e-5)
-    assert [labeler.score([one])[0] for one in asked[:8]] == pytest.approx(together[:8], abs=1e-5)
-
-
-def test_defect_the_reward_is_read_at_the_last_real_token(labeler: BradleyTerryLabeler, reward: Path, tokenizer: Any) -> None:
-    """With pad = eos, readers that look for the first pad token read the wrong one; there is no padding here."""
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(str(reward)).eval()
-    asked = responses(6)
-    for response, ours in zip(asked, labeler.score(asked), strict=True):
-        turns = [*response.messages, {"role": "assistant", "content": response.text}]
-        ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
-        assert ids[-1] == tokenizer.eos_token_id
-        with torch.no_grad():
-            states = model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
-        assert ours == pytest.approx(float(model.score(states).detach()), abs=1e-5)
-
-
-def test_equal_responses_have_equal_scores(labeler: BradleyTerryLabeler) -> None:
-    asked = responses(3)
-    scores = labeler.score([*asked, *asked])
-    assert scores[:3] == scores[3:]

@@ -12,7 +12,7 @@ import pytest
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_store import Unavailable
-from rlhf_trainer.preflight.lineage import judge_is_independent
+from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
 from rlhf_trainer.stages import preflight
 from support.stages import config_of, context_of, spec_of_world
@@ -197,9 +197,9 @@ def test_defect_a_judge_that_descends_from_the_training_reward_is_refused(
     spec = spec_of_world(world, reward=reward, evaluate={"judge": judge})
     warnings: list[str] = []
     with pytest.raises(ConfigurationProblem, match="descends from the training reward"):
-        judge_is_independent(spec, tmp_path, storage, warnings)
+        independent_judge(spec, tmp_path, storage, warnings)
     allowed = spec_of_world(world, reward=reward, evaluate={"judge": judge, "allowTrainingReward": True})
-    judge_is_independent(allowed, tmp_path, storage, warnings)
+    independent_judge(allowed, tmp_path, storage, warnings)
     assert warnings == []
 
 
@@ -207,10 +207,10 @@ def test_a_shared_backbone_and_an_unknown_origin_are_warned_of(world: Path, stor
     card = "---\nbase_model: example/backbone\n---\n"
     reward, judge = (reward_model(tmp_path / name, world, card) for name in ("reward", "judge"))
     warnings: list[str] = []
-    judge_is_independent(spec_of_world(world, reward=reward, evaluate={"judge": judge}), tmp_path, storage, warnings)
+    independent_judge(spec_of_world(world, reward=reward, evaluate={"judge": judge}), tmp_path, storage, warnings)
     assert len(warnings) == 1
     assert "share the backbone example/backbone" in warnings[0]
     unknown = reward_model(tmp_path / "unknown", world, "no front matter")
     warnings.clear()
-    judge_is_independent(spec_of_world(world, reward=reward, evaluate={"judge": unknown}), tmp_path, storage, warnings)
+    independent_judge(spec_of_world(world, reward=reward, evaluate={"judge": unknown}), tmp_path, storage, warnings)
     assert "is unknown" in warnings[0]

@@ -137,7 +137,7 @@ def test_ranks_that_do_not_find_each_other_are_transient(tmp_path: Path) -> None
 def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     """Whatever ends the parent; a child that was orphaned before it could say so ends too."""
     child = (
-        "import os, sys, time; from rlhf_trainer.process.processes import die_with; die_with(int(sys.argv[1]));"
+        "import os, sys, time; from rlhf_trainer.runtime.processes import die_with; die_with(int(sys.argv[1]));"
         "open(sys.argv[2], 'w').write(str(os.getpid())); time.sleep(600)"
     )
     parent = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid()), sys.argv[1]])"

@@ -14,7 +14,7 @@ from typing import IO
 
 from rlhf_api.conventions.file_urls import file_path
 from rlhf_store.errors import AccessDenied, AlreadyExists, ConditionalWritesUnsupported, Corrupted, NotFound
-from rlhf_store.local import local_errors, translate_local
+from rlhf_store.file_errors import local_errors, translate_local
 from rlhf_store.store import ObjectInfo, check_key, probe
 
 #: Files that are being written; what a killed writer left here is no object.

@@ -16,7 +16,7 @@ from s3transfer.manager import TransferManager
 
 from rlhf_api.resource.storage import Storage
 from rlhf_store.errors import Corrupted, NotFound, StoreError, WrongEndpoint
-from rlhf_store.local import local_errors
+from rlhf_store.file_errors import local_errors
 from rlhf_store.store import ObjectInfo, check_key, probe
 
 from .retry import Retries

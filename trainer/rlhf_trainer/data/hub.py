@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlhf_store.store import RETRY_SECONDS
-from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient, first_line
 from rlhf_trainer.runtime.logs import log
 
 _T = TypeVar("_T")
@@ -164,6 +164,6 @@ def _status(error: Any) -> int:
 
 def _told(error: BaseException) -> str:
     status = _status(error)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = first_line(error, "")
     name = str(status) if status else type(error).__name__
     return f"{name}: {first}" if first else name

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 Message = Mapping[str, str]
+_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 def as_messages(value: object, where: str) -> tuple[Message, ...]:
@@ -25,9 +26,6 @@ def as_messages(value: object, where: str) -> tuple[Message, ...]:
     raise ConfigurationProblem(
         f"{where}: {_short(value)} is no conversation; expected text, or a list of messages with role and content."
     )
-
-
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 def _short(value: object) -> str:

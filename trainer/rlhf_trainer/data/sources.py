@@ -26,7 +26,7 @@ DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 STEMS_TOLD = 8
 
 
-def model_folder(model: ModelRef, scratch: Path, storage: Storage) -> Path:
+def fetch_model(model: ModelRef, scratch: Path, storage: Storage) -> Path:
     """A local folder with the model's files. Raises ConfigurationProblem when it does not exist, cannot be read or has changed."""
     if model.uri.startswith("hf:"):
         return hub.snapshot_of(_repository(model), list(_read_of(model)))

@@ -51,13 +51,13 @@ def evaluation_metrics(
     return metrics
 
 
-def _outcomes(ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
-    """1, ½ or 0 a prompt. Equal answers tie: they were judged in different stages, and the last bits of a score are its batch's."""
-    scores = [(0.0, 0.0) if a.text == b.text else (judge_score_of(a), judge_score_of(b)) for a, b in zip(ours, theirs, strict=True)]
-    return stats.wins([a for a, _ in scores], [b for _, b in scores])
-
-
 def distinct_2(sequences: Sequence[Sequence[int]]) -> float:
     """Distinct bigrams of ids divided by bigrams, over all sequences together."""
     bigrams = [pair for sequence in sequences for pair in pairwise(sequence)]
     return len(set(bigrams)) / max(1, len(bigrams))
+
+
+def _outcomes(ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
+    """1, ½ or 0 a prompt. Equal answers tie: they were judged in different stages, and the last bits of a score are its batch's."""
+    scores = [(0.0, 0.0) if a.text == b.text else (judge_score_of(a), judge_score_of(b)) for a, b in zip(ours, theirs, strict=True)]
+    return stats.wins([a for a, _ in scores], [b for _, b in scores])

@@ -1,1 +1,1 @@
-"""Models as they lie in a folder: weights, heads, vocabulary and template, the sampling engine."""
+"""Models from a folder, as we use them: weights with heads of ours, vocabulary and chat template, the sampling engine."""

@@ -21,7 +21,7 @@ def model_folder(context: StageContext, model: ModelInput) -> Path:
     inputs = context.scratch / "inputs"
     if model.artifact is not None:
         return context.artifact(model.artifact).cached(inputs, without=MASTER_FILE)
-    return sources.model_folder(present(model.source, "the model's source"), inputs, context.config.storage)
+    return sources.fetch_model(present(model.source, "the model's source"), inputs, context.config.storage)
 
 
 def trusts(model: ModelInput) -> bool:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api.resource.model import ChatTemplate
+from rlhf_api.stage import PolicyInput
 from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 from . import chat
+from .folder import trusts
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ def load_vocabulary(
         )
     stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
     return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))
+
+
+def vocabulary_of(policy: PolicyInput, folder: Path) -> Vocabulary:
+    """That of a policy whose files are in `folder`, under the template and with the ends that the manifest gives it."""
+    return load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trusts(policy.model))
 
 
 def _template(template: ChatTemplate) -> str:

@@ -1,4 +1,4 @@
 """The checks of stage preflight, a file a subject.
 
-Each is a function that raises ConfigurationProblem, and puts what is only doubtful into `warnings`.
+They raise ConfigurationProblem; what is only doubtful they return, or put into `warnings`. `stages/preflight.py` lists them.
 """

@@ -23,7 +23,7 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
         return
-    folder = sources.model_folder(model, scratch, storage)
+    folder = sources.fetch_model(model, scratch, storage)
     require_architecture(folder, model, "ForSequenceClassification")
     _require_head(folder, model)
     tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code).tokenizer
@@ -36,7 +36,7 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> None:
     """A reward model's own base: its trunk is kept, so it may have any head; its template is the reward model's."""
-    folder = sources.model_folder(base, scratch, storage)
+    folder = sources.fetch_model(base, scratch, storage)
     require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
     tokenizer = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code).tokenizer
     chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])

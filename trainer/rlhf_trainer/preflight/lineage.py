@@ -14,7 +14,7 @@ from rlhf_trainer.data import sources
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 
-def judge_is_independent(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+def independent_judge(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
     """A judge that is, or descends from, the training reward measures how well the reward was gamed."""
     if spec.evaluate.allow_training_reward:
         return
@@ -41,7 +41,7 @@ def _ancestors(model: ModelRef, scratch: Path, storage: Storage) -> set[str]:
     names = {_name(model.uri)}
     if model.base is not None:
         return names | {_name(model.base)}
-    return names | {_name(base) for base in _bases_of_card(sources.model_folder(model, scratch, storage) / "README.md")}
+    return names | {_name(base) for base in _bases_of_card(sources.fetch_model(model, scratch, storage) / "README.md")}
 
 
 def _bases_of_card(card: Path) -> list[str]:

@@ -17,14 +17,14 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """Tokenizer, template, end of turn, BOS."""
-    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    folder = sources.fetch_model(spec.policy.model, scratch, storage)
     require_architecture(folder, spec.policy.model, "ForCausalLM")
     chat.encode_prompt(policy_vocabulary(spec, scratch, storage).tokenizer, [{"role": "user", "content": "Hello"}])
 
 
 def positions(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """The sampler refuses a context that the model has no positions for."""
-    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    folder = sources.fetch_model(spec.policy.model, scratch, storage)
     limit = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
     longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
     if isinstance(limit, int) and longest > limit:
@@ -38,13 +38,13 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """A reference of its own reads the policy's ids: it must have the policy's vocabulary."""
     if spec.reference.model is None:
         return
-    folder = sources.model_folder(spec.reference.model, scratch, storage)
+    folder = sources.fetch_model(spec.reference.model, scratch, storage)
     require_architecture(folder, spec.reference.model, "ForCausalLM")
     own, policy = (
         load_vocabulary(place, spec.policy.chat_template, [], trust_remote_code=model.trust_remote_code).tokenizer.get_vocab()
         for place, model in (
             (folder, spec.reference.model),
-            (sources.model_folder(spec.policy.model, scratch, storage), spec.policy.model),
+            (sources.fetch_model(spec.policy.model, scratch, storage), spec.policy.model),
         )
     )
     if own != policy:
@@ -55,13 +55,15 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
 
 
 def policy_vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
-    folder = sources.model_folder(spec.policy.model, scratch, storage)
+    """Of the policy as the manifest names it, before any artifact."""
+    folder = sources.fetch_model(spec.policy.model, scratch, storage)
     return load_vocabulary(
         folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
     )
 
 
 def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
+    """The class that config.json names ends so, and its weights are safetensors."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, json.JSONDecodeError) as error:

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from rlhf_api.words import StageName
+from rlhf_trainer.runtime import processes
 from rlhf_trainer.runtime.environment import prepare_cpu_environment, without_bars
-
-from . import processes
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
 PRELOAD = (

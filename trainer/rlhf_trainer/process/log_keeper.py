@@ -26,9 +26,8 @@ from rlhf_api.conventions.log_names import LogName
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
 from rlhf_store import LogWriter, open_store
+from rlhf_trainer.runtime import processes
 from rlhf_trainer.runtime.logs import say_now
-
-from . import processes
 
 #: Of a log that is longer only its beginning and its end are kept.
 HEAD_BYTES, TAIL_BYTES = 1 << 20, 7 << 20

@@ -21,6 +21,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageExit, StageName
 from rlhf_store import StoreError, open_store, write_pointer
+from rlhf_trainer.runtime import processes
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, Preempted, StageError
 from rlhf_trainer.runtime.failures import from_exception
@@ -28,7 +29,6 @@ from rlhf_trainer.runtime.logs import log, log_to_stderr, say_now
 from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.runtime.result import write_result
 
-from . import processes
 from .log_keeper import keep_log
 from .scratch import Scratch
 

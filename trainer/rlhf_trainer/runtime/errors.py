@@ -67,6 +67,6 @@ BY_EXIT: dict[int, type[StageError]] = {
 }
 
 
-def first_line(error: BaseException) -> str:
-    """Of a library's error, whose other lines are for its own developers."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """Of a library's error, whose other lines are for its own developers. Of one that says nothing: `otherwise`, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__ if otherwise is None else otherwise])[0]

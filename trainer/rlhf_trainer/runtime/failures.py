@@ -7,7 +7,10 @@ import os
 
 from rlhf_store import StoreError
 
-from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
+from .errors import ApplicationProblem, ConfigurationProblem, StageError, Transient, first_line
+
+#: The last two are torch.save's: its zip file breaks off at a write that failed.
+_DISK_FULL = ("No space left on device", "os error 28", "os error 122", "PytorchStreamWriter failed writing", "] . unexpected pos ")
 
 
 def from_store_error(error: StoreError) -> StageError:
@@ -17,10 +20,6 @@ def from_store_error(error: StoreError) -> StageError:
     if error.configuration:
         return ConfigurationProblem(str(error))
     return ApplicationProblem(str(error), reason=type(error).__name__)
-
-
-#: The last two are torch.save's: its zip file breaks off at a write that failed.
-_DISK_FULL = ("No space left on device", "os error 28", "os error 122", "PytorchStreamWriter failed writing", "] . unexpected pos ")
 
 
 def from_os_error(error: OSError) -> StageError:
@@ -39,7 +38,7 @@ def from_exception(error: Exception) -> StageError:
         return error
     if isinstance(error, StoreError):
         return from_store_error(error)
-    text = (str(error).strip().splitlines() or ["no message"])[0]
+    text = first_line(error, "no message")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return ApplicationProblem(
             f"Out of memory: {text} Give the stage more; for training, lower train.tokenBudget or raise deepspeed.zeroStage, "

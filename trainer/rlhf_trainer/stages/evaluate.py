@@ -25,7 +25,7 @@ from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
-from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, model_inputs, result_of
@@ -73,7 +73,7 @@ def _unbiased(work: EvaluateWork) -> str:
 
 def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) -> list[Answer]:
     folder, trust = model_folder(context, work.policy.model), trusts(work.policy.model)
-    vocabulary = load_vocabulary(folder, work.policy.chat_template, work.policy.stop_token_ids, trust_remote_code=trust)
+    vocabulary = vocabulary_of(work.policy, folder)
     sets = load_prompt_sets(
         work.prompts, work.iterations, context.scratch / "inputs", context.config.storage, work.source_revisions
     )

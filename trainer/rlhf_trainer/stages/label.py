@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
 from rlhf_trainer.data.parquet import LABELS
-from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs
+from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
 
 
 def run(context: StageContext) -> StageResult:

@@ -15,10 +15,10 @@ from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.chain.references import external_references
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
-from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
+from rlhf_trainer.data.prompts import read_prompts
 from rlhf_trainer.preflight import data, labelers, models
-from rlhf_trainer.preflight.lineage import judge_is_independent
+from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
@@ -93,7 +93,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
         yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
-            yield partial(prompt_sets.read_prompts, reference.target, scratch, storage)
+            yield partial(read_prompts, reference.target, scratch, storage)
     yield lambda: data.prompts(spec, scratch, storage, found.counts, found.warnings)
     for source in spec.sft.data if spec.sft is not None else []:
         yield partial(data.demonstrations, source, scratch, storage)
@@ -104,7 +104,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
         for source in training.data:
             yield partial(data.preferences, source, scratch, storage)
     yield lambda: found.warnings.extend(data.lengths(spec))
-    yield lambda: judge_is_independent(spec, scratch, storage, found.warnings)
+    yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 
 
 def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> int:

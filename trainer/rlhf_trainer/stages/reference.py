@@ -12,13 +12,13 @@ import torch
 from rlhf_api.stage import ReferenceWork, StageResult
 from rlhf_trainer.data.parquet import REFERENCE_LOGPS
 from rlhf_trainer.data.preferences import Limits, PairExample, read_pairs, stem
-from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.result import log_counts, model_inputs
+from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
 
 
 def run(context: StageContext) -> StageResult:

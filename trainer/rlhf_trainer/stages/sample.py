@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.sampling import split_completions
-from rlhf_api.stage import PolicyInput, Sampler, SampleWork, StageResult
+from rlhf_api.stage import Sampler, SampleWork, StageResult
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.data.sharding import commit_and_seal, is_committed, shard_of
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
-from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.result import log_counts, model_inputs
+from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def run(context: StageContext) -> StageResult:
         return commit_and_seal(context, None, inputs=inputs, check=_require_completions)
     prompts = _prompts_of_shard(context, work)
     groups = by_policy(entries_of(work))
-    vocabularies = [_vocabulary(context, group[0].sampler.policy) for group in groups]
+    policies = [group[0].sampler.policy for group in groups]
+    vocabularies = [vocabulary_of(policy, model_folder(context, policy.model)) for policy in policies]
     questions, too_long = _questions(work, prompts, groups, vocabularies)
     counts = {"prompts": len(prompts), "promptsTooLong": too_long, "completions": 0, "lengthStopped": 0}
     rows: list[dict[str, Any]] = []
@@ -105,11 +106,6 @@ def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Promp
     prompts = sets.training[cut.iteration - 1]
     log.info("iteration %d has %d prompts", cut.iteration, len(prompts))
     return shard_of(prompts, context.shard, context.config.execution.shards)
-
-
-def _vocabulary(context: StageContext, policy: PolicyInput) -> Vocabulary:
-    folder, trust = model_folder(context, policy.model), trusts(policy.model)
-    return load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trust)
 
 
 def _questions(

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from rlhf_trainer.process import processes
+from rlhf_trainer.runtime import processes
 
 from .protocol import AGENT_PID, STAGE_PID, Outcome, leave_word
 

@@ -25,7 +25,7 @@ class ObjectiveName(StrEnum):
 
 
 class Guard(Model):
-    """Cached reference log-probs that the trainer must reproduce before it trains (design.md, "The trainer's DPO")."""
+    """Cached reference log-probs that the trainer must reproduce before it trains (docs/design.md, "Training")."""
 
     reference_folder: str
     tolerance: float

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api.words import StageExit
-from rlhf_trainer.process import processes
+from rlhf_trainer.runtime import processes
 from rlhf_trainer.runtime.errors import BY_EXIT, ApplicationProblem, RankKilled, StageError, Transient
 from rlhf_trainer.runtime.logs import say_now
 

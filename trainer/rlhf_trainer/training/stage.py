@@ -15,7 +15,7 @@ from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.models.folder import model_folder, trusts
-from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
@@ -96,7 +96,7 @@ def new_job(
 ) -> tuple[TrainingJob, Vocabulary]:
     """A job that starts from `start`, and the vocabulary of that model. What only one stage has is added by model_copy."""
     folder, trust = model_folder(context, start.model), trusts(start.model)
-    vocabulary = load_vocabulary(folder, start.chat_template, start.stop_token_ids, trust_remote_code=trust)
+    vocabulary = vocabulary_of(start, folder)
     config, execution = context.config, context.config.execution
     job = TrainingJob(
         objective=objective,

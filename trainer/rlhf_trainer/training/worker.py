@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from rlhf_trainer.process.processes import die_with
-from rlhf_trainer.runtime.errors import StageError
+from rlhf_trainer.runtime.errors import ApplicationProblem, StageError
 from rlhf_trainer.runtime.logs import log_to_stderr
+from rlhf_trainer.runtime.processes import die_with
 
 from .protocol import AGENT_PID, PEER_LOST, STOP_FILE, RankError, leave_word
 
@@ -67,7 +67,6 @@ def _told(error: Exception) -> StageError:
     """In the stage's words; a peer that went away is told apart, for its own error is the one that counts."""
     import torch.distributed as dist
 
-    from rlhf_trainer.runtime.errors import ApplicationProblem
     from rlhf_trainer.runtime.failures import from_exception
 
     text = str(error)

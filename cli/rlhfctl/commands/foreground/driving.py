@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -160,8 +160,6 @@ def failing_log(run: RLHFRun, state: LocalState) -> Path | None:
 
 
 def _print_all(run: RLHFRun, out: Terminal) -> None:
-    from datetime import datetime
-
     for line in views.run_lines(run, out, datetime.now(UTC)):
         out.line(line)
 

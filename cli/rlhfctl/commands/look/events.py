@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -32,26 +33,24 @@ def _print(source: ClusterSource, name: str) -> None:
     """Those that the cluster still has; it forgets them after an hour."""
     from rlhfctl.display.events import print_event
 
-    found = source.events(source.load(name))
+    found, out = source.events(source.load(name)), terminal.stdout()
     for event in found:
-        print_event(event, terminal.stdout())
+        print_event(event, out)
     if not found:
         terminal.stderr().line(f"the cluster has no events of run {name!r}; it keeps them for about an hour")
 
 
 def _follow(source: ClusterSource, name: str) -> None:
     """The same, then what comes, until the run has ended; then mirror how it ended."""
-    from itertools import chain
-
     from rlhfctl.commands.watching import detaching, mirror
     from rlhfctl.display.events import print_event
     from rlhfctl.sources.source import command_for
 
-    run = source.load(name)
+    run, out = source.load(name), terminal.stdout()
     with detaching(command_for(source, "events", name, "--watch")):
         seen: dict[str, int] = {}
         for event in chain(source.events(run), source.event_changes(run)):
             if seen.get(event.uid) != event.count:
                 seen[event.uid] = event.count
-                print_event(event, terminal.stdout())
+                print_event(event, out)
     mirror(source.load(name), source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 import click
 
@@ -17,8 +17,6 @@ from rlhfctl.sources.place import Place
 @output_option("json", "yaml", "wide", "name")
 def command(place: Place, output: str | None) -> None:
     """List runs."""
-    from datetime import datetime
-
     from rlhfctl.display import documents, views
     from rlhfctl.sources.choosing import source_of
 

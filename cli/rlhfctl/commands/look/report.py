@@ -8,7 +8,7 @@ import click
 
 from rlhfctl.commands.options import place_options, run_argument
 from rlhfctl.display import terminal
-from rlhfctl.sources.place import Place
+from rlhfctl.sources.place import Place, shown
 
 
 @click.command("report")
@@ -29,7 +29,6 @@ def command(name: str, place: Place, file: str | None) -> None:
     """
     from rlhfctl.report.writing import page_of, write
     from rlhfctl.sources.choosing import source_of
-    from rlhfctl.sources.place import shown
 
     source = source_of(place, terminal.say)
     run = source.load(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -59,8 +59,6 @@ def _show(sight: Sight, source: Source, output: str | None, out: Terminal, *, in
 
 
 def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> None:
-    from datetime import datetime
-
     from rlhfctl.display import documents, progress_line, views
     from rlhfctl.display.rates import Rate
 
@@ -71,8 +69,7 @@ def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> N
     lines = views.run_lines(sight.run, out, now)
     if output == "wide":
         lines += ["", *views.stage_table(sight.run, out, now)]
-    driver = source.driver_lines(sight)
-    if driver and sight.progress is not None:
+    if sight.progress is not None:
         lines.append(f"       {progress_line.text(sight.progress, Rate())}")
-    for line in lines + driver:
+    for line in lines + source.driver_lines(sight):
         out.line(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rlhfctl.commands.options import state_option
-from rlhfctl.sources.place import local_folder
+from rlhfctl.sources.place import flag, local_folder
 
 
 @click.command("quickstart")
@@ -22,7 +22,6 @@ def command(state_dir: str | None, seed: int) -> None:
     from rlhfctl.commands.foreground.quickstart import prepare
     from rlhfctl.commands.foreground.starting import start
     from rlhfctl.sources.local.resuming import program
-    from rlhfctl.sources.place import flag
 
     state = LocalState(local_folder(state_dir))
     where = flag(state.folder)

@@ -38,7 +38,7 @@ def changes(
     resource: Resource,
     namespace: str,
     target: Target,
-    note: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     label_selector: str | None = None,
     field_selector: str | None = None,
@@ -50,7 +50,7 @@ def changes(
     """
     known = known or {}
     version: str | None = None
-    outage = _Outage(target.server, note)
+    outage = _Outage(target.server, say)
     began = time.monotonic()
     while True:
         try:
@@ -91,8 +91,8 @@ def changes(
 class _Outage:
     """How long a watch has been without its server, and whether a person has been told."""
 
-    def __init__(self, server: str, note: Callable[[str], None]) -> None:
-        self._server, self._note = server, note
+    def __init__(self, server: str, say: Callable[[str], None]) -> None:
+        self._server, self._say = server, say
         self._connected = False
         self._since: float | None = None
         self._failures = 0
@@ -100,7 +100,7 @@ class _Outage:
 
     def over(self) -> None:
         if self._told:
-            self._note(f"connected to {self._server} again")
+            self._say(f"connected to {self._server} again")
         self._connected, self._since, self._failures, self._told = True, None, 0, False
 
     def may_go_on(self, error: api.ClusterError) -> bool:
@@ -114,7 +114,7 @@ class _Outage:
         # Servers and the proxies before them end idle connections all the time: one failure is no news.
         if self._failures == 2:
             self._told = True
-            self._note(f"the connection to {self._server} is lost ({error}); trying again")
+            self._say(f"the connection to {self._server} is lost ({error}); trying again")
         time.sleep(min(0.1 * 2**self._failures, 5.0))
         return True
 

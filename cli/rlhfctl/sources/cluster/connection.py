@@ -49,6 +49,7 @@ class Connection:
         """Ordered by namespace and name."""
         with told(self.target, "list", RUNS, namespace):
             found = self._cluster.list(RUNS, namespace)
+        found.sort(key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
         return listing(partial(parse_run, item) for item in found)
 
     def create_run(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool) -> RLHFRun:
@@ -69,11 +70,11 @@ class Connection:
         with told(self.target, "delete", RUNS, namespace):
             self._cluster.delete(RUNS, namespace, name, uid=known.metadata.uid, propagation="Foreground")
 
-    def run_changes(self, run: RLHFRun, note: Callable[[str], None]) -> Iterator[Change[RLHFRun]]:
+    def run_changes(self, run: RLHFRun, say: Callable[[str], None]) -> Iterator[Change[RLHFRun]]:
         """Each change since `run` was read, across broken connections; that it is gone by now is one."""
         known: dict[str, Mapping[str, Any]] = {run.metadata.uid or "": run.to_wire()}
         name = f"metadata.name={run.metadata.name}"
-        watched = changes(self._cluster, RUNS, run.metadata.namespace, self.target, note, field_selector=name, known=known)
+        watched = changes(self._cluster, RUNS, run.metadata.namespace, self.target, say, field_selector=name, known=known)
         return (Change(parse_run(item), gone) for item, gone in watched)
 
     # --- what belongs to a run ---
@@ -86,10 +87,8 @@ class Connection:
         views = [view for item in found if (view := pod_view(item)) is not None and view.run_uid == run.metadata.uid]
         return sorted(views, key=lambda view: (view.created, view.index or 0))
 
-    def pod_changes(self, run: RLHFRun, note: Callable[[str], None]) -> Iterator[Change[PodView]]:
-        watched = changes(
-            self._cluster, PODS, run.metadata.namespace, self.target, note, label_selector=selector(run.metadata.name)
-        )
+    def pod_changes(self, run: RLHFRun, say: Callable[[str], None]) -> Iterator[Change[PodView]]:
+        watched = changes(self._cluster, PODS, run.metadata.namespace, self.target, say, label_selector=selector(run.metadata.name))
         for item, gone in watched:
             view = pod_view(item)
             if view is not None and view.run_uid == run.metadata.uid:
@@ -121,9 +120,9 @@ class Connection:
         with told(self.target, "list", EVENTS, namespace):
             return [event_view(item) for item in self._cluster.list(EVENTS, namespace)]
 
-    def event_changes(self, namespace: str, note: Callable[[str], None]) -> Iterator[EventView]:
+    def event_changes(self, namespace: str, say: Callable[[str], None]) -> Iterator[EventView]:
         """What is there and what comes, across broken connections; one that is told again comes again."""
-        return (event_view(item) for item, gone in changes(self._cluster, EVENTS, namespace, self.target, note) if not gone)
+        return (event_view(item) for item, gone in changes(self._cluster, EVENTS, namespace, self.target, say) if not gone)
 
 
 class LogUnreadable(Exception):  # noqa: N818 - what happened

@@ -1,4 +1,4 @@
-"""Which of a namespace's Events are about a run, its Jobs and its pods."""
+"""Which of a namespace's Events are about a run, its Jobs and its pods; those that come until it has ended."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def read_pods(connection: Connection, run: RLHFRun, wanted: LogSelection) -> Ite
 
 
 def follow_pods(
-    connection: Connection, run: RLHFRun, wanted: LogSelection, watched: Iterable[Sight], note: Callable[[str], None]
+    connection: Connection, run: RLHFRun, wanted: LogSelection, watched: Iterable[Sight], say: Callable[[str], None]
 ) -> Iterator[LogText | LogNote]:
     """The same, then what is added, stage by stage, until the run has ended and its pods have."""
     pods = connection.pods(run)
@@ -53,7 +53,7 @@ def follow_pods(
     reading: set[str] = set()
     deadline: float | None = None
     with closing(streams):
-        streams.add(connection.pod_changes(run, note))
+        streams.add(connection.pod_changes(run, say))
         streams.add(watched)
         while True:
             for item in streams.until(deadline):

@@ -186,7 +186,10 @@ class ClusterSource:
 
     def _not_found(self, name: str) -> NotFound:
         try:
-            known = [run.metadata.name for run in self.connection.runs(self.namespace).runs]
+            listed = self.connection.runs(self.namespace)
+            for sentence in listed.left_out:
+                self._say(f"left out: {sentence}")
+            known = [run.metadata.name for run in listed.runs]
         except CliError:
             known = []  # What may be read of one run may not be of all.
         hints = hint_for(name, known) or (

@@ -12,8 +12,6 @@ from rlhfctl.sources.place import flag, shown
 
 #: Where `run --local` notes the file that the run was read from, and that it goes without GPUs, for hints that say how to go on.
 MANIFEST_ANNOTATION = "rlhf.dev/local-manifest"
-
-
 CPU_ANNOTATION = "rlhf.dev/local-cpu"
 
 

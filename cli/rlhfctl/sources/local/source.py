@@ -97,10 +97,10 @@ class LocalSource:
     def driver_lines(self, sight: Sight) -> list[str]:
         if phase_of(sight.run).finished:
             return []
-        holder = self.state.holder(sight.run.metadata.name)
-        if holder is None:
+        if sight.rests:
             return ["", f"no process drives it now; resume it: {self.run_again(sight.run)}"]
-        return ["", f"driven by {holder_words(holder.pid)} on {holder.host}"]
+        holder = self.state.holder(sight.run.metadata.name)
+        return [] if holder is None else ["", f"driven by {holder_words(holder.pid)} on {holder.host}"]
 
     def run_again(self, run: RLHFRun) -> str:
         return resume_command(run, self.state.folder)
@@ -112,9 +112,9 @@ class LocalSource:
         # The holder first: a process that ends in between has written everything that is read then.
         driven = self.state.holder(name) is not None
         run = self.load(name)
+        rests = phase_of(run).finished or not driven
         with backend_errors(self.state):
-            progress = self.state.progress_of(run) if driven else None
-        return Sight(run, rests=phase_of(run).finished or not driven, progress=progress)
+            return Sight(run, rests, progress=None if rests else self.state.progress_of(run))
 
 
 class _LogFiles:

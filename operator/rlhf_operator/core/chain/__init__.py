@@ -1,1 +1,1 @@
-"""What the run has done so far: its iterates, its gates, and what Latest, Previous and Best mean now."""
+"""The run as a chain: what it has done, its iterates and gates, what Latest, Previous and Best are, what comes from outside."""

@@ -26,12 +26,12 @@ _CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 #: Waits between the tries of a read; a write is never repeated here, for nobody knows whether the first one was done.
 _WAITS = (0.1, 0.5, 1.5)
-JSON = "application/json"
+JSON_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """How another HTTP client reaches the same server; its token changes, so `Cluster.token` is asked for each request."""
+    """How another HTTP client reaches the same server; its token changes, so `Transport.token` is asked for each request."""
 
     server: str
     ca_file: str | None
@@ -42,7 +42,9 @@ class Credentials:
 
 
 class Transport:
-    """`may_write` is asked before each write: a leader that lost its Lease stops there. A write is given up after `write_seconds`.
+    """Sends requests and gives back JSON, or raises what `errors` has.
+
+    `may_write` is asked before each write: a leader that lost its Lease stops there. A write is given up after `write_seconds`.
     A read with `read_seconds` is given up after so long and not repeated; without them it is patient. `answered` is told of each
     request: method, path, whether it is a watch, and the status (0: there was no answer).
     """
@@ -105,7 +107,9 @@ class Transport:
                     raise
                 self._sleep(max(wait, min(error.retry_after or 0.0, _WAITS[-1])))
 
-    def _write(self, method: str, path: str, body: Json, content_type: str = JSON, query: Mapping[str, str] | None = None) -> Json:
+    def _write(
+        self, method: str, path: str, body: Json, content_type: str = JSON_TYPE, query: Mapping[str, str] | None = None
+    ) -> Json:
         if not self.may_write():
             raise NotLeader(f"{method} {path} was not sent: another process may be the leader now.")
         return self._request(method, path, query, json.dumps(body).encode(), content_type)
@@ -116,7 +120,7 @@ class Transport:
         path: str,
         query: Mapping[str, str] | None,
         body: bytes | None = None,
-        content_type: str = JSON,
+        content_type: str = JSON_TYPE,
     ) -> Json:
         if method == "GET" and self._read_seconds is not None:
             timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, total=self._read_seconds)
@@ -130,7 +134,7 @@ class Transport:
 
     def _stream(self, path: str, query: Mapping[str, str], read_seconds: float | None) -> Generator[bytes]:
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds)
-        response = self._send("GET", path, query, None, JSON, timeout, stream=True)
+        response = self._send("GET", path, query, None, JSON_TYPE, timeout, stream=True)
         try:
             yield from _lines(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -151,7 +155,7 @@ class Transport:
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         url = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
-        headers = {"Accept": "*/*" if stream else JSON, "Content-Type": content_type, "User-Agent": self._field_manager}
+        headers = {"Accept": "*/*" if stream else JSON_TYPE, "Content-Type": content_type, "User-Agent": self._field_manager}
         try:
             if (token := self.token()) is not None:
                 headers["Authorization"] = token

@@ -63,7 +63,7 @@ def _pods_and_retries(action: CreateJob) -> Json:
 
 
 def _failure_rules(topology: Topology) -> list[Json]:
-    """In the order of `core.outcome.classify`. Only a shard is replaced: in a gang one death is everybody's."""
+    """In the order of `core.attempts.outcome.classify`. Only a shard is replaced: in a gang one death is everybody's."""
     configuration = {"action": "FailJob", "onExitCodes": _exits(StageExit.CONFIGURATION)}
     if topology is not Topology.SHARDED:
         return [configuration]

@@ -10,9 +10,10 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ShardRecord, commit_shard, committed_shards
-from rlhf_trainer.runtime.context import StageContext
-from rlhf_trainer.runtime.logs import log
-from rlhf_trainer.runtime.result import canonical_work, libraries, result_of
+
+from .context import StageContext
+from .logs import log
+from .result import canonical_work, libraries, result_of
 
 _T = TypeVar("_T")
 Check = Callable[[dict[str, int]], dict[Metric, MetricValue]]
