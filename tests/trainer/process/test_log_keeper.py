@@ -30,7 +30,7 @@ from pathlib import Path
 from rlhf_api.conventions.log_names import LogName
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import RunRef
-from rlhf_trainer import log_keeper
+from rlhf_trainer.process import log_keeper
 
 folder = Path(sys.argv[1])
 log_keeper._RETRY_SECONDS, log_keeper.END_SECONDS = 0.2, float(sys.argv[3])
