@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine as EngineSpec
 from rlhf_trainer.runtime.environment import prepare_cpu_environment
-from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 from rlhf_trainer.runtime.seeds import hashed_seed
+
+#: Prompt tokens that one step reads on a CPU: vLLM's own figure.
+_CPU_STEP_TOKENS = 4096
+#: By these, too, a prompt is read in parts.
+_SPLITTING = ("enable_chunked_prefill", "long_prefill_token_threshold")
+#: Characters of what vLLM says: a result has room for some thousand bytes.
+_WORDS = 600
+#: RuntimeErrors of vLLM that say the same in every attempt.
+_LASTING = ("Unsupported CPU attention configuration",)
 
 
 @dataclass(frozen=True)
@@ -88,13 +100,13 @@ class SamplingEngine:
             "logprobs_mode": "raw_logprobs",
             "generation_config": "vllm",
         }
-        if not cpu:
+        extra = _extra_arguments(spec.extra_args)
+        if cpu:
+            options |= _one_step_a_prompt(extra, max_length)
+        else:
             options["gpu_memory_utilization"] = spec.gpu_memory_utilization
-        options |= _extra_arguments(spec.extra_args)
-        try:
-            self._llm = LLM(**options)
-        except (ValueError, TypeError) as error:
-            raise ConfigurationProblem(f"vLLM refuses this model or its engine arguments: {str(error).splitlines()[0]}") from error
+        with _refusals(f"the model of {folder} or its engine arguments"):
+            self._llm = LLM(**options | extra)
 
     def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
         """The completions of each request, in order. `batch` requests are in flight at a time, so that progress can be told."""
@@ -118,7 +130,9 @@ class SamplingEngine:
                 )
                 for request in part
             ]
-            for output in self._llm.generate(prompts, parameters, use_tqdm=False):
+            with _refusals("to answer these prompts"):
+                outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
+            for output in outputs:
                 yield [self._completion(item) for item in sorted(output.outputs, key=lambda item: item.index)]
 
     def close(self) -> None:
@@ -136,6 +150,42 @@ class SamplingEngine:
         stopped = bool(ids) and ids[-1] in self._stop_ids
         text = self._tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
         return Completion(ids, logps, text, stopped)
+
+
+def _one_step_a_prompt(extra: Mapping[str, Any], max_length: int) -> dict[str, Any]:
+    """Engine arguments by which no prompt is read in parts.
+
+    vLLM samples after every step, also in the midst of a prompt, and then winds the request's generator back: torch cannot do that
+    with a CPU's. So a step has room for the longest prompt, and what does not fit into one waits for the next.
+    """
+    for name in _SPLITTING:
+        if extra.get(name):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigurationProblem(
+                f"sample.engine.extraArgs has {option}: on a CPU vLLM cannot read a seeded prompt in parts. Remove it."
+            )
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_STEP_TOKENS, max_length)}
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """What vLLM refuses, and would refuse in every attempt, is a ConfigurationProblem in its own words."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise _refused(what, error) from error
+    except RuntimeError as error:
+        if any(words in str(error) for words in _LASTING):
+            raise _refused(what, error) from error
+        raise
+
+
+def _refused(what: str, error: Exception) -> ConfigurationProblem:
+    # A pydantic error's own first line only says how many there are.
+    text = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else first_line(error)
+    # It may list every model class that there is.
+    text = text.partition(" Supported architectures:")[0]
+    return ConfigurationProblem(f"vLLM refuses {what}: {text[:_WORDS]}")
 
 
 def _extra_arguments(arguments: Sequence[str]) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+#: GiB of keys and values that the sampler keeps on a CPU, where the pod's own environment does not say.
+CPU_KV_CACHE = ("VLLM_CPU_KVCACHE_SPACE", "1")
+
 
 def without_bars() -> None:
     """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
@@ -14,6 +17,6 @@ def prepare_cpu_environment() -> None:
     """Before vLLM is imported. The engine runs in this process: a second one would import everything again; and without dynamo no
     compiler is needed."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault(*CPU_KV_CACHE)
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")

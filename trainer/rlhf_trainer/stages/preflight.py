@@ -20,6 +20,7 @@ from rlhf_trainer.data.prompts import read_prompts
 from rlhf_trainer.preflight import data, labelers, models
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
+from rlhf_trainer.preflight.sampler import sampler
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
 from rlhf_trainer.runtime.failures import from_exception, from_store_error
@@ -88,6 +89,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
         yield resolve
     yield lambda: models.policy(spec, scratch, storage)
     yield lambda: models.positions(spec, scratch, storage)
+    yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
     for labeler in (spec.reward, spec.evaluate.judge):
         yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
