@@ -25,7 +25,7 @@ from rlhf_trainer.stages import preflight
 from support.mini import read_manifest, write_manifest
 
 TINY = quickstart_world.Size(
-    iterations=1, prompts_per_iteration=8, validation=4, test=0, demonstrations=4, preferences=4, sft_steps=1, width=16, layers=1
+    iterations=1, prompts_per_iteration=8, validation=4, test=0, demonstrations=4, preferences=4, sft_steps=1, layers=1
 )
 
 
