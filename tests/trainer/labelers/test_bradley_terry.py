@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from rlhf_trainer.labelers.base import Response
+from rlhf_api.words import StageExit
+from rlhf_trainer.labelers.base import Response, ScoreNotFinite
 from rlhf_trainer.labelers.bradley_terry import BradleyTerryLabeler
 from rlhf_trainer.quickstart import task
 
@@ -53,3 +58,38 @@ def test_equal_responses_have_equal_scores(labeler: BradleyTerryLabeler) -> None
     asked = responses(3)
     scores = labeler.score([*asked, *asked])
     assert scores[:3] == scores[3:]
+
+
+@pytest.fixture
+def overflowing(reward: Path, tokenizer: Any, tmp_path: Path) -> BradleyTerryLabeler:
+    """A model that answers NaN where a response has the word of OVERFLOWS, as one in half precision does on some text."""
+    folder = shutil.copytree(reward, tmp_path / "reward")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][tokenizer.convert_tokens_to_ids(OVERFLOWS)] = math.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return BradleyTerryLabeler.load(folder)
+
+
+OVERFLOWS, SOUND = task.WORDS[0], task.WORDS[1:9]
+
+
+def named(texts: Sequence[str]) -> list[Response]:
+    return [
+        Response([{"role": "user", "content": SOUND[0]}], text, f"prompt p, completion {number}")
+        for number, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 3, 8])
+def test_a_score_that_is_not_finite_is_told_of_its_own_response_and_not_of_its_neighbours(
+    overflowing: BradleyTerryLabeler, place: int
+) -> None:
+    """They share a row, and 0 x NaN is NaN."""
+    texts = [*SOUND[:place], f"{OVERFLOWS} {SOUND[0]}", *SOUND[place:]]
+    with pytest.raises(ScoreNotFinite, match=rf"is nan for prompt p, completion {place}, which begins '{OVERFLOWS} ") as raised:
+        overflowing.score(named(texts))
+    assert raised.value.exit == StageExit.CONFIGURATION, "another attempt would compute it again"
+
+
+def test_responses_beside_none_that_overflows_are_scored(overflowing: BradleyTerryLabeler, labeler: BradleyTerryLabeler) -> None:
+    assert overflowing.score(named(SOUND)) == pytest.approx(labeler.score(named(SOUND)), abs=1e-6)

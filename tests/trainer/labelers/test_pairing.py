@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -109,3 +110,9 @@ def test_defect_a_cut_response_can_be_kept_from_being_chosen(
 def test_rejected_only_never_chooses_a_cut_response(values: list[float], stopped: list[bool], strategy: PairingStrategy) -> None:
     pairing = Pairing(strategy=strategy, length_stopped=LengthStopped.REJECTED_ONLY)
     assert all(pair.chosen.stopped for pair in pairs(values, pairing, stopped).pairs)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_nothing_is_compared_with_a_score_that_is_not_finite(score: float) -> None:
+    with pytest.raises(ValueError, match="completion 1 has a score of"):
+        scored([0.0, score])

@@ -18,6 +18,7 @@ from rlhf_api.stage import ArtifactRef, LabelWork, StageResult
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store
 from rlhf_trainer.data.parquet import LABELS, SAMPLES
+from rlhf_trainer.labelers.base import ScoreNotFinite
 from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.stages.label import run
@@ -177,8 +178,9 @@ def test_the_length_penalty_is_by_character(storage: Storage, tmp_path: Path, ru
 
 def test_a_rule_that_fails_is_named_with_the_response(storage: Storage, tmp_path: Path, rules: str) -> None:
     samples = seal_samples(storage, ROWS, tmp_path)
-    for rule, said in (("raises", "raised ValueError: no such word"), ("not_finite", "answered nan")):
-        with pytest.raises(ApplicationProblem, match=f"{rule} {said}.*for the response"):
+    cases = [("raises", "raised ValueError: no such word", ApplicationProblem), ("not_finite", "answered nan", ScoreNotFinite)]
+    for rule, said, error in cases:
+        with pytest.raises(error, match=f"{rule} {said},? for prompt a, completion 0, which begins 'one'"):
             label(storage, samples, tmp_path / rule, f"{rules}:{rule}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,15 +263,24 @@ def test_preferences_are_cleaned_and_every_drop_has_a_reason(
     chosen: str, rejected: str, scores: tuple[float | None, float | None], reason: str | None
 ) -> None:
     question = {"role": "user", "content": "q"}
-    row = {"chosen_score": scores[0], "rejected_score": scores[1]}
+    margin = reward._margin({"chosen_score": scores[0], "rejected_score": scores[1]}, "row 1")
     one, other = ([question, {"role": "assistant", "content": text}] for text in (chosen, rejected))
-    assert reward._reason_to_drop(row, one, other, 0.5) == reason
+    assert reward._reason_to_drop(one, other, margin, 0.5) == reason
+
+
+@pytest.mark.parametrize("column", ["chosen_score", "rejected_score"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "4.5", True, [1.0]])
+def test_a_score_that_is_no_finite_number_is_named_with_its_row_and_column(column: str, value: object) -> None:
+    """A margin that is NaN is neither below nor above: the pair would be trained on, whatever it is."""
+    row = {"chosen_score": 3.0, "rejected_score": 1.0, column: value}
+    with pytest.raises(ConfigurationProblem, match=rf"prefs\.parquet: row 7, column {column}: .* is no finite number"):
+        reward._margin(row, "prefs.parquet: row 7")
 
 
 def test_preferences_of_different_prompts_are_no_pair() -> None:
     one, other = ([{"role": "user", "content": q}, {"role": "assistant", "content": "a"}] for q in "ab")
-    assert reward._reason_to_drop({}, one, other, 0.0) == "pairsOfDifferentPrompts"
-    assert reward._reason_to_drop({}, one, one[:1], 0.0) == "pairsOfDifferentPrompts"
+    assert reward._reason_to_drop(one, other, None, 0.0) == "pairsOfDifferentPrompts"
+    assert reward._reason_to_drop(one, one[:1], None, 0.0) == "pairsOfDifferentPrompts"
 
 
 def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_them(

@@ -6,6 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+#: Characters of a response that an error shows.
+_SHOWN = 80
+
+
+class ScoreNotFinite(ConfigurationProblem):
+    """Nothing can be compared with it, and another attempt would compute it again."""
+
+    reason = "ScoreNotFinite"
+
 
 @dataclass(frozen=True)
 class Response:
@@ -13,6 +24,14 @@ class Response:
 
     messages: Sequence[Mapping[str, str]]
     text: str
+    name: str = ""
+    """For errors: `prompt 0f3a…, completion 2`."""
+
+    @property
+    def shown(self) -> str:
+        """Which one it is, and how it begins."""
+        named = f"{self.name}, which begins " if self.name else "the response "
+        return f"{named}{self.text[:_SHOWN]!r}"
 
 
 class Labeler(Protocol):

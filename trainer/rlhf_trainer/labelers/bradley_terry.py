@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rlhf_trainer.models import chat
 from rlhf_trainer.models.loading import load_reward_model
 from rlhf_trainer.models.vocabulary import load_vocabulary
 
-from .base import Response, ignore_progress
+from .base import Response, ScoreNotFinite, ignore_progress
 
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -42,22 +43,40 @@ class BradleyTerryLabeler:
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
         # Equal responses are scored once: the last bits of a score depend on what shares its row, and equal responses must tie.
         examples: dict[Key, Example] = {}
+        first: dict[int, Response] = {}
         keys: list[Key] = []
         for response in responses:
             prompt, answer = chat.encode_exchange(self._tokenizer, response.messages, response.text)
             keys.append((tuple(prompt), tuple(answer)))
-            examples.setdefault(keys[-1], Example(prompt, [answer]))
+            first.setdefault(id(examples.setdefault(keys[-1], Example(prompt, [answer]))), response)
         require_full_attention(self._model, list(examples.values()))
-        device = device_of(self._model)
-        packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device)
+        packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device_of(self._model))
         scores: dict[int, float] = {}
-        done = 0
         for rows in micro_batches(list(examples.values()), packing):
-            batch = build_batch(rows).to(device)
-            rewards = completion_rewards(self._model, batch).tolist()
-            for example, reward in zip(batch.examples, rewards, strict=True):
-                scores[id(example)] = reward
-            done += len(batch.examples)
-            on_progress(done)
+            scores |= self._finite(rows, first)
+            on_progress(len(scores))
         on_progress(len(responses))
         return [scores[id(examples[key])] for key in keys]
+
+    def _finite(self, rows: list[list[Example]], responses: Mapping[int, Response]) -> dict[int, float]:
+        """By identity of the example. Raises ScoreNotFinite, and names the response.
+
+        A mask keeps neighbours of a row apart by a weight of 0, and 0 times NaN is NaN: so of a row with one, each is scored alone.
+        """
+        scores = self._rewards(rows)
+        if all(map(math.isfinite, scores.values())):
+            return scores
+        for example in [example for row in rows for example in row]:
+            score = self._rewards([[example]])[id(example)]
+            if not math.isfinite(score):
+                raise ScoreNotFinite(
+                    f"The reward model's score is {score} for {responses[id(example)].shown}. Its weights overflow on this text, "
+                    "or are damaged. Score it with the model's own code, and name another model, or the same in another dtype."
+                )
+            scores[id(example)] = score
+        return scores
+
+    def _rewards(self, rows: list[list[Example]]) -> dict[int, float]:
+        batch = build_batch(rows).to(device_of(self._model))
+        rewards = completion_rewards(self._model, batch).tolist()
+        return {id(example): reward for example, reward in zip(batch.examples, rewards, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from rlhf_api.resource.training import LengthStopped, Pairing, PairingStrategy
 
 @dataclass(frozen=True)
 class Scored:
-    """score: after the length penalty."""
+    """score: after the length penalty. Raises ValueError where it is not finite: every comparison with it would be false."""
 
     index: int
     score: float
     stopped: bool
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"completion {self.index} has a score of {self.score}")
 
 
 @dataclass(frozen=True)

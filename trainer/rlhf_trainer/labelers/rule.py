@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 
-from .base import Response, ignore_progress
+from .base import Response, ScoreNotFinite, ignore_progress
 
 
 class ScoreFunction(Protocol):
@@ -50,13 +50,10 @@ class RuleLabeler:
                 value = float(self._function(response.messages, response.text))
             except Exception as error:
                 raise ApplicationProblem(
-                    f"The rule {self._name} raised {type(error).__name__}: {error}, for the response {response.text[:80]!r}.",
-                    reason="RuleFailed",
+                    f"The rule {self._name} raised {type(error).__name__}: {error}, for {response.shown}.", reason="RuleFailed"
                 ) from error
             if not math.isfinite(value):
-                raise ApplicationProblem(
-                    f"The rule {self._name} answered {value} for the response {response.text[:80]!r}.", reason="RuleFailed"
-                )
+                raise ScoreNotFinite(f"The rule {self._name} answered {value} for {response.shown}. Let it answer a finite number.")
             scores.append(value)
             on_progress(done)
         return scores

@@ -142,12 +142,11 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
 
 def _score(context: StageContext, work: EvaluateWork, answers: list[Answer]) -> list[Answer]:
     """The judge scores all; the training reward only what its mean is over."""
-    judged = load_labeler(context, work.judge, work.judge_model).score([Response(a.messages, a.text) for a in answers])
+    asked = [Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}") for a in answers]
+    judged = load_labeler(context, work.judge, work.judge_model).score(asked)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
-    rewards = load_labeler(context, work.reward, work.reward_model).score(
-        [Response(answers[i].messages, answers[i].text) for i in own]
-    )
+    rewards = load_labeler(context, work.reward, work.reward_model).score([asked[i] for i in own])
     for index, reward in zip(own, rewards, strict=True):
         answers[index] = replace(answers[index], reward_score=reward)
     return answers

@@ -64,7 +64,10 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
     """By identity of the row: the labeler's score less the length penalty."""
     labeler = load_labeler(context, work.labeler, work.reward_model)
     raw = labeler.score(
-        [Response(row["messages"], row["text"]) for row in rows],
+        [
+            Response(row["messages"], row["text"], f"prompt {row['prompt_id']}, completion {row['completion_index']}")
+            for row in rows
+        ],
         lambda done: context.progress.update(done, len(rows), "responses"),
     )
     penalty = work.label.length_penalty_per_character

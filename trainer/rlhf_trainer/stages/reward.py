@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def _pairs(
             )
         chosen, rejected = as_messages(row["chosen"], f"{where}, chosen"), as_messages(row["rejected"], f"{where}, rejected")
         counts["pairsRead"] = counts.get("pairsRead", 0) + 1
-        reason = _reason_to_drop(row, chosen, rejected, work.min_margin)
+        reason = _reason_to_drop(chosen, rejected, _margin(row, where), work.min_margin)
         if reason is None:
             example = _encode(vocabulary, chosen, rejected)
             if len(example.prompt) + max(map(len, example.completions)) > work.max_length:
@@ -57,13 +58,25 @@ def _pairs(
     return found
 
 
-def _reason_to_drop(row: dict[str, Any], chosen: Sequence[Any], rejected: Sequence[Any], min_margin: float) -> str | None:
+def _margin(row: dict[str, Any], where: str) -> float | None:
+    """Of the scores, where the row has both. Raises ConfigurationProblem where one is no number that can be compared."""
+    for column in ("chosen_score", "rejected_score"):
+        value = row.get(column)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+            raise ConfigurationProblem(
+                f"{where}, column {column}: {value!r} is no finite number. Write one, or null where the pair has no score."
+            )
+    if row.get("chosen_score") is None or row.get("rejected_score") is None:
+        return None
+    return float(row["chosen_score"] - row["rejected_score"])
+
+
+def _reason_to_drop(chosen: Sequence[Any], rejected: Sequence[Any], margin: float | None, min_margin: float) -> str | None:
     if chosen[:-1] != rejected[:-1] or chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         return "pairsOfDifferentPrompts"
     if chosen[-1]["content"] == rejected[-1]["content"]:
         return "pairsEqual"
-    if row.get("chosen_score") is not None and row.get("rejected_score") is not None:
-        margin = row["chosen_score"] - row["rejected_score"]
+    if margin is not None:
         if margin <= 0:
             return "pairsTied"
         if margin <= min_margin:
