@@ -11,9 +11,8 @@ from rlhf_trainer.data import sources
 from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.models import chat
 from rlhf_trainer.models.vocabulary import load_vocabulary
-from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .models import require_architecture
+from .weights import require_architecture, require_head, require_ids_within
 
 
 def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str]) -> None:
@@ -25,8 +24,9 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
         return
     folder = sources.fetch_model(model, scratch, storage)
     require_architecture(folder, model, "ForSequenceClassification")
-    _require_head(folder, model)
+    require_head(folder, model)
     tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code).tokenizer
+    require_ids_within(folder, model, tokenizer)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         warnings.append(
             f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
@@ -39,24 +39,5 @@ def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> None:
     folder = sources.fetch_model(base, scratch, storage)
     require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
     tokenizer = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code).tokenizer
+    require_ids_within(folder, base, tokenizer)
     chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
-
-
-def _require_head(folder: Path, model: ModelRef) -> None:
-    """The weights behind the trunk are in the files; transformers makes up those that are not, and only warns."""
-    import torch
-    from safetensors import safe_open
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
-    with torch.device("meta"):
-        empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=model.trust_remote_code)
-    stored: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(str(file), "pt") as weights:
-            stored |= set(weights.keys())
-    head = {name for name, _ in empty.named_parameters() if not name.startswith(f"{empty.base_model_prefix}.")}
-    if missing := sorted(head - stored):
-        raise ConfigurationProblem(
-            f"{model.uri} has no weights for its head ({', '.join(missing)}): it would be random. Name a trained reward model."
-        )

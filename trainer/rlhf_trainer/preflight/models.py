@@ -1,12 +1,10 @@
-"""Policy and reference: their architecture, template, positions and vocabulary."""
+"""Policy and reference: their class, template, positions and vocabulary."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
@@ -14,12 +12,16 @@ from rlhf_trainer.models import chat
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
+from .weights import require_architecture, require_ids_within
+
 
 def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """Tokenizer, template, end of turn, BOS."""
     folder = sources.fetch_model(spec.policy.model, scratch, storage)
     require_architecture(folder, spec.policy.model, "ForCausalLM")
-    chat.encode_prompt(policy_vocabulary(spec, scratch, storage).tokenizer, [{"role": "user", "content": "Hello"}])
+    tokenizer = policy_vocabulary(spec, scratch, storage).tokenizer
+    require_ids_within(folder, spec.policy.model, tokenizer)
+    chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
 
 
 def positions(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
@@ -60,19 +62,3 @@ def policy_vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Voc
     return load_vocabulary(
         folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
     )
-
-
-def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
-    """The class that config.json names ends so, and its weights are safetensors."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigurationProblem(f"{model.uri}: config.json cannot be read: {error}") from error
-    architectures = config.get("architectures") or []
-    if not any(name.endswith(suffixes) for name in architectures):
-        raise ConfigurationProblem(
-            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{' or …'.join(suffixes)} is "
-            "needed here, for the missing head would be random."
-        )
-    if not any(os.scandir(folder)) or not list(folder.glob("*.safetensors")):
-        raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")

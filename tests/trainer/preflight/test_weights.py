@@ -1,0 +1,115 @@
+"""Weights that are not what a manifest means are refused by config.json and file headers, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlhf_api.resource.model import ModelRef
+from rlhf_trainer.preflight.weights import require_architecture, require_head, require_ids_within
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+QUANTISED = [
+    ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "bitsandbytes"),
+    ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}, "awq"),
+    ({"quant_method": "gptq", "bits": 4}, "gptq"),
+    ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
+    ({"format": "nvfp4-pack-quantized"}, "config.json has a quantization_config"),
+]
+
+
+@pytest.fixture
+def model(world: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(world / "model", tmp_path / "model")
+
+
+def named(folder: Path) -> ModelRef:
+    return ModelRef(uri=f"file://{folder}")
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def reshape(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    file = folder / "model.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in change(load_file(file)).items()}, file, metadata={"format": "pt"})
+
+
+def test_a_sound_model_passes(model: Path, reward: Path, tokenizer: Any) -> None:
+    require_architecture(model, named(model), "ForCausalLM")
+    require_ids_within(model, named(model), tokenizer)
+    require_architecture(reward, named(reward), "ForSequenceClassification")
+    require_head(reward, named(reward))
+
+
+@pytest.mark.parametrize(("config", "method"), QUANTISED, ids=[method for _, method in QUANTISED])
+def test_a_quantised_model_is_named_with_its_method(model: Path, config: dict[str, Any], method: str) -> None:
+    rewrite(model, quantization_config=config)
+    with pytest.raises(ConfigurationProblem, match=rf"is quantised \({method}\)\. .* name the model that it was made from"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+def test_an_adapter_beside_a_model_is_neither_taken_nor_left_out_in_silence(model: Path) -> None:
+    (model / "adapter_config.json").write_text('{"base_model_name_or_path": "meta/base"}')
+    with pytest.raises(ConfigurationProblem, match=r"has an adapter \(adapter_config\.json\) beside a whole model"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+@pytest.mark.parametrize(("content", "said"), [('{"base_model_name_or_path": "meta/base"}', " of meta/base"), ("{", "")])
+def test_an_adapter_alone_is_named_with_its_base(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ConfigurationProblem, match=f"is an adapter{said}, not a model. Merge it"):
+        require_architecture(tmp_path, named(tmp_path), "ForCausalLM")
+
+
+def test_weights_of_another_class_are_named(model: Path) -> None:
+    reshape(model, lambda weights: {f"gpt_neox.{name}": tensor for name, tensor in weights.items()})
+    with pytest.raises(ConfigurationProblem, match="weights of another class than LlamaForCausalLM.*the first is gpt_neox"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+def test_weights_of_another_size_are_named_with_both_shapes(model: Path) -> None:
+    rewrite(model, intermediate_size=64)
+    with pytest.raises(ConfigurationProblem, match=r"mlp\.\w+\.weight is \[.*\] in its files, and \[.*64.*\] by its config\.json"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "no-such-type", "architectures": ["XForCausalLM"]}'])
+def test_a_configuration_that_nobody_can_read_is_said_to_be(model: Path, content: str) -> None:
+    (model / "config.json").write_text(content)
+    with pytest.raises(ConfigurationProblem, match=r"config\.json"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+def test_a_file_that_is_cut_off_is_named(model: Path) -> None:
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ConfigurationProblem, match=r"model\.safetensors is no safetensors file"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+def test_tokens_beyond_the_model_s_table_are_named(model: Path, tokenizer: Any) -> None:
+    reshape(model, lambda weights: weights | {"model.embed_tokens.weight": weights["model.embed_tokens.weight"][:-2]})
+    with pytest.raises(
+        ConfigurationProblem, match=rf"vectors for {len(tokenizer) - 2} tokens, and its tokenizer has 2 more, the first"
+    ):
+        require_ids_within(model, named(model), tokenizer)
+
+
+def test_a_head_of_several_outputs_is_no_reward(reward: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(reward, tmp_path / "classifier")
+    reshape(folder, lambda weights: weights | {"score.weight": weights["score.weight"].repeat(5, 1)})
+    rewrite(
+        folder, id2label={str(number): str(number) for number in range(5)}, label2id={str(number): number for number in range(5)}
+    )
+    with pytest.raises(ConfigurationProblem, match=r"has a head of 5 outputs \(score\.weight\), and a reward is one"):
+        require_head(folder, named(folder))

@@ -1,0 +1,152 @@
+"""Weights are what they must be: plain, whole, of the class that config.json names. From config.json and the headers alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_api.resource.model import ModelRef
+from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
+
+_ADAPTER = "adapter_config.json"
+#: How models call the table of their tokens' vectors.
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """A model by its config.json: shapes by name, and how the names of its trunk begin."""
+
+    shapes: Mapping[str, Shape]
+    trunk: str
+
+
+def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
+    """The class that config.json names ends so, and its weights are plain safetensors of that class."""
+    _require_no_adapter(folder, model)
+    config = _config(folder, model)
+    architectures = config.get("architectures") or []
+    if not any(name.endswith(suffixes) for name in architectures):
+        raise ConfigurationProblem(
+            f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{' or …'.join(suffixes)} is "
+            "needed here, for the missing head would be random."
+        )
+    quantised = config.get("quantization_config") or config.get("compression_config")
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+        raise ConfigurationProblem(
+            f"{model.uri} is quantised ({method or 'config.json has a quantization_config'}). What is trained, scored or compared "
+            "here are plain weights: name the model that it was made from."
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")
+    _require_class(folder, model, architectures[0])
+
+
+def require_head(folder: Path, model: ModelRef) -> None:
+    """The head of a reward model is in the files, and gives one score; transformers makes up one that is not, and only warns."""
+    stored = _stored(folder, model)
+    expected = _expected(folder, model, "AutoModelForSequenceClassification", num_labels=1)
+    head = {name: shape for name, shape in expected.shapes.items() if not name.startswith(expected.trunk)}
+    if missing := sorted(head.keys() - stored.keys()):
+        raise ConfigurationProblem(
+            f"{model.uri} has no weights for its head ({', '.join(missing)}): it would be random. Name a trained reward model."
+        )
+    for name, shape in head.items():
+        if stored[name] != shape:
+            raise ConfigurationProblem(
+                f"{model.uri} has a head of {stored[name][0]} outputs ({name}), and a reward is one. It is a classifier, or has "
+                "several objectives: name a model with one score."
+            )
+
+
+def require_ids_within(folder: Path, model: ModelRef, tokenizer: Any) -> None:
+    """Each token of the tokenizer has a vector in the model."""
+    rows = next((shape[0] for name, shape in _stored(folder, model).items() if name.endswith(_EMBEDDINGS)), None)
+    beyond = sorted((token, text) for text, token in tokenizer.get_vocab().items() if rows is not None and token >= rows)
+    if beyond:
+        token, text = beyond[0]
+        raise ConfigurationProblem(
+            f"{model.uri} has vectors for {rows} tokens, and its tokenizer has {len(beyond)} more, the first {text!r} ({token}). "
+            "Tokens were added and the model was not resized: name both as they were trained."
+        )
+
+
+def _require_no_adapter(folder: Path, model: ModelRef) -> None:
+    if not (folder / _ADAPTER).exists():
+        return
+    try:
+        base = json.loads((folder / _ADAPTER).read_text()).get("base_model_name_or_path")
+    except (OSError, json.JSONDecodeError):
+        base = None
+    if (folder / "config.json").exists():
+        raise ConfigurationProblem(
+            f"{model.uri} has an adapter ({_ADAPTER}) beside a whole model: some tools would put it on top, others not. Name a "
+            "folder without it, with the weights that you mean."
+        )
+    raise ConfigurationProblem(
+        f"{model.uri} is an adapter{f' of {base}' if base else ''}, not a model. Merge it into its base (PEFT: merge_and_unload), "
+        "and name what comes out."
+    )
+
+
+def _require_class(folder: Path, model: ModelRef, architecture: str) -> None:
+    """Something of the class is there, and what is there has its shape."""
+    kind = "AutoModelForCausalLM" if architecture.endswith("ForCausalLM") else "AutoModelForSequenceClassification"
+    stored, expected = _stored(folder, model), _expected(folder, model, kind)
+    common = stored.keys() & expected.shapes.keys()
+    if not common:
+        raise ConfigurationProblem(
+            f"{model.uri} has weights of another class than {architecture}, which config.json names: none has a name that it knows "
+            f"(the first is {min(stored, default='nothing')}). Name a folder whose files belong together."
+        )
+    for name in sorted(name for name in common if name.startswith(expected.trunk)):
+        if stored[name] != expected.shapes[name]:
+            raise ConfigurationProblem(
+                f"{model.uri}: {name} is {list(stored[name])} in its files, and {list(expected.shapes[name])} by its config.json. "
+                "Name a folder whose files belong together."
+            )
+
+
+def _stored(folder: Path, model: ModelRef) -> dict[str, Shape]:
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, Shape] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(str(file), "pt") as weights:
+                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError) as error:
+            raise ConfigurationProblem(f"{model.uri}: {file.name} is no safetensors file: {error}. Copy it anew.") from error
+    return found
+
+
+def _expected(folder: Path, model: ModelRef, kind: str, **options: Any) -> _Skeleton:
+    """Nothing is allocated."""
+    import torch
+    import transformers
+
+    trust = model.trust_remote_code
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=trust, **options)
+        with torch.device("meta"):
+            empty = getattr(transformers, kind).from_config(config, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationProblem(f"{model.uri}: transformers makes no model of its config.json: {first_line(error)}") from error
+    shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
+    return _Skeleton(shapes, f"{empty.base_model_prefix}.")
+
+
+def _config(folder: Path, model: ModelRef) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigurationProblem(f"{model.uri}: config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigurationProblem(f"{model.uri}: config.json is no object.")
+    return config
