@@ -73,7 +73,7 @@ def test_an_adapter_alone_is_named_with_its_base(tmp_path: Path, content: str, s
 
 def test_weights_of_another_class_are_named(model: Path) -> None:
     reshape(model, lambda weights: {f"gpt_neox.{name}": tensor for name, tensor in weights.items()})
-    with pytest.raises(ConfigurationProblem, match="weights of another class than LlamaForCausalLM.*the first is gpt_neox"):
+    with pytest.raises(ConfigurationProblem, match=r"weights of another class than LlamaForCausalLM.*the first is gpt_neox"):
         require_architecture(model, named(model), "ForCausalLM")
 
 
@@ -99,17 +99,15 @@ def test_a_file_that_is_cut_off_is_named(model: Path) -> None:
 
 def test_tokens_beyond_the_model_s_table_are_named(model: Path, tokenizer: Any) -> None:
     reshape(model, lambda weights: weights | {"model.embed_tokens.weight": weights["model.embed_tokens.weight"][:-2]})
-    with pytest.raises(
-        ConfigurationProblem, match=rf"vectors for {len(tokenizer) - 2} tokens, and its tokenizer has 2 more, the first"
-    ):
+    said = f"vectors for {len(tokenizer) - 2} tokens, and its tokenizer has 2 more, the first"
+    with pytest.raises(ConfigurationProblem, match=said):
         require_ids_within(model, named(model), tokenizer)
 
 
 def test_a_head_of_several_outputs_is_no_reward(reward: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(reward, tmp_path / "classifier")
     reshape(folder, lambda weights: weights | {"score.weight": weights["score.weight"].repeat(5, 1)})
-    rewrite(
-        folder, id2label={str(number): str(number) for number in range(5)}, label2id={str(number): number for number in range(5)}
-    )
+    names = [f"aspect-{number}" for number in range(5)]
+    rewrite(folder, id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)})
     with pytest.raises(ConfigurationProblem, match=r"has a head of 5 outputs \(score\.weight\), and a reward is one"):
         require_head(folder, named(folder))
