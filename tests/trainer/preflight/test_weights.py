@@ -77,6 +77,12 @@ def test_weights_of_another_class_are_named(model: Path) -> None:
         require_architecture(model, named(model), "ForCausalLM")
 
 
+def test_a_trunk_that_was_saved_without_its_prefix_is_the_same_model(model: Path) -> None:
+    """As Bloom's published files are."""
+    reshape(model, lambda weights: {name.removeprefix("model."): tensor for name, tensor in weights.items()})
+    require_architecture(model, named(model), "ForCausalLM")
+
+
 def test_weights_of_another_size_are_named_with_both_shapes(model: Path) -> None:
     rewrite(model, intermediate_size=64)
     with pytest.raises(ConfigurationProblem, match=r"mlp\.\w+\.weight is \[.*\] in its files, and \[.*64.*\] by its config\.json"):

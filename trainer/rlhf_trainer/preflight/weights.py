@@ -99,11 +99,14 @@ def _require_class(folder: Path, model: ModelRef, architecture: str) -> None:
     """Something of the class is there, and what is there has its shape."""
     kind = "AutoModelForCausalLM" if architecture.endswith("ForCausalLM") else "AutoModelForSequenceClassification"
     stored, expected = _stored(folder, model), _expected(folder, model, kind)
+    first = min(stored, default="nothing")
+    # A trunk that was saved by itself has names without its prefix; transformers puts that before them.
+    stored = {name if name in expected.shapes else f"{expected.trunk}{name}": shape for name, shape in stored.items()}
     common = stored.keys() & expected.shapes.keys()
     if not common:
         raise ConfigurationProblem(
             f"{model.uri} has weights of another class than {architecture}, which config.json names: none has a name that it knows "
-            f"(the first is {min(stored, default='nothing')}). Name a folder whose files belong together."
+            f"(the first is {first}). Name a folder whose files belong together."
         )
     for name in sorted(name for name in common if name.startswith(expected.trunk)):
         if stored[name] != expected.shapes[name]:
