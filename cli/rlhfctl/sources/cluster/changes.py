@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from rlhf_operator.kubernetes.api import errors as api
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.api.resources import Resource
+from rlhfctl.errors import NoConnection
 
 from .kubeconfig import Target
 from .refusals import error_of
@@ -86,6 +87,24 @@ def changes(
                 outage.over()
             if not outage.may_go_on(error):
                 raise error_of(error, target, "watch", resource, namespace) from error
+
+
+def patiently(read: Callable[[], T], server: str, say: Callable[[str], None]) -> T:
+    """What `read` gives, asked for again as long as a watch would be: for who follows a run, and was connected a moment ago.
+
+    A server that has just been started lists nothing until it has filled its caches.
+    """
+    outage = _Outage(server, say)
+    outage.over()
+    while True:
+        try:
+            found = read()
+        except NoConnection as error:
+            if not isinstance(error.__cause__, api.ClusterError) or not outage.may_go_on(error.__cause__):
+                raise
+        else:
+            outage.over()
+            return found
 
 
 class _Outage:

@@ -13,7 +13,7 @@ from rlhf_api import RLHFRun
 from rlhfctl.errors import NoConnection
 from rlhfctl.sources.source import LogNote, LogSelection, LogText, Sight, heading_of, prefix, selects
 
-from .changes import Change
+from .changes import Change, patiently
 from .connection import IDLE_SECONDS, Connection, LogUnreadable
 from .gone_logs import gone_logs, read_gone
 from .objects import PodView
@@ -61,7 +61,8 @@ def follow_pods(
                     if item.rests:
                         deadline = time.monotonic() + AFTER_END_SECONDS
                         # A pod that started and ended with the run may not have been told yet.
-                        new = [pod for pod in connection.pods(run) if _readable(pod, wanted, reading | read)]
+                        there = patiently(lambda: connection.pods(run), connection.target.server, say)
+                        new = [pod for pod in there if _readable(pod, wanted, reading | read)]
                     else:
                         continue
                 elif isinstance(item, Change):

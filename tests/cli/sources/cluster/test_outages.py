@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from kubernetes.client import Configuration
 
+from rlhf_operator.kubernetes.api import errors as api
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhfctl.errors import NoConnection
 from rlhfctl.sources.cluster import changes
@@ -104,3 +105,27 @@ def test_one_failure_is_no_news_and_contact_begins_the_patience_anew(time: Time)
         "connected to it again",
         "the connection to it is lost",
     ]
+
+
+def refusing(answers: list[api.ClusterError | str]) -> str:
+    """As a read of Connection does."""
+    answer = answers.pop(0) if len(answers) > 1 else answers[0]
+    if isinstance(answer, str):
+        return answer
+    raise NoConnection("https://here does not answer") from answer
+
+
+def test_who_follows_a_run_reads_again_while_a_server_fills_its_caches(time: Time) -> None:
+    notes: list[str] = []
+    starting = api.Unavailable(429, "TooManyRequests", "storage is (re)initializing")
+    answers: list[api.ClusterError | str] = [*[starting] * 8, "pods"]
+    assert changes.patiently(lambda: refusing(answers), "https://here", notes.append) == "pods"
+    assert [note.split(" (")[0] for note in notes] == ["the connection to https://here is lost", "connected to https://here again"]
+
+
+def test_who_follows_a_run_does_not_read_for_ever(time: Time) -> None:
+    away: list[api.ClusterError | str] = [api.Unavailable(503, "", "away")]
+    begun = time.now
+    with pytest.raises(NoConnection):
+        changes.patiently(lambda: refusing(away), "https://here", lambda _: None)
+    assert PATIENCE_SECONDS <= time.now - begun < PATIENCE_SECONDS + 10
