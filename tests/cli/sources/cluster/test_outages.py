@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +19,7 @@ from rlhfctl.sources.cluster import changes
 from rlhfctl.sources.cluster.changes import PATIENCE_SECONDS, REFUSED_SECONDS
 from rlhfctl.sources.cluster.connection import Connection
 from rlhfctl.sources.cluster.kubeconfig import Target
+from support.http_server import serving
 
 EVENT = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
 
@@ -67,12 +67,8 @@ def server(*watches: int | str | None) -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}"
-        finally:
-            running.shutdown()
+    with serving(Handler) as url:
+        yield url
 
 
 def watched(url: str, notes: list[str]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from rlhfctl.sources.cluster.kubeconfig import Target
 from rlhfctl.sources.cluster.source import ClusterSource
 from rlhfctl.sources.place import Place
 from support import example_runs
+from support.http_server import serving
 
 
 def wire(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
@@ -44,12 +44,8 @@ def url() -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}"
-        finally:
-            running.shutdown()
+    with serving(Handler) as url:
+        yield url
 
 
 def source(url: str, said: list[str]) -> ClusterSource:
