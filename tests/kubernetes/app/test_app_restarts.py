@@ -103,7 +103,9 @@ def test_one_that_was_frozen_past_its_lease_writes_nothing_when_it_wakes(cluster
         leader.thaw()
         ended_as_it_should(run)
         assert leader.get("/readyz") == (200, "ok, standby")
-        assert writes_of(cluster, namespace, user_of(leader, namespace)) == before
+        # A request may have been frozen between the question whether it may be sent and the wire. All that the operator sends is
+        # refused where somebody else has written since, by name, uid or resourceVersion; only an Event is not.
+        assert writes_of(cluster, namespace, user_of(leader, namespace))[len(before) :] in ([], ["create events"])
 
 
 def test_the_api_server_may_be_restarted_in_the_middle(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
@@ -185,13 +187,16 @@ def user_of(operator: OperatorProcess, namespace: str) -> str:
     return f"system:serviceaccount:{namespace}:{operator.settings['IDENTITY']}"
 
 
-def writes_of(cluster: Cluster, namespace: str, user: str) -> int:
-    """What this user has had written in the namespace, but for the Lease."""
-    return sum(
-        request.verb in ("create", "update", "patch", "delete") and request.resource != "leases" and request.status < 400
+def writes_of(cluster: Cluster, namespace: str, user: str) -> list[str]:
+    """What this user has had written in the namespace, but for the Lease: "create jobs"."""
+    return [
+        f"{request.verb} {request.resource}"
         for request in cluster.requests()
         if (request.namespace, request.user) == (namespace, user)
-    )
+        and request.verb in ("create", "update", "patch", "delete")
+        and request.resource != "leases"
+        and request.status < 400
+    ]
 
 
 def writers(cluster: Cluster, namespace: str) -> set[str]:
