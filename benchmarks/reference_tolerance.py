@@ -28,7 +28,7 @@ from rlhf_api.resource.model import Dtype
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing, build_batch
-from rlhf_trainer.models import chat
+from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart import task
@@ -134,7 +134,8 @@ def _train(base: Path, tokenizer: Any, place: Path, steps: int) -> tuple[Path, P
         for _ in range(64):
             prompt = task.make_prompt(rng)
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": task.demonstrate(prompt, rng)}]
-            ids, counted = chat.encode_conversation(tokenizer, turns, end)
+            [answered] = Chat(tokenizer).conversation(turns, end)
+            ids, counted = answered.ids, answered.counted
             examples.append(Example([], [ids], [counted]))
         loss = SupervisedObjective()(model, build_batch([[example] for example in examples]).to(DEVICE)).loss
         (loss / sum(example.counted_tokens for example in examples)).backward()
@@ -149,7 +150,7 @@ def _pairs(tokenizer: Any, seed: int) -> list[Example]:
     found = []
     for _ in range(EXAMPLES):
         prompt = task.make_prompt(rng)
-        ids = chat.encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
+        ids = Chat(tokenizer).prompt([{"role": "user", "content": prompt}])
         texts = (task.demonstrate(prompt, rng), task.attempt(prompt, rng))
         found.append(Example(ids, [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]))
     return found

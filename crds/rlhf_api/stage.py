@@ -6,6 +6,7 @@ fingerprint is taken over it. Shard count, ranks, attempt and storage are outsid
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -54,6 +55,15 @@ class PolicyInput(Model):
     stop_token_ids: list[WholeNumber] = []
 
 
+class PromptIdentity(StrEnum):
+    """By what two prompts are one."""
+
+    MESSAGES = "Messages"
+    """The same roles and contents, to the last blank. Runs that began before there was a choice."""
+    RENDERED = "Rendered"
+    """The same text under the policy's chat template."""
+
+
 class PromptSlice(Model):
     """The prompts of one iteration, after the hold-outs."""
 
@@ -65,6 +75,7 @@ class PromptSlice(Model):
     source_revisions: list[Revision] = []
     """Of the sources of iterations 1..T, where the uri has {iteration} and all were resolved."""
     max_prompt_length: Count
+    identity: PromptIdentity = PromptIdentity.MESSAGES
 
 
 class PreflightWork(Model):
@@ -184,6 +195,7 @@ class EvaluateWork(Model):
     prompts: Prompts
     source_revisions: list[Revision] = []
     """As in PromptSlice."""
+    prompt_identity: PromptIdentity = PromptIdentity.MESSAGES
     iterations: Count
     sampling: EvaluationSampling
     max_new_tokens: Count

@@ -96,7 +96,7 @@ def _no_file(world: World) -> None:
 
 
 def _other_column(world: World) -> None:
-    write_rows(world.prompts, question=["sort: lion apple"] * 12)
+    write_rows(world.prompts, line=["sort: lion apple"] * 12)
 
 
 def _number(world: World) -> None:
@@ -137,11 +137,11 @@ def _too_long(world: World) -> None:
         (_cut, "prompts.parquet is no readable Parquet file"),
         (_no_file, "prompts.parquet is no readable Parquet file"),
         (_empty, "prompts.parquet (split train) has no rows"),
-        (_other_column, "row 1 has no column 'messages' (it has question). Set prompts.source.column"),
-        (_number, "row 1, column messages: 0 is no conversation"),
-        (_no_user, "row 1 ends with a turn of assistant; a prompt ends with the user's"),
-        (_no_role, "is no message; a message has a role and a content"),
-        (_blank, "row 2, column messages: '  ' is no conversation"),
+        (_other_column, "has no column 'messages' (it has line). Set prompts.source.column"),
+        (_number, "row 1: column messages: 0 is no list"),
+        (_no_user, "row 1: it ends with a turn of the assistant, and not of the user"),
+        (_no_role, "has the role None; write under roles"),
+        (_blank, "row 2: column messages: the text is empty"),
         (_not_json, "line 2 of prompts.jsonl is no JSON"),
         (_too_few, "Nothing is left of prompts.source for iteration 1"),
         (_too_long, "prompts of validation are longer than train.maxPromptLength, 16 tokens"),

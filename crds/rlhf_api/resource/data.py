@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -11,7 +12,17 @@ from rlhf_api.base import Count, EntryName, Model, Positive, Revision, SourceUri
 from .model import SourceCredentials
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+RoleName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 SplitName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class Role(StrEnum):
+    """Of a turn."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class Source(Model):
@@ -20,11 +31,32 @@ class Source(Model):
     uri: SourceUri
     """hf://owner/name, s3://bucket/key, file:///path; a file or a folder. Prompts may use {iteration}."""
     split: SplitName = "train"
-    """Split of a hub data set; of a folder, the files of that name or name-…; a single file needs none."""
+    """Split of a hub data set; of a folder, files called so, or name-…, or in a folder of that name."""
     revision: Revision | None = None
-    """Branch, tag or commit of a hub data set; resolved to a commit by preflight and recorded."""
+    """Branch, tag or commit of a hub data set; preflight records the commit."""
     credentials: SourceCredentials | None = None
     """For a private data set of a hub."""
+    roles: Annotated[dict[RoleName, Role], Field(max_length=16)] | None = None
+    """Names of roles beside the usual ones: {speaker_1: user}."""
+    max_unusable_rows: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """A share of the rows; they are counted by reason."""
+    max_unparsable_rows: WholeNumber = 0
+    """Rows that may be no JSON objects."""
+
+
+class DataLayout(StrEnum):
+    """How the rows of a data set hold conversations."""
+
+    MESSAGES = "Messages"
+    """A list of messages (role and content, or from and value), also as JSON text, or a transcript of Human and Assistant."""
+    PROMPT_RESPONSE = "PromptResponse"
+    """A column with the prompt and one with the response: prompt and response, question and answer, instruction and output."""
+    CHOSEN_REJECTED = "ChosenRejected"
+    """chosen and rejected each hold the whole conversation."""
+    PROMPT_CHOSEN_REJECTED = "PromptChosenRejected"
+    """The prompt has a column of its own; chosen and rejected are answers to it."""
+    RESPONSES_WITH_SCORES = "ResponsesWithScores"
+    """A prompt, a list of responses, and their scores: the best of them against the worst."""
 
 
 class DataSource(Source):
@@ -34,6 +66,8 @@ class DataSource(Source):
     """Its name in reports and counts."""
     column: ColumnName | None = None
     """The column with the conversation. Absent: `messages` for demonstrations, `chosen` and `rejected` for preferences."""
+    layout: DataLayout | None = None
+    """Absent: recognised by the columns."""
     weight: Positive = 1.0
     """Relative to the other sources: rows taken are proportional to weight times rows; 1.0 everywhere takes all."""
 
@@ -42,7 +76,8 @@ class PromptSource(Source):
     """Prompts: a column with messages (role, content) or plain text."""
 
     column: ColumnName = "messages"
-    """The column with the prompt: messages, or text, which becomes one user message."""
+    """The column with the prompt: messages, or text, which becomes one user message. Where rows have no column messages, its name
+    is recognised."""
 
 
 class HoldOut(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -24,12 +25,12 @@ class ModelRef(Model):
     uri: SourceUri
     """hf://owner/name, s3://bucket/folder, or file:///folder (a mounted volume)."""
     revision: Revision | None = None
-    """Branch, tag or commit of a hub model; resolved to a commit by preflight and recorded."""
+    """Branch, tag or commit of a hub model; preflight records the commit."""
     credentials: SourceCredentials | None = None
     trust_remote_code: bool = False
-    """Run Python that the model's repository carries. Off unless you trust its authors with your cluster."""
+    """Run Python of the model's repository: its authors are trusted with the cluster."""
     base: Annotated[str, StringConstraints(max_length=1024)] | None = None
-    """What it was fine-tuned from, for the lineage check of judges; else its card's base_model is read."""
+    """What it was fine-tuned from, for the lineage check of judges; else its card's base_model."""
 
 
 class Dtype(StrEnum):
@@ -43,7 +44,7 @@ class ChatTemplateName(StrEnum):
 
 
 class ChatTemplate(Model):
-    """Exactly one of the three."""
+    """At most one of name, inline and configMapKeyRef; none: the tokenizer's own. And the date that it is told."""
 
     name: ChatTemplateName | None = None
     """A template that comes with the image."""
@@ -51,6 +52,8 @@ class ChatTemplate(Model):
     """A Jinja template, as tokenizer_config.json has it."""
     config_map_key_ref: ConfigMapKey | None = None
     """A Jinja template in a ConfigMap."""
+    date: datetime.date | None = None
+    """What a template that asks for the date is told: never the clock; absent: 2024-07-26."""
 
 
 class Policy(Model):

@@ -157,7 +157,10 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
     ),
     BradleyTerry: (_exactly_one("model", "train"),),
-    ChatTemplate: (_exactly_one("name", "inline", "config_map_key_ref"),),
+    ChatTemplate: (
+        Alternatives(("name", "inline", "config_map_key_ref"), 0, 1),
+        Alternatives(("name", "inline", "config_map_key_ref", "date"), 1, 4),
+    ),
     StorageCredentials: (Alternatives(("secret_ref", "service_account_name"), 0, 1),),
     HoldOut: (Alternatives(("size", "fraction"), 0, 1), Alternatives(("size", "fraction", "source"), 1, 3)),
     Volume: (_exactly_one("persistent_volume_claim", "empty_dir", "config_map"),),

@@ -106,7 +106,7 @@ def test_every_text_list_and_map_is_bounded() -> None:
     unbounded = []
     for path, node in FIELDS:
         kind = node.get("type")
-        is_text = kind == "string" and "enum" not in node and node.get("format") != "date-time"
+        is_text = kind == "string" and "enum" not in node and node.get("format") not in ("date", "date-time")
         if (
             (is_text and "maxLength" not in node)
             or (kind == "array" and "maxItems" not in node)

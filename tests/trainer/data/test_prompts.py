@@ -118,16 +118,16 @@ def test_equal_prompts_have_equal_ids_and_different_ones_have_not() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (["fine", ""], "row 2, column messages: ''"),
+        (["fine", ""], "row 2: column messages: the text is empty"),
         (["fine", "   "], "row 2"),
-        (["fine", 7], "row 2, column messages: 7 is no conversation"),
-        (["fine", []], r"row 2, column messages: \[\] is no conversation"),
-        (["fine", ["text"]], "row 2, column messages: 'text' is no message"),
+        (["fine", 7], "row 2: column messages: 7 is no list"),
+        (["fine", []], "row 2: column messages: the list of messages is empty"),
+        (["fine", ["text"]], "row 2: column messages: 'text' is no message"),
         (["fine", [{"role": "user"}]], "row 2"),
-        (["fine", [{"role": "user", "content": " "}]], "row 2 is empty"),
+        (["fine", [{"role": "user", "content": " "}]], "row 2: column messages: a turn of the user says nothing"),
         (
             ["fine", [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]],
-            "row 2 ends with a turn of assistant",
+            "row 2: it ends with a turn of the assistant",
         ),
     ],
 )
@@ -139,8 +139,8 @@ def test_a_row_that_is_no_prompt_is_named_by_its_number(tmp_path: Path, rows: li
 
 
 def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    source = write(tmp_path / "p.jsonl", ["text"], column="question")
-    with pytest.raises(ConfigurationProblem, match=r"no column 'messages' .*question.*prompts\.source\.column"):
+    source = write(tmp_path / "p.jsonl", ["text"], column="line")
+    with pytest.raises(ConfigurationProblem, match=r"no column 'messages' .*line.*prompts\.source\.column"):
         sets_of(Prompts(source=source))
 
 

@@ -14,6 +14,8 @@ from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
+from rlhf_trainer.data.layouts import read_questions
+from rlhf_trainer.data.rows import Row, Unparsable
 from rlhf_trainer.data.sources import fetch_model, read_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.s3 import S3Server
@@ -21,9 +23,12 @@ from support.s3 import S3Server
 STORAGE = Storage(url="file:///nowhere")
 
 
+def rows_of(path: Path, split: str = "train") -> list[Row | Unparsable]:
+    return read_rows(PromptSource(uri=f"file://{path}", split=split), Path("/nowhere"), STORAGE)
+
+
 def read(path: Path, split: str = "train") -> list[object]:
-    rows = read_rows(PromptSource(uri=f"file://{path}", split=split), Path("/nowhere"), STORAGE)
-    return [row["n"] for row in rows]
+    return [row.words if isinstance(row, Unparsable) else row["n"] for row in rows_of(path, split)]
 
 
 def test_parquet_and_json_lines_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
@@ -80,7 +85,11 @@ def test_a_folder_with_one_data_file_needs_no_split(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named_with_the_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigurationProblem, match=said):
-        read(tmp_path / name)
+        require_rows(PromptSource(uri=f"file://{tmp_path / name}", column="n"))
+
+
+def require_rows(source: PromptSource) -> None:
+    read_questions(source, read_rows(source, Path("/nowhere"), STORAGE), "prompts.source")[1].require_usable()
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.model import ChatTemplate, ChatTemplateName
-from rlhf_trainer.models import chat
+from rlhf_trainer.models.chat import Answered, Chat
+from rlhf_trainer.models.ends import stop_token_ids, turn_closing_id
+from rlhf_trainer.models.templates import NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -26,6 +28,11 @@ def with_template(tokenizer: Any, template: str) -> Any:
     changed = copy.deepcopy(tokenizer)
     changed.chat_template = template
     return changed
+
+
+def only(parts: list[Answered]) -> tuple[list[int], list[bool]]:
+    [part] = parts
+    return part.ids, part.counted
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +52,13 @@ def llama3() -> Any:
         eos_token=special[1],
         additional_special_tokens=special[2:],
     )
-    tokenizer.chat_template = chat.NAMED_TEMPLATES["Llama3"]
+    tokenizer.chat_template = NAMED_TEMPLATES["Llama3"]
     return tokenizer
 
 
 def test_defect_bos_is_written_once(tokenizer: Any, llama3: Any) -> None:
     for candidate in (tokenizer, llama3):
-        ids = chat.encode_prompt(candidate, TURNS[:1])
+        ids = Chat(candidate).prompt(TURNS[:1])
         assert ids.count(candidate.bos_token_id) == 1
         assert ids[0] == candidate.bos_token_id
 
@@ -59,7 +66,7 @@ def test_defect_bos_is_written_once(tokenizer: Any, llama3: Any) -> None:
 def test_defect_double_bos_is_refused(tokenizer: Any) -> None:
     twice = with_template(tokenizer, "{{ bos_token }}" + CHAT_TEMPLATE)
     with pytest.raises(ConfigurationProblem, match="BOS"):
-        chat.encode_prompt(twice, TURNS[:1])
+        Chat(twice).prompt(TURNS[:1])
 
 
 def test_a_bos_in_every_turn_is_the_templates_own_business(tokenizer: Any) -> None:
@@ -69,71 +76,71 @@ def test_a_bos_in_every_turn_is_the_templates_own_business(tokenizer: Any) -> No
         "{% for message in messages %}{% if message['role'] == 'user' %}{{ bos_token }}{% endif %}<|{{ message['role'] }}|> "
         "{{ message['content'] }} <|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
     )
-    assert chat.encode_prompt(each, TURNS[:3]).count(tokenizer.bos_token_id) == 2
+    assert Chat(each).prompt(TURNS[:3]).count(tokenizer.bos_token_id) == 2
 
 
 def test_the_loss_counts_what_the_assistant_says_in_every_turn_and_its_end(tokenizer: Any) -> None:
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    ids, counted = chat.encode_conversation(tokenizer, TURNS, frozenset({end}))
+    ids, counted = only(Chat(tokenizer).conversation(TURNS, frozenset({end})))
     said = tokenizer.convert_ids_to_tokens([token for token, counts in zip(ids, counted, strict=True) if counts])
     assert said == ["apple", "lemon", "<|end|>", "river", "moon", "<|end|>"]
     assert ids == tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=False)
 
 
 def test_what_stands_behind_the_end_of_a_turn_is_not_counted(llama3: Any) -> None:
-    newline = with_template(llama3, chat.NAMED_TEMPLATES["Llama3"].replace("<|eot_id|>", "<|eot_id|>\n"))
+    newline = with_template(llama3, NAMED_TEMPLATES["Llama3"].replace("<|eot_id|>", "<|eot_id|>\n"))
     end = llama3.convert_tokens_to_ids("<|eot_id|>")
-    ids, counted = chat.encode_conversation(newline, TURNS[:2], frozenset({end}))
+    ids, counted = only(Chat(newline).conversation(TURNS[:2], frozenset({end})))
     last = max(i for i, counts in enumerate(counted) if counts)
     assert ids[last] == end
     assert len(ids) == last + 2
 
 
 def test_a_question_behind_the_last_answer_is_left_out(tokenizer: Any) -> None:
-    assert chat.encode_conversation(tokenizer, TURNS[:3]) == chat.encode_conversation(tokenizer, TURNS[:2])
+    assert Chat(tokenizer).conversation(TURNS[:3]) == Chat(tokenizer).conversation(TURNS[:2])
 
 
 def test_a_template_that_is_no_prefix_code_is_refused(llama3: Any) -> None:
     """Some templates drop the reasoning of earlier turns: the tokens of a turn then change with what follows."""
     unstable = with_template(llama3, "{{ bos_token }}{{ messages | length }}" + CHAT_TEMPLATE.removeprefix("{{ bos_token }}"))
     with pytest.raises(ConfigurationProblem, match="does not continue its own prompt"):
-        chat.encode_conversation(unstable, TURNS)
+        Chat(unstable).conversation(TURNS)
 
 
 def test_a_template_that_cannot_render_a_role_says_what_to_do(tokenizer: Any) -> None:
     strict = with_template(tokenizer, "{{ raise_exception('no system role here') }}")
     with pytest.raises(ConfigurationProblem, match=r"no system role here.*policy\.chatTemplate"):
-        chat.encode_prompt(strict, TURNS[:1])
+        Chat(strict).prompt(TURNS[:1])
 
 
 def test_defect_several_eos_ids_all_end_a_response(llama3: Any) -> None:
     """Base Llama 3 ends with <|end_of_text|>, its chat turns with <|eot_id|>: a sample that ends with either has ended."""
     base, turn = (llama3.convert_tokens_to_ids(token) for token in ("<|end_of_text|>", "<|eot_id|>"))
-    assert chat.stop_token_ids(llama3, None, []) == sorted([base, turn])
-    assert chat.stop_token_ids(llama3, [base, 200], []) == sorted([base, turn, 200])
-    assert chat.stop_token_ids(llama3, 201, []) == sorted([base, turn, 201])
+    assert stop_token_ids(llama3, None, []) == sorted([base, turn])
+    assert stop_token_ids(llama3, [base, 200], []) == sorted([base, turn, 200])
+    assert stop_token_ids(llama3, 201, []) == sorted([base, turn, 201])
 
 
 def test_declared_stop_ids_are_taken_as_they_are(llama3: Any) -> None:
-    assert chat.stop_token_ids(llama3, [1], [4, 1, 4]) == [1, 4]
+    assert stop_token_ids(llama3, [1], [4, 1, 4]) == [1, 4]
     with pytest.raises(ConfigurationProblem, match="beyond the tokenizer's"):
-        chat.stop_token_ids(llama3, None, [4, 128009])
+        stop_token_ids(llama3, None, [4, 128009])
 
 
 def test_a_token_in_front_of_the_answer_does_not_end_it(llama3: Any) -> None:
     """Templates of reasoning models open a block before the answer, with a special token of its own."""
     header = "{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>"
     thinking = with_template(llama3, header + "{{ message['content'] }}<|eot_id|>\n{% endfor %}")
-    assert chat.turn_closing_id(thinking) == llama3.convert_tokens_to_ids("<|eot_id|>")
+    assert turn_closing_id(thinking) == llama3.convert_tokens_to_ids("<|eot_id|>")
 
 
 def test_a_template_that_closes_no_turn_has_no_closing_id(tokenizer: Any) -> None:
     plain = with_template(tokenizer, "{{ bos_token }}{% for m in messages %}{{ m['content'] }} {% endfor %}")
-    assert chat.turn_closing_id(plain) is None
+    assert turn_closing_id(plain) is None
 
 
 def test_a_reward_model_reads_prompt_and_response_as_its_template_writes_them(tokenizer: Any) -> None:
-    prompt, answer = chat.encode_exchange(tokenizer, TURNS[:1], "apple lemon")
+    prompt, answer = Chat(tokenizer).exchange(TURNS[:1], {"role": "assistant", "content": "apple lemon"})
     assert prompt + answer == tokenizer.apply_chat_template(TURNS[:2], tokenize=True, return_dict=False)
     assert tokenizer.convert_ids_to_tokens(answer) == ["apple", "lemon", "<|end|>"]
 
@@ -141,7 +148,7 @@ def test_a_reward_model_reads_prompt_and_response_as_its_template_writes_them(to
 def test_a_named_template_replaces_the_tokenizers_own(world: Path, tokenizer: Any) -> None:
     own = load_vocabulary(world / "model", None, [], trust_remote_code=False)
     named = load_vocabulary(world / "model", ChatTemplate(name=ChatTemplateName.CHAT_ML), [], trust_remote_code=False)
-    assert named.tokenizer.chat_template == chat.NAMED_TEMPLATES["ChatML"]
+    assert named.tokenizer.chat_template == NAMED_TEMPLATES["ChatML"]
     assert own.template_hash != named.template_hash
 
 

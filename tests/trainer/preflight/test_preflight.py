@@ -44,6 +44,7 @@ def test_a_sound_run_is_resolved_and_counted(world: Path, storage: Storage, tmp_
     result = run(world, storage, tmp_path)
     assert result.counts == {"prompts/1": 24, "validation": 12, "test": 8}
     assert result.adoptable == 0
+    assert result.resolved.pop("prompts.identity") == "Rendered"
     assert set(result.resolved) == {
         "policy.model",
         "sft.data/demonstrations",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +17,18 @@ from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, Stag
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
 from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
 from rlhf_trainer.data.mixtures import read_mixture
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing, build_batch
 from rlhf_trainer.models import heads
+from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.models.loading import without_dropout
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
-from rlhf_trainer.stages import reward, sft, train
+from rlhf_trainer.stages import train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
@@ -36,6 +36,7 @@ from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 from support.runs import RUN, spec_of, walk
 from support.stages import config_of, context_of
 from support.tiny_models import load, random_pairs, save_tiny_llama
+from support.vocabularies import LLAMA3, template, tokenizer, vocabulary
 
 
 def sft_config(world: Path, storage: Storage, **changes: Any) -> StageConfig:
@@ -146,6 +147,10 @@ def test_the_guard_passes_the_reference_and_stops_every_other(tmp_path: Path, dt
         assert raised.value.reason == "ReferenceMismatch"
 
 
+def small_vocabulary() -> Vocabulary:
+    return vocabulary(tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4]))
+
+
 def check(folder: Path, dtype: Dtype, examples: list[Example]) -> None:
     from rlhf_trainer.training.job import Guard
     from rlhf_trainer.training.rank.guard import check_reference
@@ -159,61 +164,15 @@ def test_demonstrations_are_cut_counted_and_dropped_with_a_reason(world: Path, s
     work = context.config.work
     assert isinstance(work, SftWork)
     _, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    source = work.data[0].model_copy(update={"max_unusable_rows": 0.5})
     question, answer = {"role": "user", "content": "sort : moon river"}, {"role": "assistant", "content": "moon river"}
     counts: dict[str, int] = {}
     rows = [{"messages": [question, answer]}, {"messages": [question]}, {"messages": [question, answer] * 3}]
-    found = sft._conversations(work.data[0], rows, vocabulary, 14, counts)
-    assert counts == {"conversations": 3, "conversationsWithoutAnswer": 1, "conversationsTruncated": 1}
+    items, tally = read_demonstrations(source, rows, "sft.data")
+    found = encode_demonstrations(items, tally, vocabulary, 14, counts)
+    tally.report(counts)
+    assert counts == {"conversations": 2, "conversationsTruncated": 1, "unusable/noAnswer": 1, "layout/Messages": 2}
     assert [len(example.completions[0]) for example in found] == [11, 14]
-    with pytest.raises(ConfigurationProblem, match=r"row 1, column messages: there is no such column"):
-        sft._conversations(work.data[0], [{"text": "x"}], vocabulary, 14, counts)
-
-
-class Merging:
-    """A byte-level tokenizer in small: two newlines that meet are one token, as in many vocabularies."""
-
-    bos_token_id = eos_token_id = None
-
-    def apply_chat_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **_: object) -> list[int]:
-        text = "".join(f"<{message['role']}>\n{message['content']}$" for message in messages)
-        text += "<assistant>\n" if add_generation_prompt else ""
-        return [1 if part == "\n\n" else ord(part) for part in re.findall("\n\n|.|\n", text)]
-
-
-def test_an_answer_that_begins_with_a_newline_costs_one_row_and_no_run() -> None:
-    vocabulary = Vocabulary(Merging(), frozenset(), "")
-    source = DataSource(name="d", uri="file:///d")
-    question = {"role": "user", "content": "q"}
-    rows = [{"messages": [question, {"role": "assistant", "content": text}]} for text in ("a", "\na", "b")]
-    counts: dict[str, int] = {}
-    assert len(sft._conversations(source, rows, vocabulary, 99, counts)) == 2
-    assert counts == {"conversations": 3, "conversationsWithoutBoundary": 1}
-    with pytest.raises(ConfigurationProblem, match="does not continue its own prompt"):
-        sft._conversations(source, rows[1:2], vocabulary, 99, {})
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused_though_single_turns_pass() -> None:
-    """As those do that leave out what a model thought in former turns: else every longer conversation would be lost unseen."""
-
-    class Rewriting(Merging):
-        def apply_chat_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **_: object) -> list[int]:
-            last = len(messages) - 1
-            written = [{**m, "content": m["content"] if i == last else m["content"].upper()} for i, m in enumerate(messages)]
-            return super().apply_chat_template(written, add_generation_prompt=add_generation_prompt)
-
-    turn = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    rows = [{"messages": turn[1:]}, {"messages": turn * 2}]
-    with pytest.raises(ConfigurationProblem, match="does not continue its own prompt"):
-        sft._conversations(DataSource(name="d", uri="file:///d"), rows, Vocabulary(Rewriting(), frozenset(), ""), 99, {})
-
-
-@pytest.mark.parametrize(("chosen", "rejected"), [("\na", "b"), ("a", "\nb"), ("a", "b"), ("\na", "\nb")])
-def test_a_pair_is_scored_as_its_conversations_are_written(chosen: str, rejected: str) -> None:
-    tokenizer = Merging()
-    sides = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": text}] for text in (chosen, rejected)]
-    example = reward._encode(Vocabulary(tokenizer, frozenset(), ""), *sides)
-    written = [tokenizer.apply_chat_template(side, add_generation_prompt=False) for side in sides]
-    assert [[*example.prompt, *completion] for completion in example.completions] == written
 
 
 def test_training_drops_nothing_at_random() -> None:
@@ -242,10 +201,10 @@ def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, sto
     context = context_of(sft_config(world, storage, data=data), tmp_path)
     work = context.config.work
     assert isinstance(work, SftWork)
-    heavy, light = read_mixture(context, work.data)
+    (heavy, _), (light, _) = read_mixture(context, work.data, read_demonstrations, "sft.data")
     assert (len(heavy), len(light)) == (384, 96)
-    assert read_mixture(context, work.data) == [heavy, light]
-    assert [row for row in heavy if row in light]
+    assert [items for items, _ in read_mixture(context, work.data, read_demonstrations, "sft.data")] == [heavy, light]
+    assert [item for item in heavy if item in light]
 
 
 @pytest.mark.parametrize(
@@ -262,25 +221,12 @@ def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, sto
 def test_preferences_are_cleaned_and_every_drop_has_a_reason(
     chosen: str, rejected: str, scores: tuple[float | None, float | None], reason: str | None
 ) -> None:
-    question = {"role": "user", "content": "q"}
-    margin = reward._margin({"chosen_score": scores[0], "rejected_score": scores[1]}, "row 1")
-    one, other = ([question, {"role": "assistant", "content": text}] for text in (chosen, rejected))
-    assert reward._reason_to_drop(one, other, margin, 0.5) == reason
-
-
-@pytest.mark.parametrize("column", ["chosen_score", "rejected_score"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "4.5", True, [1.0]])
-def test_a_score_that_is_no_finite_number_is_named_with_its_row_and_column(column: str, value: object) -> None:
-    """A margin that is NaN is neither below nor above: the pair would be trained on, whatever it is."""
-    row = {"chosen_score": 3.0, "rejected_score": 1.0, column: value}
-    with pytest.raises(ConfigurationProblem, match=rf"prefs\.parquet: row 7, column {column}: .* is no finite number"):
-        reward._margin(row, "prefs.parquet: row 7")
-
-
-def test_preferences_of_different_prompts_are_no_pair() -> None:
-    one, other = ([{"role": "user", "content": q}, {"role": "assistant", "content": "a"}] for q in "ab")
-    assert reward._reason_to_drop(one, other, None, 0.0) == "pairsOfDifferentPrompts"
-    assert reward._reason_to_drop(one, one[:1], None, 0.0) == "pairsOfDifferentPrompts"
+    row = {"prompt": "q", "chosen": chosen, "rejected": rejected, "chosen_score": scores[0], "rejected_score": scores[1]}
+    items, tally = read_preferences(DataSource(name="d", uri="file:///d"), [row], "data")
+    counts: dict[str, int] = {}
+    found = encode_preferences(items, tally, small_vocabulary(), 99, 0.5, counts)
+    assert counts == {"pairsRead": 1} | ({reason: 1} if reason else {})
+    assert len(found) == (reason is None)
 
 
 def test_a_warm_start_takes_masters_where_they_are_and_where_the_manifest_wants_them(

@@ -1,33 +1,227 @@
-"""Conversations: from what a row holds to messages with a role and a content."""
+"""Conversations: from what a row holds to messages with a role and what goes with it."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rlhf_trainer.runtime.errors import ConfigurationProblem
+from .rows import Unusable, shown
 
-Message = Mapping[str, str]
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+#: role, content (text); where there are any: tool_calls, tool_call_id, name, reasoning_content; train: False where its loss is not
+#: to be counted.
+Message = Mapping[str, Any]
+
+#: What people call the roles, in lower case.
+_ROLES = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
+_CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+#: Another word for the reasoning.
+_THINKING = "thinking"
+#: Says of a turn whether it is trained on: 0 or 1; true or false.
+_FLAGS = ("weight", "train")
+_READ = frozenset({"role", "from", "content", "value", _THINKING, *_CARRIED, *_FLAGS})
+#: Anthropic's transcripts; each turn begins with two line breaks.
+_TURN = re.compile(r"\n\n(Human|Assistant):(?: |(?=\n)|$)")
 
 
-def as_messages(value: object, where: str) -> tuple[Message, ...]:
-    """A conversation from a list of {role, content}, or from text: one user turn. Raises ConfigurationProblem otherwise."""
-    if isinstance(value, str) and value.strip():
+def as_conversation(value: object, roles: Mapping[str, str] | None = None) -> tuple[Message, ...]:
+    """Messages from what a column holds: a list of them, the same as JSON text, or a transcript of Human and Assistant.
+
+    `roles`: what the source says of role names beyond the usual ones. Raises Unusable.
+    """
+    if isinstance(value, str):
+        if (listed := json_messages(value)) is not None:
+            return _messages(listed, roles or {})
+        if is_transcript(value):
+            return tuple(transcript(value))
+        raise Unusable("noConversation", f"{shown(value)} is text; expected a list of messages with role and content")
+    if value is None:
+        raise Unusable("null", "there is null; expected a list of messages with role and content")
+    if not isinstance(value, Sequence):
+        raise Unusable("noConversation", f"{shown(value)} is no list of messages with role and content")
+    return _messages(value, roles or {})
+
+
+def as_question(value: object, roles: Mapping[str, str] | None = None) -> tuple[Message, ...]:
+    """The same, where text that is neither is what a user says. Raises Unusable."""
+    if isinstance(value, str) and json_messages(value) is None and not is_transcript(value):
+        if not value.strip():
+            raise Unusable("emptyTurn", "the text is empty")
         return ({"role": "user", "content": value},)
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        messages = []
-        for item in value:
-            role = item.get("role") or _SHAREGPT_ROLES.get(item.get("from", "")) if isinstance(item, Mapping) else None
-            content = (item.get("value") if item.get("content") is None else item["content"]) if isinstance(item, Mapping) else None
-            if not isinstance(role, str) or not isinstance(content, str):
-                raise ConfigurationProblem(f"{where}: {_short(item)} is no message; a message has a role and a content.")
-            messages.append({"role": role, "content": content})
-        return tuple(messages)
-    raise ConfigurationProblem(
-        f"{where}: {_short(value)} is no conversation; expected text, or a list of messages with role and content."
+    return as_conversation(value, roles)
+
+
+def require_order(messages: Sequence[Message], *, ends_with: str) -> None:
+    """Raises Unusable unless the roles follow each other as they do when people talk, `ends_with` being the last."""
+    before = ""
+    for number, message in enumerate(messages, start=1):
+        role = message["role"]
+        if role == "assistant" and before in ("", "system", "developer"):
+            raise Unusable("turnsOutOfOrder", "the conversation begins with the assistant")
+        if role == before and role in ("user", "assistant"):
+            raise Unusable("turnsOutOfOrder", f"turns {number - 1} and {number} are both of the {role}")
+        before = role
+    if before != ends_with:
+        raise Unusable("turnsOutOfOrder", f"it ends with a turn of the {before or 'nobody'}, and not of the {ends_with}")
+
+
+def unread_fields(value: object) -> set[str]:
+    """Names of what messages hold beyond what is read of them."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return set()
+    return {str(key) for item in value if isinstance(item, Mapping) for key in item if item[key] is not None} - _READ
+
+
+def json_messages(text: str) -> list[Any] | None:
+    """A list of messages that was written as JSON text; None where the text is not one."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    fits = (
+        isinstance(found, list) and found and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in found)
     )
+    return found if fits else None
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def is_transcript(text: str) -> bool:
+    return _TURN.match(text if text.startswith("\n\n") else f"\n\n{text.lstrip()}") is not None
+
+
+def transcript(text: str) -> list[Message]:
+    """`\\n\\nHuman: … \\n\\nAssistant: …` in turns; an Assistant at the end that says nothing yet is left out. Raises Unusable."""
+    parts = _TURN.split(text if text.startswith("\n\n") else f"\n\n{text.lstrip()}")
+    turns = [(speaker, said.strip()) for speaker, said in zip(parts[1::2], parts[2::2], strict=True)]
+    if turns and turns[-1] == ("Assistant", ""):
+        turns = turns[:-1]
+    for speaker, said in turns:
+        if not said:
+            raise Unusable("emptyTurn", f"a turn of {speaker} says nothing")
+    return [{"role": "user" if speaker == "Human" else "assistant", "content": said} for speaker, said in turns]
+
+
+def tools_of(value: object) -> list[Any] | None:
+    """The column `tools` of a row: a list of JSON schemas, or the same as JSON text. None where it has none. Raises Unusable."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else None
+        except ValueError:
+            raise Unusable("toolsNotReadable", f"tools holds {shown(value)}, which is no JSON") from None
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, Mapping) for item in value):
+        raise Unusable("toolsNotReadable", f"tools holds {shown(value)}; expected a list of JSON schemas")
+    return [_without_nulls(item) for item in value] or None
+
+
+def _messages(items: Sequence[Any], roles: Mapping[str, str]) -> tuple[Message, ...]:
+    if not items:
+        raise Unusable("emptyConversation", "the list of messages is empty")
+    return tuple(_message(item, roles) for item in items)
+
+
+def _message(item: object, roles: Mapping[str, str]) -> Message:
+    if not isinstance(item, Mapping):
+        raise Unusable("noMessage", f"{shown(item)} is no message; a message has a role and a content")
+    named = item.get("role") if item.get("role") is not None else item.get("from")
+    role = roles.get(str(named)) or _ROLES.get(str(named).lower())
+    if named is None or role is None:
+        raise Unusable(
+            "unknownRole", f"{shown(item)} has the role {shown(named)}; write under roles what it is: user, assistant, …"
+        )
+    found: dict[str, Any] = {"role": role}
+    for name in _CARRIED:
+        value = item.get(name)
+        if value is not None and value != [] and value != "":
+            found[name] = _calls(value) if name == "tool_calls" else value
+    if item.get(_THINKING):
+        found.setdefault("reasoning_content", item[_THINKING])
+    found["content"] = _content(item, calls="tool_calls" in found, role=role)
+    if not _is_trained(item):
+        found["train"] = False
+    return found
+
+
+def _content(item: Mapping[str, Any], *, calls: bool, role: str) -> str:
+    value = item.get("content") if item.get("content") is not None else item.get("value")
+    if value is None and calls:
+        return ""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = "".join(_part(part) for part in value)
+    if value is None:
+        raise Unusable("nullContent", f"a turn of the {role} has a content of null")
+    if not isinstance(value, str):
+        raise Unusable("contentNotText", f"a turn of the {role} has a content of {shown(value)}; expected text")
+    if not value.strip() and not calls and role in ("user", "assistant"):
+        raise Unusable("emptyTurn", f"a turn of the {role} says nothing")
+    return value
+
+
+def _part(part: object) -> str:
+    """Of a content in parts: text, and nothing else."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise Unusable("contentNotText", f"a content has a part of type {shown(kind)}; this version reads text alone")
+
+
+def _is_trained(item: Mapping[str, Any]) -> bool:
+    for name in _FLAGS:
+        value = item.get(name)
+        if value is None or value in (0, 1):
+            continue
+        raise Unusable("weightNotRead", f"a message has {name} {shown(value)}; this version reads 0 and 1")
+    return all(item.get(name) != 0 for name in _FLAGS)
+
+
+def _calls(value: object) -> list[Any]:
+    """Tool calls as templates expect them: arguments as an object; as JSON text, a template would put quotes around it."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}, which is no JSON") from None
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(call, Mapping) for call in value):
+        raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}; expected a list of calls")
+    return [_call(_without_nulls(call)) for call in value]
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    own = call["function"] if isinstance(call.get("function"), dict) else call
+    arguments = own.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            own["arguments"] = json.loads(arguments)
+        except ValueError:
+            raise Unusable("toolCallsNotReadable", f"a tool call has arguments of {shown(arguments)}, which is no JSON") from None
+    return call
+
+
+def _without_nulls(value: Any) -> Any:
+    """Arrow gives every object of a column the keys of all others, with null."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_nulls(item) for item in value]
+    return value

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
-from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import sources
-from .messages import Message, as_messages
+from .layouts import read_questions
+from .messages import Message
+from .rows import Tally, Unusable
+
+#: The id of a prompt, from what the policy is asked. Raises Unusable where it cannot be asked so.
+Identify = Callable[[Sequence[Message]], str]
 
 
 @dataclass(frozen=True)
 class Prompt:
+    """where: its source and row, for messages."""
+
     id: str
     messages: tuple[Message, ...]
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,16 @@ def prompt_id(messages: Sequence[Message]) -> str:
 
 
 def load_prompt_sets(
-    prompts: Prompts, iterations: int, scratch: Path, storage: Storage, revisions: Sequence[str] = (), *, last: int = 0
+    prompts: Prompts,
+    iterations: int,
+    scratch: Path,
+    storage: Storage,
+    revisions: Sequence[str] = (),
+    *,
+    last: int = 0,
+    identify: Identify = prompt_id,
 ) -> PromptSets:
-    """Every source once, then hold-outs, then the iterations. Raises ConfigurationProblem for rows that are no prompts.
+    """Every source once, then hold-outs, then the iterations. Raises ConfigurationProblem for sources whose rows are no prompts.
 
     `iterations`: T as the run began, over which the hold-outs are spread. `last`: an iteration beyond it, where T was raised since.
     """
@@ -50,18 +64,18 @@ def load_prompt_sets(
     varies = "{iteration}" in prompts.source.uri
     pools: list[list[Prompt]] = []
     seen: set[str] = set()
-    rows = 0
+    rows, unusable = 0, 0
     for number in range(1, last + 1) if varies else [0]:
         update: dict[str, Any] = {"uri": prompts.source.uri.replace("{iteration}", str(number))}
         if varies and number <= len(revisions):
             update["revision"] = revisions[number - 1]
-        read = read_prompts(prompts.source.model_copy(update=update), scratch, storage)
-        rows += len(read)
+        read, tally = read_prompts(prompts.source.model_copy(update=update), scratch, storage, identify)
+        rows, unusable = rows + tally.rows, unusable + tally.unusable
         # An equal prompt in a later source would leak a held-out one into training.
         pools.append([p for p in {p.id: p for p in read}.values() if p.id not in seen])
         seen |= {p.id for p in pools[-1]}
     own = {
-        name: read_prompts(held.source, scratch, storage) if held is not None and held.source is not None else None
+        name: read_prompts(held.source, scratch, storage, identify)[0] if held is not None and held.source is not None else None
         for name, held in (("validation", prompts.validation), ("test", prompts.test))
     }
     held_elsewhere = {p.id for part in own.values() if part for p in part}
@@ -76,28 +90,26 @@ def load_prompt_sets(
     else:
         size = prompts.per_iteration
         training = [pools[0][t * size : (t + 1) * size] for t in range(last)]
-    counts = {"rows": rows, "duplicates": rows - len(seen), "validation": len(validation), "test": len(test)}
+    counts = {"rows": rows, "duplicates": rows - unusable - len(seen), "validation": len(validation), "test": len(test)}
+    if unusable:
+        counts["unusable"] = unusable
     return PromptSets(tuple(validation), tuple(test), tuple(tuple(part) for part in training), counts)
 
 
-def read_prompts(source: PromptSource, scratch: Path, storage: Storage) -> list[Prompt]:
-    """Raises ConfigurationProblem naming the first row whose column holds no prompt."""
-    found = []
-    for number, row in enumerate(sources.read_rows(source, scratch, storage), start=1):
-        if source.column not in row:
-            raise ConfigurationProblem(
-                f"{source.uri}: row {number} has no column {source.column!r} (it has {', '.join(sorted(row)) or 'none'}). "
-                "Set prompts.source.column."
-            )
-        messages = as_messages(row[source.column], f"{source.uri}: row {number}, column {source.column}")
-        if messages[-1]["role"] != "user":
-            raise ConfigurationProblem(
-                f"{source.uri}: row {number} ends with a turn of {messages[-1]['role']}; a prompt ends with the user's."
-            )
-        if not messages[-1]["content"].strip():
-            raise ConfigurationProblem(f"{source.uri}: row {number} is empty: the user's last turn says nothing. Remove the row.")
-        found.append(Prompt(prompt_id(messages), messages))
-    return found
+def read_prompts(
+    source: PromptSource, scratch: Path, storage: Storage, identify: Identify = prompt_id
+) -> tuple[list[Prompt], Tally]:
+    """Raises ConfigurationProblem where more rows are no prompts than the source allows."""
+    questions, tally = read_questions(source, sources.read_rows(source, scratch, storage), "prompts.source")
+    found: list[Prompt] = []
+    for question in questions:
+        try:
+            found.append(Prompt(identify(question.messages), question.messages, f"{source.uri}: row {question.row}"))
+        except Unusable as problem:
+            tally.leave_out(question.row, problem)
+    tally.used = len(found)
+    tally.require_usable()
+    return found, tally
 
 
 def _hold_out(

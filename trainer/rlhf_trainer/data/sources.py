@@ -18,12 +18,13 @@ from rlhf_store import Store, download_files, open_store
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import hub
+from .rows import Row, Unparsable
+from .splits import split_files
 
 #: What of a model's repository is read; pickled weights never are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.md")
 CODE_FILES = ("*.py",)
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
-STEMS_TOLD = 8
 
 
 def fetch_model(model: ModelRef, scratch: Path, storage: Storage) -> Path:
@@ -33,13 +34,15 @@ def fetch_model(model: ModelRef, scratch: Path, storage: Storage) -> Path:
     return _unchanged(model, _local_copy(model, scratch, storage), scratch)
 
 
-def read_rows(source: Source, scratch: Path, storage: Storage) -> list[dict[str, Any]]:
+def read_rows(source: Source, scratch: Path, storage: Storage) -> list[Row | Unparsable]:
     """All rows of a data set, in its order.
 
-    Raises ConfigurationProblem when it is missing, empty, has changed since it was resolved, or is not Parquet or JSON lines.
+    Raises ConfigurationProblem when it is missing, incomplete, empty, has changed since it was resolved, or is not Parquet or JSON
+    lines.
     """
+    rows: list[Row | Unparsable]
     if source.uri.startswith("hf:"):
-        rows = _rows_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source)
+        rows = list(_rows_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source))
     else:
         rows = list(_rows_of_path(_unchanged(source, _local_copy(source, scratch, storage), scratch), source))
     if not rows:
@@ -97,23 +100,15 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rows_of_path(path: Path, source: Source) -> Iterator[dict[str, Any]]:
+def _rows_of_path(path: Path, source: Source) -> Iterator[Row | Unparsable]:
     files = [p for p in _files(path, source.uri) if p.suffix in DATA_SUFFIXES]
     if not files:
         raise ConfigurationProblem(f"{source.uri} holds no {', '.join(DATA_SUFFIXES)} file.")
-    by_split = [p for p in files if p.stem == source.split or p.stem.startswith(f"{source.split}-")]
-    if not by_split and len(files) > 1:
-        stems = sorted({p.stem for p in files})
-        raise ConfigurationProblem(
-            f"{source.uri} has no split {source.split}: no file of it is called {source.split} or {source.split}-…. "
-            f"Set split; there are {', '.join(stems[:STEMS_TOLD])}{', …' if len(stems) > STEMS_TOLD else ''}."
-        )
-    # One file alone needs no name.
-    for file in by_split or files:
+    for file in split_files(path, files, source.uri, source.split):
         yield from _rows_of_file(file, source.uri)
 
 
-def _rows_of_file(file: Path, uri: str) -> Iterator[dict[str, Any]]:
+def _rows_of_file(file: Path, uri: str) -> Iterator[Row | Unparsable]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,13 +127,10 @@ def _rows_of_file(file: Path, uri: str) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationProblem(
-                f"{uri}: line {number} of {file.name} is no JSON: {error}. One object a line is read, in UTF-8."
-            ) from error
-        if not isinstance(row, dict):
-            raise ConfigurationProblem(f"{uri}: line {number} of {file.name} is no object. One object a line is read.")
-        yield row
+        except (ValueError, RecursionError) as error:
+            yield Unparsable(f"line {number} of {file.name} is no JSON: {error}. One object a line is read, in UTF-8")
+            continue
+        yield row if isinstance(row, dict) else Unparsable(f"line {number} of {file.name} is no object. One object a line is read")
 
 
 def _files(path: Path, uri: str) -> list[Path]:

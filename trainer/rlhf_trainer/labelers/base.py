@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rlhf_trainer.data.messages import Message
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: Characters of a response that an error shows.
@@ -22,7 +23,7 @@ class ScoreNotFinite(ConfigurationProblem):
 class Response:
     """A response to judge, as text: a labeler has its own tokenizer and template."""
 
-    messages: Sequence[Mapping[str, str]]
+    messages: Sequence[Message]
     text: str
     name: str = ""
     """For errors: `prompt 0f3a…, completion 2`."""

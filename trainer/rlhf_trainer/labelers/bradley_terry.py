@@ -14,7 +14,7 @@ from rlhf_trainer.forward.attention import require_full_attention
 from rlhf_trainer.forward.logps import device_of
 from rlhf_trainer.forward.rewards import completion_rewards
 from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
-from rlhf_trainer.models import chat
+from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.loading import load_reward_model
 from rlhf_trainer.models.vocabulary import load_vocabulary
 
@@ -26,18 +26,18 @@ Key = tuple[tuple[int, ...], tuple[int, ...]]
 class BradleyTerryLabeler:
     """Responses are packed without padding, so a score depends on nothing but its own response."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, chat: Chat) -> None:
         self._model = model
-        self._tokenizer = tokenizer
+        self._chat = chat
 
     @classmethod
     def load(cls, folder: Path, *, trust_remote_code: bool = False) -> BradleyTerryLabeler:
         """Raises ConfigurationProblem for a head that is newly initialised or a tokenizer without template."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        vocabulary = load_vocabulary(folder, None, [], trust_remote_code=trust_remote_code)
+        vocabulary = load_vocabulary(folder, None, [], trust_remote_code=trust_remote_code, classifier=True)
         model = load_reward_model(folder, dtype, trust_remote_code=trust_remote_code).to(device)
-        return cls(model, vocabulary.tokenizer)
+        return cls(model, vocabulary.chat)
 
     @torch.no_grad()
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
@@ -46,7 +46,7 @@ class BradleyTerryLabeler:
         first: dict[int, Response] = {}
         keys: list[Key] = []
         for response in responses:
-            prompt, answer = chat.encode_exchange(self._tokenizer, response.messages, response.text)
+            prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text})
             keys.append((tuple(prompt), tuple(answer)))
             first.setdefault(id(examples.setdefault(keys[-1], Example(prompt, [answer]))), response)
         require_full_attention(self._model, list(examples.values()))

@@ -2,153 +2,161 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
+from rlhf_trainer.data.messages import Message
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-Messages = Sequence[Mapping[str, str]]
+from .ends import require_end
+from .templates import DATE, Guarded, Template, TemplateRefusal
+from .tokens import Encoded, Encoder
 
-#: Templates that a manifest may name. Llama3 is the format of Meta's Llama 3 model card; ChatML is OpenAI's.
-NAMED_TEMPLATES: dict[str, str] = {
-    "Llama3": (
-        "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
-        "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-    ),
-    "ChatML": (
-        "{{ bos_token or '' }}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-}
+Tools = Sequence[Any] | None
 
 
-class BoundaryProblem(ConfigurationProblem):
-    """One token holds the last of what stands before an answer, and the first of the answer."""
+@dataclass(frozen=True)
+class Answered:
+    """ids of a conversation up to its last answer and, for each, whether the loss counts it."""
+
+    ids: list[int]
+    counted: list[bool]
 
 
-def template_hash(tokenizer: Any) -> str:
-    """First 16 hex digits of the SHA-256 of the chat template: samples carry it, so that a mismatch is seen."""
-    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:16]
+class Chat:
+    """A tokenizer under its chat template, on a day.
 
-
-def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
-    """Ids of `messages` and the header of the answer. BOS is what the template writes: the tokenizer adds none of its own.
-
-    Raises ConfigurationProblem when BOS stands twice at the start, or when the template cannot render these roles.
+    `leading`: ids that stand in front of every text and that the template does not write; see `leading_ids`.
     """
-    ids = _render(tokenizer, messages, add_generation_prompt=True)
-    require_one_bos(tokenizer, ids)
-    return ids
 
+    def __init__(self, tokenizer: Any, day: date = DATE, leading: Sequence[int] = ()) -> None:
+        self.template = Template(tokenizer, day)
+        self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
+        self._leading = list(leading)
 
-def encode_conversation(tokenizer: Any, messages: Messages, stop_ids: frozenset[int] = frozenset()) -> tuple[list[int], list[bool]]:
-    """Ids of the whole conversation and, for each, whether the loss counts it: what the assistant says, its end included.
+    def prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
+        """Ids of `messages` and the header of the answer. BOS is what the template writes: the tokenizer adds none of its own.
 
-    Raises ConfigurationProblem when the template is not a prefix code, so that turns cannot be told apart; BoundaryProblem
-    where that may be this conversation's alone.
-    """
-    ids: list[int] = []
-    counted: list[bool] = []
-    for position, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prefix = _render(tokenizer, messages[:position], add_generation_prompt=True)
-        full = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
-        if full[: len(prefix)] != prefix or prefix[: len(ids)] != ids:
-            merged = prefix[: len(ids)] == ids and full[: len(prefix) - 1] == prefix[:-1]
-            raise (BoundaryProblem if merged else ConfigurationProblem)(
+        Raises ConfigurationProblem when BOS stands twice at the start, or when the template cannot render these roles.
+        """
+        guarded = self.template.guard(messages, tools)
+        return self._led(self._encoder.encode(guarded, self.template.text(guarded, ask=True)).ids)
+
+    def asked(self, messages: Sequence[Message]) -> str:
+        """The text of a prompt, as the policy reads it. Raises TemplateRefusal."""
+        guarded = self.template.guard(messages)
+        return guarded.restored(self.template.text(guarded, ask=True))[0]
+
+    def conversation(
+        self, messages: Sequence[Message], stop_ids: frozenset[int] = frozenset(), tools: Tools = None
+    ) -> list[Answered]:
+        """What the loss counts is what the assistant says, its end included; a question behind the last answer is left out.
+
+        One example where the template appends. Where it changes what it wrote of a turn when another follows (it drops the
+        reasoning of earlier ones), one for each answer, each as the model would be asked for it.
+        Raises ConfigurationProblem when the assistant's tokens cannot be told; BoundaryProblem where that may be this
+        conversation's alone; NoEnd where the last answer has no end.
+        """
+        answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+        if not answers:
+            return []
+        guarded = self.template.guard(messages[: answers[-1] + 1], tools)
+        trained = [messages[position].get("train") is not False for position in answers]
+        if self.template.marks_answers:
+            text, marked = self.template.marked_text(guarded)
+            if not all(trained) and len(marked) != len(answers):
+                raise ConfigurationProblem(
+                    "A turn of the assistant is not to be trained on, and the chat template marks answers in other parts."
+                )
+            spans = marked if all(trained) else [span for span, counts in zip(marked, trained, strict=True) if counts]
+            return [self._counted(guarded, text, spans, stop_ids)]
+        heads = [self.template.text(guarded, position, ask=True) for position in answers]
+        texts = [self.template.text(guarded, position + 1, ask=False) for position in answers]
+        if not all(text.startswith(head) for head, text in zip(heads, texts, strict=True)):
+            raise ConfigurationProblem(
                 "The chat template does not continue its own prompt: what it renders for a conversation does not begin with "
                 "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
-                "to a template that appends."
+                "to a template that appends, or that marks what the assistant says with {% generation %}."
             )
-        counted += [False] * (len(prefix) - len(ids))
-        answer = full[len(prefix) :]
-        end = next((i + 1 for i, token in enumerate(answer) if token in stop_ids), len(answer))
-        counted += [True] * end + [False] * (len(answer) - end)
-        ids = full
-    require_one_bos(tokenizer, ids)
-    return ids, counted
+        spans = [(len(head), len(text)) for head, text in zip(heads, texts, strict=True)]
+        if all(texts[-1].startswith(text) for text in (*heads, *texts)):
+            return [
+                self._counted(guarded, texts[-1], [span for span, counts in zip(spans, trained, strict=True) if counts], stop_ids)
+            ]
+        each = zip(texts, spans, trained, strict=True)
+        return [self._counted(guarded, text, [span], stop_ids) for text, span, counts in each if counts]
 
+    def exchange(self, messages: Sequence[Message], answer: Message, tools: Tools = None) -> tuple[list[int], list[int]]:
+        """Ids of a prompt and of the closed response behind it, as a reward model reads them with its own template."""
+        guarded = self.template.guard([*messages, answer], tools)
+        head, text = self.template.text(guarded, len(messages), ask=True), self.template.text(guarded, ask=False)
+        # A template may treat a generation prompt differently from a finished turn; a reward model sees finished turns alone.
+        place = next((i for i, (a, b) in enumerate(zip(head, text, strict=False)) if a != b), min(len(head), len(text)))
+        encoded = self._encoder.encode(guarded, text)
+        count, _ = self._encoder.tokens_within(encoded, place)
+        ids = self._led(encoded.ids)
+        count += len(ids) - len(encoded.ids)
+        return ids[:count], ids[count:]
 
-def encode_exchange(tokenizer: Any, messages: Messages, response: str) -> tuple[list[int], list[int]]:
-    """Ids of a prompt and of the closed response behind it, as a reward model reads them with its own template.
+    def left_out(self, messages: Sequence[Message], tools: Tools = None) -> set[str]:
+        """Of what messages hold beside role and content, and `tools`, the names of what the template writes nothing of.
 
-    Raises ConfigurationProblem when the two do not concatenate.
-    """
-    prefix = _render(tokenizer, messages, add_generation_prompt=True)
-    full = _render(tokenizer, [*messages, {"role": "assistant", "content": response}], add_generation_prompt=False)
-    if full[: len(prefix)] != prefix:
-        # The template treats a generation prompt differently from a finished turn; the reward model only ever sees finished turns.
-        shared = next((i for i, (a, b) in enumerate(zip(prefix, full, strict=False)) if a != b), min(len(prefix), len(full)))
-        prefix = full[:shared]
-    require_one_bos(tokenizer, full)
-    return prefix, full[len(prefix) :]
+        Raises TemplateRefusal where it cannot render the conversation as it is.
+        """
+        names = {name for message in messages for name in message} - {"role", "content", "train"}
+        if not names and tools is None:
+            return set()
+        whole = self.template.text(self.template.guard(messages, tools), ask=False)
+        found = {name for name in names if self._without(messages, name, tools) == whole}
+        if tools is not None and self._without(messages, None, None) == whole:
+            found.add("tools")
+        return found
 
+    def _without(self, messages: Sequence[Message], name: str | None, tools: Tools) -> str | None:
+        """The text without a field; None where the template cannot do without it."""
+        kept = [{key: value for key, value in message.items() if key != name} for message in messages]
+        try:
+            return self.template.text(self.template.guard(kept, tools), ask=False)
+        except TemplateRefusal:
+            return None
 
-def require_one_bos(tokenizer: Any, ids: Sequence[int]) -> None:
-    """Raises ConfigurationProblem unless BOS, where the tokenizer has one, is written at most once."""
-    bos = tokenizer.bos_token_id
-    if bos is None or bos == tokenizer.eos_token_id:
-        return
-    if ids.count(bos) > 1 and list(ids[:2]) == [bos, bos]:
-        raise ConfigurationProblem(
-            f"The chat template and the tokenizer both write BOS (id {bos} stands twice at the start). Remove bos_token from the "
-            "template, or add_bos_token from tokenizer_config.json."
-        )
+    def _counted(self, guarded: Guarded, text: str, spans: Sequence[tuple[int, int]], stop_ids: frozenset[int]) -> Answered:
+        encoded = self._encoder.encode(guarded, text)
+        counted = [False] * len(encoded.ids)
+        last: list[int] = []
+        for start, end in spans:
+            first, behind = self._answer(encoded, start, end)
+            last = encoded.ids[first:behind]
+            stops = [i for i in range(first, behind) if encoded.ids[i] in stop_ids]
+            for i in range(first, stops[-1] + 1 if stops else behind):
+                counted[i] = True
+        if spans:
+            require_end(self._tokenizer, last, stop_ids)
+        ids = self._led(encoded.ids)
+        return Answered(ids, [False] * (len(ids) - len(encoded.ids)) + counted)
 
+    def _answer(self, encoded: Encoded, start: int, end: int) -> tuple[int, int]:
+        """The first token of what stands between two places, and the one behind it; a token across the end is the next turn's."""
+        return self._encoder.tokens_before(encoded, start), self._encoder.tokens_within(encoded, end)[0]
 
-def stop_token_ids(tokenizer: Any, generation_eos: int | Sequence[int] | None, declared: Sequence[int]) -> list[int]:
-    """The ids that end a response: `declared` (policy.stopTokenIds), else those of the generation config, the tokenizer's EOS and
-    the id with which the template closes an assistant turn. Sorted.
-
-    Raises ConfigurationProblem when there is none, or when a declared one is not in the vocabulary.
-    """
-    if declared:
-        outside = [token for token in declared if token >= len(tokenizer)]
-        if outside:
+    def _led(self, ids: list[int]) -> list[int]:
+        """Raises ConfigurationProblem unless BOS, where the tokenizer has one, is written at most once at the start."""
+        if self._leading and ids[: len(self._leading)] != self._leading:
+            ids = [*self._leading, *ids]
+        bos = self._tokenizer.bos_token_id
+        if bos is not None and bos != self._tokenizer.eos_token_id and ids[:2] == [bos, bos]:
             raise ConfigurationProblem(
-                f"policy.stopTokenIds has {outside}, beyond the tokenizer's {len(tokenizer)} tokens. Take ids from the tokenizer."
+                f"The chat template writes BOS twice at the start (id {bos}). Remove one bos_token from the template."
             )
-        return sorted(set(declared))
-    ids: set[int] = set()
-    if generation_eos is not None:
-        ids |= {generation_eos} if isinstance(generation_eos, int) else set(generation_eos)
-    if tokenizer.eos_token_id is not None:
-        ids.add(tokenizer.eos_token_id)
-    closing = turn_closing_id(tokenizer)
-    if closing is not None:
-        ids.add(closing)
-    if not ids:
-        raise ConfigurationProblem(
-            "Nothing says which token ends a response: neither the generation config nor the tokenizer has an EOS. "
-            "Set policy.stopTokenIds."
-        )
-    return sorted(ids)
+        return ids
 
 
-def turn_closing_id(tokenizer: Any) -> int | None:
-    """The special token with which the template ends an assistant turn, None where it ends with none.
-
-    It is the first one in what is the same behind two different answers: a template may write others in front of an answer.
-    """
-    first, second = (
-        _render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}], add_generation_prompt=False)
-        for text in ("a", "b")
-    )
-    same = next((i for i, (a, b) in enumerate(zip(first[::-1], second[::-1], strict=False)) if a != b), 0)
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return next((token for token in first[len(first) - same :] if token in special), None)
-
-
-def _render(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> list[int]:
-    try:
-        ids = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=False
-        )
-    except Exception as error:  # jinja2 raises many kinds; each is the template's refusal of these messages
-        raise ConfigurationProblem(
-            f"The chat template cannot render this conversation: {error}. Set policy.chatTemplate."
-        ) from error
-    return [int(token) for token in ids]
+def leading_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts in front of a text by itself, where nobody forbids it: BOS, or nothing."""
+    alone = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("a")["input_ids"])
+    place = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), 0)
+    return whole[:place]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from rlhf_api.stage import PolicyInput
 from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
-from . import chat
+from .chat import Chat, leading_ids
+from .ends import stop_token_ids
 from .folder import trusts
+from .templates import DATE, NAMED_TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -22,24 +26,26 @@ class Vocabulary:
 
     tokenizer: Any
     stop_ids: frozenset[int]
-    template_hash: str
+    chat: Chat
+
+    @property
+    def template_hash(self) -> str:
+        return self.chat.template.hash
 
 
 def load_vocabulary(
-    folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool
+    folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool, classifier: bool = False
 ) -> Vocabulary:
     """The tokenizer of `folder`, under `template` where one is given.
 
+    A classifier reads BOS as its own pipeline has it, which gives the template's text to the tokenizer: where the template writes
+    none and the tokenizer adds one, it is there. A language model's pipeline lets the template alone decide.
     Raises ConfigurationProblem for a folder without tokenizer, a model without chat template, or one without an end.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {first_line(error)}") from error
-    if template is not None:
-        tokenizer.chat_template = _template(template)
+    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    source = _template(template) if template is not None else None
+    if source is not None:
+        tokenizer.chat_template = source
     if isinstance(tokenizer.chat_template, dict):
         # Some models carry several; the one for plain conversations is called so.
         tokenizer.chat_template = tokenizer.chat_template.get("default")
@@ -48,26 +54,77 @@ def load_vocabulary(
             f"The model at {folder} has no chat template (it is a base model). Set policy.chatTemplate (name or inline) where "
             "it is the policy; another model must bring its own."
         )
-    stops = chat.stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
-    return Vocabulary(tokenizer, frozenset(stops), chat.template_hash(tokenizer))
+    stops = stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
+    day = template.date if template is not None and template.date is not None else DATE
+    return Vocabulary(tokenizer, frozenset(stops), Chat(tokenizer, day, leading_ids(tokenizer) if classifier else ()))
 
 
-def vocabulary_of(policy: PolicyInput, folder: Path) -> Vocabulary:
+def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
+    """What tokenizer.json says, where there is one: it is the whole tokenizer, and what other files lie beside it changes nothing.
+
+    Raises ConfigurationProblem.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    own_code = trust_remote_code and "AutoTokenizer" in _json(folder / "tokenizer_config.json").get("auto_map", ())
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() and not own_code else AutoTokenizer
+    options = {"trust_remote_code": trust_remote_code} if kind is AutoTokenizer else {}
+    try:
+        with _quiet():
+            tokenizer = kind.from_pretrained(str(folder), **options)
+    except Exception as error:  # tokenizers raises Exception itself, and every reader its own kinds
+        raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {first_line(error)}") from error
+    if not hasattr(tokenizer, "all_special_tokens") or not callable(getattr(tokenizer, "get_chat_template", None)):
+        raise ConfigurationProblem(
+            f"{folder} has a tokenizer of {type(tokenizer).__name__}, which no chat template can be given to. "
+            "Add the tokenizer.json of the model."
+        )
+    return tokenizer
+
+
+def vocabulary_of(policy: PolicyInput, folder: Path, *, classifier: bool = False) -> Vocabulary:
     """That of a policy whose files are in `folder`, under the template and with the ends that the manifest gives it."""
-    return load_vocabulary(folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trusts(policy.model))
+    return load_vocabulary(
+        folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trusts(policy.model), classifier=classifier
+    )
 
 
-def _template(template: ChatTemplate) -> str:
+def _template(template: ChatTemplate) -> str | None:
+    """None: the tokenizer's own; of the manifest's there is only a date."""
     if template.config_map_key_ref is not None:
         return read_config_map_key(template.config_map_key_ref, "policy.chatTemplate.configMapKeyRef")
-    return template.inline or chat.NAMED_TEMPLATES[str(template.name)]
+    return template.inline or (NAMED_TEMPLATES[str(template.name)] if template.name is not None else None)
 
 
 def _generation_eos(folder: Path) -> int | list[int] | None:
     for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        if path.exists():
-            eos = json.loads(path.read_text()).get("eos_token_id")
-            if eos is not None:
-                return eos  # type: ignore[no-any-return]
+        eos = _json(folder / name).get("eos_token_id")
+        if eos is not None:
+            return eos  # type: ignore[no-any-return]
     return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file. Raises ConfigurationProblem where it is no JSON object."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationProblem(f"{path} is no readable JSON: {first_line(error)}. Fetch the model again.") from error
+    if not isinstance(found, dict):
+        raise ConfigurationProblem(f"{path} holds {type(found).__name__}, and no object. Fetch the model again.")
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers warns that a tokenizer is loaded as another class than its config names: we mean to."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -1,25 +1,57 @@
-"""Prompts, demonstrations and preferences are there, and short enough."""
+"""Prompts, demonstrations and preferences are there, are what they are taken for, can be rendered, and are short enough."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.data import DataSource, PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
+from rlhf_api.stage import PromptIdentity
 from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.messages import as_messages
-from rlhf_trainer.models import chat
+from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
+from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.rows import Tally
+from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.models.questions import identify_by
+from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .models import policy_vocabulary
+#: Loads the vocabulary that a source is rendered under. Raises ConfigurationProblem.
+Load = Callable[[], Vocabulary]
+#: Rows of a source that are rendered and tokenised here; all of them are read.
+RENDERED = 1000
 
 
-def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str, int], warnings: list[str]) -> None:
+@dataclass(frozen=True)
+class Look:
+    """Where sources are read to and from, and where it goes what a person should know of them."""
+
+    scratch: Path
+    storage: Storage
+    warnings: list[str]
+
+
+def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
+    """Every row is a prompt that the policy can be asked, or is counted."""
+
+    def identify(messages: Sequence[Message]) -> str:
+        # Loaded when the first row asks for it: a tokenizer that is not there hides no wrong column.
+        return identify_by(PromptIdentity.RENDERED, load().chat)(messages)
+
+    _, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, identify)
+    _tell(tally, look)
+
+
+def prompts(spec: RLHFRunSpec, load: Load, look: Look, counts: dict[str, int]) -> None:
     """Enough prompts for T iterations, and for validation, that are short enough. Fails only where an iteration would have none."""
-    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, scratch, storage)
+    vocabulary, warnings = load(), look.warnings
+    identify = identify_by(PromptIdentity.RENDERED, vocabulary.chat)
+    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, look.scratch, look.storage, identify=identify)
     for number, part in enumerate(sets.training, start=1):
         counts[f"prompts/{number}"] = len(part)
         if not part:
@@ -37,47 +69,64 @@ def prompts(spec: RLHFRunSpec, scratch: Path, storage: Storage, counts: dict[str
             "prompts.validation is empty: without it no iterate can be selected and no gate can look at anything."
         )
     counts["validation"], counts["test"] = len(sets.validation), len(sets.test)
-    _prompt_lengths(spec, sets, policy_vocabulary(spec, scratch, storage), counts, warnings)
+    _prompt_lengths(spec, sets, vocabulary, counts, warnings)
 
 
 def _prompt_lengths(
     spec: RLHFRunSpec, sets: prompt_sets.PromptSets, vocabulary: Vocabulary, counts: dict[str, int], warnings: list[str]
 ) -> None:
-    """Longer ones are left out by sample and evaluate, which count them."""
+    """Longer ones are left out by sample and evaluate, which count them. The mixture's system prompts are for sampling alone."""
     limit = spec.train.max_prompt_length
-    named = [("validation", sets.validation)]
-    named += [(f"iteration {number}", part) for number, part in enumerate(sets.training, start=1)]
+    systems = [entry.system_prompt for entry in spec.sample.mixture if entry.system_prompt is not None]
+    named: list[tuple[str, Sequence[prompt_sets.Prompt], list[str]]] = [("validation", sets.validation, [])]
+    named += [(f"iteration {number}", part, systems) for number, part in enumerate(sets.training, start=1)]
     too_long = 0
-    for name, part in named:
-        longer = sum(len(chat.encode_prompt(vocabulary.tokenizer, prompt.messages)) > limit for prompt in part)
+    for name, part, before in named:
+        longer = sum(_longest(vocabulary, prompt, before) > limit for prompt in part)
         if longer == len(part):
+            told = " and the longest systemPrompt of sample.mixture" if before else ""
             raise ConfigurationProblem(
-                f"All {longer} prompts of {name} are longer than train.maxPromptLength, {limit} tokens with the chat template. "
-                "Raise it, and train.maxLength with it, or bring shorter prompts."
+                f"All {longer} prompts of {name} are longer than train.maxPromptLength, {limit} tokens with the chat template{told}"
+                ". Raise it, and train.maxLength with it, or bring shorter prompts."
             )
         too_long += longer
     if too_long:
         counts["promptsTooLong"] = too_long
         warnings.append(
-            f"{too_long} of {sum(len(part) for _, part in named)} prompts are longer than train.maxPromptLength, {limit} tokens "
+            f"{too_long} of {sum(len(part) for _, part, _ in named)} prompts are longer than train.maxPromptLength, {limit} tokens "
             "with the chat template: they are left out."
         )
 
 
-def demonstrations(source: DataSource, scratch: Path, storage: Storage) -> None:
-    """They are there and have their column."""
-    row = sources.read_rows(source, scratch, storage)[0]
-    column = source.column or "messages"
-    if column not in row:
-        raise ConfigurationProblem(f"{source.uri} has no column {column!r} (it has {', '.join(sorted(row))}). Set sft.data.column.")
-    as_messages(row[column], f"{source.uri}: row 1, column {column}")
+def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[str]) -> int:
+    asked: list[tuple[Message, ...]] = [prompt.messages]
+    asked += [({"role": "system", "content": text}, *prompt.messages) for text in systems]
+    try:
+        return max(len(vocabulary.chat.prompt(messages)) for messages in asked)
+    except TemplateRefusal as refusal:
+        told = "with a systemPrompt of sample.mixture before it" if systems else "as it stands"
+        raise ConfigurationProblem(f"{prompt.where}, {told}: {refusal}") from refusal
 
 
-def preferences(source: DataSource, scratch: Path, storage: Storage) -> None:
-    """They are there and have their columns."""
-    row = sources.read_rows(source, scratch, storage)[0]
-    if not {"chosen", "rejected"} <= set(row):
-        raise ConfigurationProblem(f"{source.uri} needs columns chosen and rejected (it has {', '.join(sorted(row))}).")
+def demonstrations(source: DataSource, max_length: int, load: Load, look: Look) -> None:
+    """Every row is read; the first are rendered, so that what the template does to them is known."""
+    items, tally = read_demonstrations(source, sources.read_rows(source, look.scratch, look.storage), "sft.data")
+    tally.require_usable()
+    encode_demonstrations(items[:RENDERED], tally, load(), max_length, {})
+    _tell(tally, look)
+
+
+def preferences(source: DataSource, max_length: int, load: Load, look: Look) -> None:
+    """Every row is read; the first are rendered, so that what the template does to them is known."""
+    items, tally = read_preferences(source, sources.read_rows(source, look.scratch, look.storage), "reward.bradleyTerry.train.data")
+    tally.require_usable()
+    encode_preferences(items[:RENDERED], tally, load(), max_length, 0.0, {})
+    _tell(tally, look)
+
+
+def _tell(tally: Tally, look: Look) -> None:
+    if told := tally.told():
+        look.warnings.append(told)
 
 
 def lengths(spec: RLHFRunSpec) -> list[str]:

@@ -9,8 +9,8 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.labelers.rule import RuleLabeler
-from rlhf_trainer.models import chat
-from rlhf_trainer.models.vocabulary import load_vocabulary
+from rlhf_trainer.models.chat import leading_ids
+from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 
 from .weights import require_architecture, require_head, require_ids_within
 
@@ -25,8 +25,10 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
     folder = sources.fetch_model(model, scratch, storage)
     require_architecture(folder, model, "ForSequenceClassification")
     require_head(folder, model)
-    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code).tokenizer
+    vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code, classifier=True)
+    tokenizer = vocabulary.tokenizer
     require_ids_within(folder, model, tokenizer)
+    _bos(model, vocabulary, warnings)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         warnings.append(
             f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
@@ -34,10 +36,22 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
         )
 
 
-def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> None:
+def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:
     """A reward model's own base: its trunk is kept, so it may have any head; its template is the reward model's."""
     folder = sources.fetch_model(base, scratch, storage)
     require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
-    tokenizer = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code).tokenizer
-    require_ids_within(folder, base, tokenizer)
-    chat.encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
+    vocabulary = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code, classifier=True)
+    require_ids_within(folder, base, vocabulary.tokenizer)
+    vocabulary.chat.prompt([{"role": "user", "content": "Hello"}])
+    return vocabulary
+
+
+def _bos(model: ModelRef, vocabulary: Vocabulary, warnings: list[str]) -> None:
+    leading = leading_ids(vocabulary.tokenizer)
+    bos = vocabulary.tokenizer.decode(leading)
+    if leading and not vocabulary.chat.asked([{"role": "user", "content": "Hello"}]).startswith(bos):
+        warnings.append(
+            f"The chat template of {model.uri} writes no {bos!r}, and its tokenizer adds one: it is added once in front of what is "
+            "scored, as a text-classification pipeline does. If the model was trained without it, say so in its tokenizer "
+            "(add_bos_token: false)."
+        )

@@ -22,9 +22,9 @@ from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
-from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
+from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -75,7 +75,12 @@ def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) 
     folder, trust = model_folder(context, work.policy.model), trusts(work.policy.model)
     vocabulary = vocabulary_of(work.policy, folder)
     sets = load_prompt_sets(
-        work.prompts, work.iterations, context.scratch / "inputs", context.config.storage, work.source_revisions
+        work.prompts,
+        work.iterations,
+        context.scratch / "inputs",
+        context.config.storage,
+        work.source_revisions,
+        identify=identify_by(work.prompt_identity, vocabulary.chat),
     )
     sampled = _Decoding("sampled", work.sampling.temperature, work.sampling.top_p)
     plan: list[tuple[str, _Decoding, Prompt, list[int]]] = []
@@ -123,7 +128,7 @@ def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) 
 
 
 def _encode(vocabulary: Vocabulary, prompts: Sequence[Prompt], limit: int) -> list[tuple[Prompt, list[int]]]:
-    encoded = ((prompt, chat.encode_prompt(vocabulary.tokenizer, prompt.messages)) for prompt in prompts)
+    encoded = ((prompt, vocabulary.chat.prompt(prompt.messages)) for prompt in prompts)
     return [(prompt, ids) for prompt, ids in encoded if len(ids) <= limit]
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
-from rlhf_api.stage import PreflightWork, StageResult
+from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History, StageRecord
-from rlhf_operator.core.chain.references import external_references
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.prompts import read_prompts
 from rlhf_trainer.preflight import data, labelers, models
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
@@ -79,6 +78,7 @@ def run(context: StageContext) -> StageResult:
 def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterator[Callable[[], object]]:
     """In the order in which a person would look, and one for each thing that may be wrong by itself."""
     scratch, storage = context.scratch / "inputs", context.config.storage
+    look = data.Look(scratch, storage, found.warnings)
     yield context.store.check_writable
     yield lambda: found.warnings.extend(shortages(context.scratch, context.config.execution.processes_per_node))
     for reference in external_references(spec):
@@ -87,7 +87,9 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
             found.resolved[path] = sources.resolve_revision(target, scratch, storage)  # type: ignore[arg-type]
 
         yield resolve
-    yield lambda: models.policy(spec, scratch, storage)
+    found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED
+    vocabulary = cache(partial(models.policy_vocabulary, spec, scratch, storage))
+    yield lambda: models.policy(spec, scratch, storage, found.warnings)
     yield lambda: models.positions(spec, scratch, storage)
     yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
@@ -95,16 +97,17 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
         yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
-            yield partial(read_prompts, reference.target, scratch, storage)
-    yield lambda: data.prompts(spec, scratch, storage, found.counts, found.warnings)
-    for source in spec.sft.data if spec.sft is not None else []:
-        yield partial(data.demonstrations, source, scratch, storage)
+            yield partial(data.prompt_source, reference.target, vocabulary, look)
+    yield partial(data.prompts, spec, vocabulary, look, found.counts)
+    if spec.sft is not None:
+        for source in spec.sft.data:
+            yield partial(data.demonstrations, source, spec.sft.max_length, vocabulary, look)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
-        if training.base is not None:
-            yield partial(labelers.reward_base, training.base, scratch, storage)
+        own = cache(partial(labelers.reward_base, training.base, scratch, storage)) if training.base is not None else vocabulary
+        yield own
         for source in training.data:
-            yield partial(data.preferences, source, scratch, storage)
+            yield partial(data.preferences, source, training.max_length, own, look)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 

@@ -14,9 +14,9 @@ from rlhf_api.resource.sampling import split_completions
 from rlhf_api.stage import Sampler, SampleWork, StageResult
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.models import chat
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
+from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -50,10 +50,11 @@ def run(context: StageContext) -> StageResult:
     inputs = model_inputs(*(sampler.policy for sampler in work.samplers))
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs, check=_require_completions)
-    prompts = _prompts_of_shard(context, work)
     groups = by_policy(entries_of(work))
     policies = [group[0].sampler.policy for group in groups]
     vocabularies = [vocabulary_of(policy, model_folder(context, policy.model)) for policy in policies]
+    _require_one_template(vocabularies)
+    prompts = _prompts_of_shard(context, work, vocabularies[0])
     questions, too_long = _questions(work, prompts, groups, vocabularies)
     counts = {"prompts": len(prompts), "promptsTooLong": too_long, "completions": 0, "lengthStopped": 0}
     rows: list[dict[str, Any]] = []
@@ -98,10 +99,25 @@ def by_policy(entries: Sequence[Entry]) -> list[list[Entry]]:
     return groups
 
 
-def _prompts_of_shard(context: StageContext, work: SampleWork) -> Sequence[Prompt]:
+def _require_one_template(vocabularies: Sequence[Vocabulary]) -> None:
+    """Raises ConfigurationProblem where iterates of one mixture have different templates: they are asked other things."""
+    if len({vocabulary.template_hash for vocabulary in vocabularies}) > 1:
+        raise ConfigurationProblem(
+            "The iterates of sample.mixture have different chat templates, or are told different dates: their answers cannot be "
+            "compared. Delete the run and begin it again with one template."
+        )
+
+
+def _prompts_of_shard(context: StageContext, work: SampleWork, vocabulary: Vocabulary) -> Sequence[Prompt]:
     cut = work.prompts
     sets = load_prompt_sets(
-        cut.prompts, cut.iterations, context.scratch / "inputs", context.config.storage, cut.source_revisions, last=cut.iteration
+        cut.prompts,
+        cut.iterations,
+        context.scratch / "inputs",
+        context.config.storage,
+        cut.source_revisions,
+        last=cut.iteration,
+        identify=identify_by(cut.identity, vocabulary.chat),
     )
     prompts = sets.training[cut.iteration - 1]
     log.info("iteration %d has %d prompts", cut.iteration, len(prompts))
@@ -125,11 +141,11 @@ def _questions(
 
 
 def _encode(vocabulary: Vocabulary, prompt: Prompt, sampler: Sampler) -> tuple[list[int], list[int]]:
-    plain = chat.encode_prompt(vocabulary.tokenizer, prompt.messages)
+    plain = vocabulary.chat.prompt(prompt.messages)
     if sampler.entry.system_prompt is None:
         return plain, plain
     asked = [{"role": "system", "content": sampler.entry.system_prompt}, *prompt.messages]
-    return plain, chat.encode_prompt(vocabulary.tokenizer, asked)
+    return plain, vocabulary.chat.prompt(asked)
 
 
 def _ask(

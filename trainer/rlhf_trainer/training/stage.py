@@ -92,11 +92,17 @@ def train_and_seal(
 
 
 def new_job(
-    context: StageContext, objective: ObjectiveName, start: PolicyInput, optimization: Optimization, deepspeed: DeepSpeed
+    context: StageContext,
+    objective: ObjectiveName,
+    start: PolicyInput,
+    optimization: Optimization,
+    deepspeed: DeepSpeed,
+    *,
+    classifier: bool = False,
 ) -> tuple[TrainingJob, Vocabulary]:
     """A job that starts from `start`, and the vocabulary of that model. What only one stage has is added by model_copy."""
     folder, trust = model_folder(context, start.model), trusts(start.model)
-    vocabulary = vocabulary_of(start, folder)
+    vocabulary = vocabulary_of(start, folder, classifier=classifier)
     config, execution = context.config, context.config.execution
     job = TrainingJob(
         objective=objective,

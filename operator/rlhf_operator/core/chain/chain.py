@@ -7,6 +7,7 @@ from functools import cached_property
 
 from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.model import ChatTemplate
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput
 from rlhf_api.words import StageName
@@ -51,9 +52,11 @@ class Chain:
         return self.policy_input(self.iterate_model(number))
 
     def policy_input(self, model: ModelInput) -> PolicyInput:
-        """Artifacts carry their chat template; a model from outside gets the manifest's."""
+        """Artifacts carry their chat template; a model from outside gets the manifest's. The date is nowhere else."""
         policy = self.spec.policy
-        template = policy.chat_template if model.artifact is None else None
+        template = policy.chat_template
+        if template is not None and model.artifact is not None:
+            template = ChatTemplate(date=template.date) if template.date is not None else None
         return PolicyInput(model=model, dtype=policy.dtype, chat_template=template, stop_token_ids=policy.stop_token_ids)
 
     def labeler_model(self, labeler: Labeler, path: str) -> ModelInput | None:

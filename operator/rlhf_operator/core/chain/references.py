@@ -13,6 +13,7 @@ from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
 from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.stage import PromptIdentity
 
 _S = TypeVar("_S", ModelRef, DataSource, PromptSource)
 
@@ -27,6 +28,8 @@ REWARD_DATA = "reward.bradleyTerry.train.data"
 OFFLINE_DATA = "train.data.offline"
 VALIDATION_SOURCE = "prompts.validation.source"
 TEST_SOURCE = "prompts.test.source"
+#: No reference: by what prompts are one, which preflight settles when a run begins.
+PROMPT_IDENTITY = "prompts.identity"
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ class Resolver:
             return []
         found = [self.resolved.get(prompt_source_path(source, number)) for number in range(1, iterations + 1)]
         return [revision for revision in found if revision is not None] if all(found) else []
+
+    @property
+    def prompt_identity(self) -> PromptIdentity:
+        """As preflight found it when the run began; runs of before have none, and keep what they were cut by."""
+        return PromptIdentity(self.resolved.get(PROMPT_IDENTITY, PromptIdentity.MESSAGES))
 
     def _hold_out(self, path: str, prompts: Prompts, name: str) -> object:
         hold_out = getattr(prompts, name)

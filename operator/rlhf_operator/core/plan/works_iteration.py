@@ -119,4 +119,5 @@ def _prompt_slice(chain: Chain, iteration: int) -> PromptSlice:
         prompts=chain.resolver.prompts(prompts),
         source_revisions=chain.resolver.source_revisions(prompts.source, chain.prompt_iterations),
         max_prompt_length=chain.spec.train.max_prompt_length,
+        identity=chain.resolver.prompt_identity,
     )

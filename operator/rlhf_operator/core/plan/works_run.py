@@ -81,6 +81,7 @@ def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
         reward_model=chain.labeler_model(spec.reward, REWARD),
         prompts=chain.resolver.prompts(spec.prompts),
         source_revisions=chain.resolver.source_revisions(spec.prompts.source, chain.prompt_iterations),
+        prompt_identity=chain.resolver.prompt_identity,
         iterations=chain.prompt_iterations,
         sampling=spec.evaluate.sampling,
         max_new_tokens=spec.sample.max_new_tokens,

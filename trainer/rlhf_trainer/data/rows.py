@@ -1,0 +1,108 @@
+"""Rows that cannot be used: counted by reason, with the first of each, until there are too many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_api.resource.data import Source
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.logs import log
+
+Row = Mapping[str, Any]
+#: Characters of a value that a message shows.
+_SHOWN = 80
+#: Reasons that a message tells, the most frequent first.
+_REASONS_TOLD = 4
+
+
+class Unusable(Exception):  # noqa: N818 (it is no error of the program: it is what a row is)
+    """A row that is left out. reason: a key of counts; words: what stands there, and what to write."""
+
+    def __init__(self, reason: str, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.words = words
+
+
+@dataclass(frozen=True)
+class Unparsable:
+    """Stands where a row would: the file has something there that is no row."""
+
+    words: str
+
+
+@dataclass
+class _Reason:
+    first: int
+    words: str
+    rows: int = 0
+
+
+@dataclass
+class Tally:
+    """What became of the rows of one source: used, or left out by reason. Rows count from 1, through all files of the source."""
+
+    source: Source
+    layout: str = ""
+    rows: int = 0
+    used: int = 0
+    _reasons: dict[str, _Reason] = field(default_factory=dict)
+
+    def leave_out(self, row: int, problem: Unusable) -> None:
+        found = self._reasons.setdefault(problem.reason, _Reason(row, problem.words))
+        found.rows += 1
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        return {name: reason.rows for name, reason in self._reasons.items()}
+
+    @property
+    def unusable(self) -> int:
+        return sum(reason.rows for reason in self._reasons.values())
+
+    def counts(self) -> dict[str, int]:
+        """`layout/messages: 30000`, `unusable/nullContent: 2`."""
+        named = {f"unusable/{name}": rows for name, rows in self.reasons.items()}
+        return named | ({f"layout/{self.layout}": self.used} if self.layout else {})
+
+    def told(self) -> str:
+        """How many rows are left out, why, and the first of each kind. Empty where there are none."""
+        if not self._reasons:
+            return ""
+        ordered = sorted(self._reasons.values(), key=lambda reason: -reason.rows)
+        kinds = "; ".join(
+            f"{reason.rows}, the first of them row {reason.first}: {reason.words}" for reason in ordered[:_REASONS_TOLD]
+        )
+        more = f"; and {len(ordered) - _REASONS_TOLD} more kinds" if len(ordered) > _REASONS_TOLD else ""
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"{self.source.uri}: {self.unusable} of {rows} cannot be used ({kinds}{more})."
+
+    def report(self, counts: dict[str, int]) -> None:
+        """Into `counts`, and into the log what is left out."""
+        for name, count in self.counts().items():
+            counts[name] = counts.get(name, 0) + count
+        if told := self.told():
+            log.warning("%s", told)
+
+    def require_usable(self) -> None:
+        """Raises ConfigurationProblem where more rows are left out than the source allows."""
+        unparsable = self.reasons.get("unparsable", 0)
+        if unparsable > self.source.max_unparsable_rows:
+            raise ConfigurationProblem(
+                f"{self.told()} Mend the file; or allow so many with maxUnparsableRows (now {self.source.max_unparsable_rows})."
+            )
+        unusable = self.unusable - unparsable
+        if unusable > self.source.max_unusable_rows * self.rows or (unusable and self.unusable == self.rows):
+            raise ConfigurationProblem(
+                f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "
+                f"(now {self.source.max_unusable_rows:g})."
+            )
+
+
+def shown(value: object) -> str:
+    """A value for a message: clipped, and without control characters."""
+    text = value if isinstance(value, str) else repr(value)
+    clipped = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return repr(clipped) if isinstance(value, str) else "".join(c if c.isprintable() else "?" for c in clipped)

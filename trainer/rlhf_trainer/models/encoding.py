@@ -1,0 +1,139 @@
+"""Demonstrations and preferences to examples: their ids, what the loss counts of them, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.layouts import Demonstration, Preference
+from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.rows import Tally, Unusable
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .chat import Answered, Chat
+from .templates import TemplateRefusal
+from .tokens import BoundaryProblem
+from .vocabulary import Vocabulary
+
+#: What a conversation means is lost without these; without others, only what was said beside it.
+_NEEDED = frozenset({"tools", "tool_calls"})
+
+
+def encode_demonstrations(
+    items: Sequence[Demonstration], tally: Tally, vocabulary: Vocabulary, max_length: int, counts: dict[str, int]
+) -> list[Example]:
+    """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted.
+
+    `tally` gets what the template refuses. Raises ConfigurationProblem where no row can be encoded, or the template is at fault.
+    """
+    found: list[Example] = []
+    unclear: BoundaryProblem | None = None
+    for item in items:
+        _count(counts, "conversations")
+        try:
+            parts = _answered(item, vocabulary, counts)
+        except TemplateRefusal as problem:
+            tally.leave_out(item.row, Unusable("templateRefuses", str(problem)))
+            continue
+        except BoundaryProblem as problem:
+            # One answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
+            _count(counts, "conversationsWithoutBoundary")
+            unclear = problem
+            continue
+        except ConfigurationProblem as problem:
+            raise _at(tally, item.row, problem) from problem
+        if len(parts) > 1:
+            _count(counts, "conversationsUnrolled")
+        found += [example for part in parts if (example := _cut(part, max_length, counts)) is not None]
+    tally.used -= tally.reasons.get("templateRefuses", 0)
+    tally.require_usable()
+    if unclear is not None and not found:
+        raise unclear
+    return found
+
+
+def encode_preferences(
+    items: Sequence[Preference], tally: Tally, vocabulary: Vocabulary, max_length: int, min_margin: float, counts: dict[str, int]
+) -> list[Example]:
+    """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted."""
+    found: list[Example] = []
+    for item in items:
+        _count(counts, "pairsRead")
+        reason = _reason_to_drop(item, min_margin)
+        if reason is None:
+            try:
+                example = _pair(item, vocabulary.chat, counts)
+            except TemplateRefusal as problem:
+                tally.leave_out(item.row, Unusable("templateRefuses", str(problem)))
+                continue
+            except ConfigurationProblem as problem:
+                raise _at(tally, item.row, problem) from problem
+            if len(example.prompt) + max(map(len, example.completions)) <= max_length:
+                found.append(example)
+                continue
+            # The head reads the last token: a cut pair would be scored where nothing has ended.
+            reason = "pairsOverlong"
+        _count(counts, reason)
+    tally.used -= tally.reasons.get("templateRefuses", 0)
+    tally.require_usable()
+    return found
+
+
+def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int]) -> list[Answered]:
+    _require_rendered(vocabulary.chat, [item.messages], item.tools, counts)
+    return vocabulary.chat.conversation(item.messages, vocabulary.stop_ids, item.tools)
+
+
+def _cut(part: Answered, max_length: int, counts: dict[str, int]) -> Example | None:
+    ids, counted = part.ids, part.counted
+    if len(ids) > max_length:
+        _count(counts, "conversationsTruncated")
+        ids, counted = ids[:max_length], counted[:max_length]
+    if not any(counted):
+        _count(counts, "conversationsWithoutAnswer")
+        return None
+    return Example([], [ids], [counted])
+
+
+def _reason_to_drop(item: Preference, min_margin: float) -> str | None:
+    if item.chosen == item.rejected:
+        return "pairsEqual"
+    if item.margin is not None:
+        if item.margin <= 0:
+            return "pairsTied"
+        if item.margin <= min_margin:
+            return "pairsBelowMargin"
+    return None
+
+
+def _pair(item: Preference, chat: Chat, counts: dict[str, int]) -> Example:
+    """Where an answer's first token takes the end of the prompt in (two newlines are one token), the prompt ends before it."""
+    _require_rendered(chat, [(*item.prompt, answer) for answer in (item.chosen, item.rejected)], item.tools, counts)
+    sides = [chat.exchange(item.prompt, answer, item.tools) for answer in (item.chosen, item.rejected)]
+    whole = [prompt + answer for prompt, answer in sides]
+    shared = min(len(prompt) for prompt, _ in sides)
+    shared = next((i for i in range(shared) if whole[0][i] != whole[1][i]), shared)
+    return Example(whole[0][:shared], [ids[shared:] for ids in whole])
+
+
+def _require_rendered(
+    chat: Chat, conversations: Sequence[Sequence[Message]], tools: list[Any] | None, counts: dict[str, int]
+) -> None:
+    """What the template leaves out is counted. Raises ConfigurationProblem where it is what the conversation is about."""
+    lost = {name for messages in conversations for name in chat.left_out(messages, tools)}
+    if needed := sorted(lost & _NEEDED):
+        raise ConfigurationProblem(
+            f"The chat template leaves out {' and '.join(needed)}: the model would be trained on answers to something else. "
+            "Set policy.chatTemplate to one that renders them, or remove these rows."
+        )
+    for name in lost:
+        _count(counts, f"notRendered/{name}")
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _at(tally: Tally, row: int, problem: ConfigurationProblem) -> ConfigurationProblem:
+    return type(problem)(f"{tally.source.uri}: row {row}: {problem}")

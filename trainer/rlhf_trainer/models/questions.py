@@ -1,0 +1,59 @@
+"""By what a prompt is known, and whether what is asked is a conversation at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from rlhf_api.stage import PromptIdentity
+from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.prompts import Identify, prompt_id
+from rlhf_trainer.data.rows import Unusable, shown
+
+from .chat import Chat
+from .templates import TemplateRefusal
+
+#: How the turns of well-known templates begin: text that begins so was rendered by one of them.
+_OPENINGS = (
+    "<|im_start|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<start_of_turn>",
+    "<bos>",
+    "<s>",
+    "[INST]",
+    "<|user|>",
+    "<|system|>",
+    "<|begin▁of▁sentence|>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|start|>",
+)
+
+
+def identify_by(identity: PromptIdentity, chat: Chat) -> Identify:
+    """Rendered: the first 16 hex digits of the SHA-256 of the text that the policy reads, so that prompts which differ in what the
+    template trims are one; a prompt that the template refuses, or that is templated already, is Unusable. Messages: of what is
+    written in the row, as runs that began before that have it.
+    """
+    if identity is PromptIdentity.MESSAGES:
+        return prompt_id
+
+    def identify(messages: Sequence[Message]) -> str:
+        require_untemplated(messages)
+        try:
+            text = chat.asked(messages)
+        except TemplateRefusal as refusal:
+            raise Unusable("templateRefuses", str(refusal)) from refusal
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    return identify
+
+
+def require_untemplated(messages: Sequence[Message]) -> None:
+    """Raises Unusable for a turn that holds what a chat template made: the template would be applied twice."""
+    for message in messages:
+        if message["content"].lstrip().startswith(_OPENINGS):
+            raise Unusable(
+                "alreadyTemplated",
+                f"{shown(message['content'])} is the output of a chat template; name the column that has the conversation itself",
+            )

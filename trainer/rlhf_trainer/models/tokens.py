@@ -1,0 +1,127 @@
+"""Text to token ids, with the places in the text where they begin and end."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .templates import Guarded, control_tokens
+
+
+class BoundaryProblem(ConfigurationProblem):
+    """One token holds the last of what stands before an answer, and the first of the answer."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """ids of what a template wrote of `guarded`. offsets[i]: where in `text` token i begins and ends; None where nobody says."""
+
+    guarded: Guarded
+    text: str
+    ids: list[int]
+    offsets: list[tuple[int, int]] | None
+
+
+class Encoder:
+    """A tokenizer that adds nothing of its own: BOS is what the template writes."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        controls = control_tokens(tokenizer)
+        self._controls = re.compile("(" + "|".join(map(re.escape, controls)) + ")") if controls else None
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        self._strips_right = {str(token.content) for token in added if token.special and token.rstrip}
+        self._strips_left = {str(token.content) for token in added if token.special and token.lstrip}
+
+    def encode(self, guarded: Guarded, text: str) -> Encoded:
+        """Ids of what a template made of `guarded`: its own control tokens are control tokens, those in what people wrote are text.
+
+        Raises ConfigurationProblem where the tokenizer cannot do that.
+        """
+        if any(character in text for character in guarded.stand_ins):
+            self._require_separable(guarded, text)
+            return self._pieces(guarded, text)
+        ids, offsets = self._whole(text)
+        return Encoded(guarded, text, ids, offsets)
+
+    def tokens_before(self, encoded: Encoded, place: int) -> int:
+        """How many tokens end at or before the character `place`. Raises BoundaryProblem where one stands across it."""
+        count, clean = self.tokens_within(encoded, place)
+        if not clean:
+            raise BoundaryProblem(
+                "A token stands across the boundary between a question and its answer, so the assistant's tokens cannot be told. "
+                "Set policy.chatTemplate to a template that ends a header with a control token or a line break."
+            )
+        return count
+
+    def tokens_within(self, encoded: Encoded, place: int) -> tuple[int, bool]:
+        """How many tokens lie before the character `place` whole, and whether the next one begins there."""
+        if place <= 0:
+            return 0, True
+        if place >= len(encoded.text):
+            return len(encoded.ids), True
+        if encoded.offsets is not None:
+            count = bisect_right(encoded.offsets, place, key=itemgetter(1))
+            if 0 < count < len(encoded.ids) and encoded.offsets[count - 1][1] == place == encoded.offsets[count][0]:
+                return count, True
+        # Offsets may leave blanks out: what the text before it is alone decides.
+        return self._by_prefix(encoded, place)
+
+    def _by_prefix(self, encoded: Encoded, place: int) -> tuple[int, bool]:
+        head, ids = self.encode(encoded.guarded, encoded.text[:place]).ids, encoded.ids
+        shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
+        return shared, shared == len(head)
+
+    def _whole(self, text: str, *, split_controls: bool = False) -> tuple[list[int], list[tuple[int, int]] | None]:
+        """Ids and offsets of a text."""
+        # A tokenizer warns of lengths that are none of its business.
+        options = {"add_special_tokens": False, "verbose": False, "split_special_tokens": split_controls}
+        if not self._tokenizer.is_fast:
+            return list(self._tokenizer(text, **options)["input_ids"]), None
+        found = self._tokenizer(text, return_offsets_mapping=True, **options)
+        return list(found["input_ids"]), list(found["offset_mapping"])
+
+    def _require_separable(self, guarded: Guarded, text: str) -> None:
+        """What is read in pieces must be read as the whole is. Without its control tokens, a text can be read both ways."""
+        for character in guarded.stand_ins:
+            text = text.replace(character, "x")
+        if self._pieces(Guarded((), None), text).ids != self._whole(text)[0]:
+            raise ConfigurationProblem(
+                f"The text holds {', '.join(map(repr, guarded.stand_ins.values()))}, which this tokenizer takes for its control "
+                "token, and it cannot be made to read it as text. Remove it from the text."
+            )
+
+    def _pieces(self, guarded: Guarded, text: str) -> Encoded:
+        """The stretches between the template's control tokens one by one: in them, no control token is one."""
+        parts = self._controls.split(text) if self._controls is not None else [text]
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] | None = []
+        done = 0
+        for number, part in enumerate(parts):
+            own: list[tuple[int, int]] | None = [(0, len(part))]
+            if number % 2:
+                found = [int(self._tokenizer.convert_tokens_to_ids(part))]
+            else:
+                found, own = self._piece(guarded, part, parts[number - 1 : number], parts[number + 1 : number + 2])
+            ids += found
+            offsets = None if own is None or offsets is None else offsets + [(done + start, done + end) for start, end in own]
+            done += len(part)
+        return Encoded(guarded, text, ids, offsets)
+
+    def _piece(
+        self, guarded: Guarded, part: str, before: Sequence[str], after: Sequence[str]
+    ) -> tuple[list[int], list[tuple[int, int]] | None]:
+        # A control token that strips blanks has them as its own.
+        first = len(part) - len(part.lstrip()) if before and before[0] in self._strips_right else 0
+        last = len(part.rstrip()) if after and after[0] in self._strips_left else len(part)
+        if first >= last:
+            return [], []
+        piece, places = guarded.restored(part[first:last])
+        ids, offsets = self._whole(piece, split_controls=True)
+        return ids, None if offsets is None else [(first + places[start], first + places[end]) for start, end in offsets]
