@@ -133,6 +133,8 @@ class LabelWork(Model):
     samples: ArtifactRef
     labeler: Labeler
     reward_model: ModelInput | None = None
+    rule_revision: Revision | None = None
+    """Of the labeler's code, where it is a rule and preflight resolved it."""
     label: Label
     completions_per_prompt: Count
 
@@ -190,8 +192,11 @@ class EvaluateWork(Model):
     against: list[Against]
     judge: Labeler
     judge_model: ModelInput | None = None
+    judge_rule_revision: Revision | None = None
+    """As LabelWork.rule_revision."""
     reward: Labeler
     reward_model: ModelInput | None = None
+    reward_rule_revision: Revision | None = None
     prompts: Prompts
     source_revisions: list[Revision] = []
     """As in PromptSlice."""

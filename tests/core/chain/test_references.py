@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_operator.core.chain.references import external_references
+from rlhf_operator.core.chain.references import external_references, rule_references
 from support.runs import spec_of
 
 
@@ -34,3 +34,10 @@ def test_every_reference_from_outside_is_listed_with_its_path() -> None:
 
 def test_a_source_that_is_the_same_in_all_iterations_is_one_reference() -> None:
     assert [reference.path for reference in external_references(spec_of())] == ["policy.model", "prompts.source"]
+
+
+def test_every_rule_is_listed_with_its_path_and_nothing_else_that_scores() -> None:
+    listed = {reference.path: reference.rule.entry_point for reference in rule_references(spec_of())}
+    assert listed == {"reward.rule": "rules:score", "evaluate.judge.rule": "rules:judge"}
+    model = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://example/rm"}}}
+    assert rule_references(spec_of(reward=model, evaluate={"judge": model})) == ()

@@ -50,6 +50,7 @@ def test_how_a_stage_runs_is_not_in_it(changes: dict[str, Any]) -> None:
     [
         ({"seed": 43}, (None, StageName.EVALUATE)),
         ({"resolved": {"policy.model": "c0ffee"}}, (None, StageName.EVALUATE)),
+        ({"resolved": {"reward.rule": "c0ffee"}}, (None, StageName.EVALUATE)),
         ({"sample": {"maxNewTokens": 64}}, (None, StageName.EVALUATE)),
         ({"sample": {"completionsPerPrompt": 4}}, (1, StageName.SAMPLE)),
         ({"label": {"lengthPenaltyPerCharacter": 0.001}}, (1, StageName.LABEL)),
@@ -67,6 +68,24 @@ def test_a_change_of_the_work_changes_its_stage_and_all_behind_it(
     assert changed[at]
     assert not any(changed[:at])
     assert before[1, StageName.TRAIN] != after[1, StageName.TRAIN]
+
+
+def test_a_rules_code_is_in_what_it_scores_and_in_nothing_before_it() -> None:
+    def changed(path: str) -> set[tuple[int | None, StageName]]:
+        before, after = fingerprints(), fingerprints(resolved={path: "c0ffee"})
+        return {key for key in before if key[0] in (None, 1) and before[key] != after[key]}
+
+    evaluations = {(None, StageName.EVALUATE), (1, StageName.EVALUATE)}
+    behind = {(1, stage) for stage in (StageName.LABEL, StageName.REFERENCE, StageName.TRAIN)}
+    assert changed("reward.rule") == evaluations | behind
+    assert changed("evaluate.judge.rule") == evaluations
+
+
+def test_a_revision_of_what_is_no_rule_is_in_no_work() -> None:
+    """A status is read as it is; what an operator of another version wrote there means nothing more than what is asked of it."""
+    model = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://example/rm"}}}
+    plain = fingerprints(reward=model, evaluate={"judge": model})
+    assert fingerprints(reward=model, evaluate={"judge": model}, resolved={"reward.rule": "c0ffee"}) == plain
 
 
 def test_it_survives_the_way_through_json() -> None:

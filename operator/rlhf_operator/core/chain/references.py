@@ -1,6 +1,7 @@
-"""Every model and data set from outside that a spec names, with its path in the spec: the keys of `status.resolved`.
+"""Every model, data set and rule from outside that a spec names, with its path in the spec: the keys of `status.resolved`.
 
-preflight resolves what `external_references` lists; the plan puts the revisions into the StageConfigs through `Resolver`.
+preflight resolves what `external_references` and `rule_references` list; the plan puts the revisions into the StageConfigs through
+`Resolver`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.labeler import Labeler, Rule
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import PromptIdentity
@@ -41,9 +42,23 @@ class ExternalReference:
     """With {iteration} filled in."""
 
 
+@dataclass(frozen=True)
+class RuleReference:
+    """A function that scores; `path` is the key of its code's revision, as in ExternalReference."""
+
+    path: str
+    rule: Rule
+
+
 def external_references(spec: RLHFRunSpec, prompt_iterations: int | None = None) -> tuple[ExternalReference, ...]:
     """All of them, each path once, in the order in which a run reads them. `prompt_iterations`: T, by default spec.iterations."""
     return tuple(_references(spec, prompt_iterations or spec.iterations))
+
+
+def rule_references(spec: RLHFRunSpec) -> tuple[RuleReference, ...]:
+    """The rules among training reward and judge."""
+    labelers = ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge))
+    return tuple(RuleReference(_rule_path(path), labeler.rule) for path, labeler in labelers if labeler.rule is not None)
 
 
 def data_path(list_path: str, name: str) -> str:
@@ -106,6 +121,10 @@ class Resolver:
                 return labeler.model_copy(update={member: holder.model_copy(update={"model": pinned})})
         return labeler
 
+    def rule_revision(self, path: str, labeler: Labeler) -> str | None:
+        """None for what is no rule, and for a rule that was not resolved: its work is what it was before rules had revisions."""
+        return None if labeler.rule is None else self.resolved.get(_rule_path(path))
+
     def prompts(self, prompts: Prompts) -> Prompts:
         """The whole section, for the hold-outs; a source with {iteration} is pinned by `source_revisions` instead."""
         update: dict[str, object] = {"validation": self._hold_out(VALIDATION_SOURCE, prompts, "validation")}
@@ -132,6 +151,10 @@ class Resolver:
         if hold_out.source is None:
             return hold_out
         return hold_out.model_copy(update={"source": self.pin(path, hold_out.source)})
+
+
+def _rule_path(labeler_path: str) -> str:
+    return f"{labeler_path}.rule"
 
 
 def _references(spec: RLHFRunSpec, iterations: int) -> Iterator[ExternalReference]:

@@ -4,7 +4,7 @@ preflight → [sft] → [reward] → evaluate(pi_0) → for t = 1 … T: sample 
 
 To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
 
-    planner = Planner(run, spec, resolved)            # resolved: {path of core.chain.references.external_references: revision}
+    planner = Planner(run, spec, resolved)            # resolved: {path of core.chain.references: revision}
     history = History((StageRecord(None, StageName.PREFLIGHT),))
     adoptable = 0
     while isinstance(step := planner.next_step(history), RunStage) and step.config.stage in STAGE_ARTIFACT:

@@ -45,6 +45,7 @@ def label_work(chain: Chain, iteration: int) -> LabelWork:
         samples=chain.artifact(iteration, StageName.SAMPLE),
         labeler=chain.resolver.labeler(REWARD, spec.reward),
         reward_model=chain.labeler_model(spec.reward, REWARD),
+        rule_revision=chain.resolver.rule_revision(REWARD, spec.reward),
         label=label,
         completions_per_prompt=spec.sample.completions_per_prompt,
     )
