@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rlhf_api.metrics import Metric
 from rlhf_api.resource.evaluation import Against
+from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.evaluation.answers import Answer
 from rlhf_trainer.evaluation.divergence import Divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.stages import evaluate
+from support.stages import config_of, context_of
 
 PROMPTS = [f"p{i}" for i in range(10)]
 
@@ -132,3 +138,17 @@ def test_the_report_shows_best_and_worst_side_by_side_and_the_gain_on_test_promp
     assert page["test"]["sampled"]["gainVsInitial"]["value"] == 0.25
     assert page["test"]["greedy"]["gainVsInitial"]["value"] == 0.5
     assert report(work_of(1), answers(HALF), None, {})["test"] is None
+
+
+@pytest.mark.parametrize("changed", ["judge", "reward"])
+def test_a_rule_whose_code_is_not_what_preflight_saw_is_refused_before_anything_is_sampled(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """The policy of this work does not even exist."""
+    (tmp_path / "rules.py").write_text("def judge(messages, response):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "rules", raising=False)
+    work = work_of(0).model_copy(update={f"{changed}_rule_revision": "0" * 40})
+    with pytest.raises(ConfigurationProblem, match="rules:judge has other code than when this run began"):
+        evaluate.run(context_of(config_of(work, storage), tmp_path / "scratch"))
+    sys.modules.pop("rules", None)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PreflightWork, StageResult
 from rlhf_store import Unavailable
+from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
 from rlhf_trainer.stages import preflight
@@ -110,6 +115,82 @@ def test_one_bad_part_hides_no_other(world: Path, storage: Storage, tmp_path: Pa
     ]
     assert "preflight found 10 problems" in told
     assert [told.count(text) for text in said] == [1] * 10
+
+
+@pytest.fixture
+def written_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A labeler by this line, in a module of its own."""
+    (tmp_path / "rules").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "rules"))
+    names: list[str] = []
+
+    def write(line: str) -> dict[str, Any]:
+        names.append(f"rule_{len(names)}")
+        (tmp_path / "rules" / f"{names[-1]}.py").write_text(f"def score(messages, response):\n    {line}\n")
+        return {"type": "Rule", "rule": {"entryPoint": f"{names[-1]}:score"}}
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+WrittenRule = Callable[[str], dict[str, Any]]
+
+
+def test_the_code_of_rules_is_resolved_and_what_it_scored_is_found_by_it_alone(
+    world: Path, storage: Storage, tmp_path: Path, written_rule: WrittenRule
+) -> None:
+    reward, judge = written_rule("return float(len(response))"), written_rule("return 'sort' in response")
+    resolved = run(world, storage, tmp_path, reward=reward, evaluate={"judge": judge}).resolved
+    found = {path: revision for path, revision in resolved.items() if "rule" in path}
+    assert found == {
+        "reward.rule": RuleLabeler.load("rule_0:score").revision,
+        "evaluate.judge.rule": RuleLabeler.load("rule_1:score").revision,
+    }
+    assert len(set(found.values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "return response[0] == 'a'",
+            "rule_0:score raised IndexError: string index out of range (rule_0.py, line 2), for the response ''",
+        ),
+        ("return None if response else 0.0", "rule_0:score answered None for the response 'Yes.' to the prompt '"),
+        ("return float('nan')", "rule_0:score answered nan for the response '' to the prompt '"),
+        ("return 1.0 if len(messages) == 3 else ''", "rule_0:score answered '' for the response '' to the prompt '"),
+    ],
+)
+def test_a_rule_that_does_not_answer_is_refused_with_what_it_was_asked(
+    world: Path, storage: Storage, tmp_path: Path, written_rule: WrittenRule, line: str, said: str
+) -> None:
+    rule = written_rule(line)
+    assert said in problems(world, storage, tmp_path, reward=rule)
+    assert said.replace("rule_0", "rule_1") in problems(world, storage, tmp_path, evaluate={"judge": written_rule(line)})
+
+
+def test_a_judge_is_tried_on_prompts_that_it_will_judge(
+    world: Path, storage: Storage, tmp_path: Path, written_rule: WrittenRule
+) -> None:
+    """It need not know what the others are about, and a prompt of the test set counts like one of validation."""
+    rows = [{"messages": [{"role": "user", "content": f"add: {number}"}]} for number in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "sums.parquet")
+    prompts = {"source": uri(world / "prompts.parquet"), "validation": {"source": uri(tmp_path / "sums.parquet"), "size": 4}}
+    judge = {"judge": written_rule("return float(messages[-1]['content'].startswith('add: ')) or 1 / 0")}
+    run(world, storage, tmp_path, prompts=prompts, evaluate=judge)
+    told = problems(world, storage, tmp_path, prompts={**prompts, "test": {"size": 4}}, evaluate=judge)
+    assert "preflight found 1 problem:" in told
+    assert "rule_0:score raised ZeroDivisionError" in told
+
+
+def test_a_rule_that_cannot_be_asked_for_want_of_prompts_adds_no_problem(
+    world: Path, storage: Storage, tmp_path: Path, written_rule: WrittenRule
+) -> None:
+    gone = {"source": uri(tmp_path / "gone.parquet")}
+    rules = {"reward": written_rule("return 1.0"), "evaluate": {"judge": written_rule("return 2.0")}}
+    told = problems(world, storage, tmp_path, prompts=gone, **rules)
+    assert told.count("gone.parquet does not exist") == 1
 
 
 def test_a_reward_models_base_is_looked_at(world: Path, storage: Storage, tmp_path: Path, model: Path) -> None:

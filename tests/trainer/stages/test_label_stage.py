@@ -15,12 +15,12 @@ from rlhf_api.resource.labeler import Labeler, LabelerType, Rule
 from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Label
 from rlhf_api.stage import ArtifactRef, LabelWork, StageResult
-from rlhf_api.words import ArtifactKind, StageName
+from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store
 from rlhf_trainer.data.parquet import LABELS, SAMPLES
 from rlhf_trainer.labelers.base import ScoreNotFinite
-from rlhf_trainer.labelers.rule import RuleLabeler
-from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.labelers.rule import RuleFailed, RuleLabeler
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, StageError
 from rlhf_trainer.stages.label import run
 from support.stages import config_of, context_of
 
@@ -32,6 +32,14 @@ def words(messages: Sequence[Mapping[str, str]], response: str) -> float:
 
 def raises(messages: Sequence[Mapping[str, str]], response: str) -> float:
     raise ValueError("no such word")
+
+
+def away(messages: Sequence[Mapping[str, str]], response: str) -> float:
+    raise ConnectionError("the service does not answer")
+
+
+def as_text(messages: Sequence[Mapping[str, str]], response: str) -> str:
+    return "0.5"
 
 
 def not_finite(messages: Sequence[Mapping[str, str]], response: str) -> float:
@@ -82,11 +90,13 @@ def label(
     *,
     shards: int = 1,
     completions: int = 3,
+    revision: str | None = None,
     **fields: Any,
 ) -> StageResult:
     work = LabelWork(
         samples=samples,
         labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=rule)),
+        rule_revision=revision,
         label=Label.model_validate({"minYield": 0.0, **fields}),
         completions_per_prompt=completions,
     )
@@ -178,15 +188,36 @@ def test_the_length_penalty_is_by_character(storage: Storage, tmp_path: Path, ru
 
 def test_a_rule_that_fails_is_named_with_the_response(storage: Storage, tmp_path: Path, rules: str) -> None:
     samples = seal_samples(storage, ROWS, tmp_path)
-    cases = [("raises", "raised ValueError: no such word", ApplicationProblem), ("not_finite", "answered nan", ScoreNotFinite)]
+    here = r"\(test_label_stage.py, line \d+\),"
+    cases = [
+        ("raises", f"raised ValueError: no such word {here}", RuleFailed),
+        ("as_text", "answered '0.5'", RuleFailed),
+        ("not_finite", "answered nan", ScoreNotFinite),
+        ("away", f"raised ConnectionError: the service does not answer {here}", ApplicationProblem),
+    ]
     for rule, said, error in cases:
-        with pytest.raises(error, match=f"{rule} {said},? for prompt a, completion 0, which begins 'one'"):
+        with pytest.raises(error, match=f"{rule} {said} for prompt a, completion 0, which begins 'one'"):
             label(storage, samples, tmp_path / rule, f"{rules}:{rule}")
 
 
-@pytest.mark.parametrize(
-    "entry_point", ["no_such_module:score", "rlhf_trainer.labelers.pairing:no_such_function", "rlhf_trainer:__doc__"]
-)
-def test_a_rule_that_cannot_be_loaded_is_a_configuration_problem(entry_point: str) -> None:
-    with pytest.raises(ConfigurationProblem, match="rule"):
-        RuleLabeler.load(entry_point)
+def test_only_what_may_be_the_machines_fault_is_tried_again(storage: Storage, tmp_path: Path, rules: str) -> None:
+    """A function that is asked the same again answers the same; a service may be there again."""
+    samples = seal_samples(storage, ROWS, tmp_path)
+    ends = {}
+    for rule in ("raises", "away"):
+        with pytest.raises(StageError) as raised:
+            label(storage, samples, tmp_path / rule, f"{rules}:{rule}")
+        ends[rule] = (raised.value.exit, raised.value.reason)
+    assert ends == {"raises": (StageExit.CONFIGURATION, "RuleFailed"), "away": (StageExit.APPLICATION, "RuleFailed")}
+
+
+def test_a_rule_whose_code_is_not_what_preflight_saw_scores_nothing(storage: Storage, tmp_path: Path, rules: str) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    seen = RuleLabeler.load(f"{rules}:words").revision
+    assert seen is not None
+    label(storage, samples, tmp_path / "same", f"{rules}:words", revision=seen)
+    other = Storage(url=f"{storage.url}-other")
+    samples = seal_samples(other, ROWS, tmp_path)
+    with pytest.raises(ConfigurationProblem, match=f"{rules}:words has other code .* resolved to {'0' * 40}, and is {seen} now"):
+        label(other, samples, tmp_path / "edited", f"{rules}:words", revision="0" * 40)
+    assert not [entry for entry in open_store(other).list() if entry.key.startswith("labels/")]

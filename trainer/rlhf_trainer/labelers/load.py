@@ -13,14 +13,22 @@ from rlhf_trainer.runtime.narrow import present
 from .base import Labeler
 
 
-def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None) -> Labeler:
-    """Raises ConfigurationProblem when the labeler cannot be had: no such function, no such model, a random head."""
+def require_rule(spec: LabelerSpec, revision: str | None) -> None:
+    """What `load_labeler` would say of a rule, before the work that comes first; nothing of other labelers."""
+    from .rule import RuleLabeler
+
+    if spec.rule is not None:
+        RuleLabeler.load(spec.rule.entry_point, revision)
+
+
+def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None, rule_revision: str | None = None) -> Labeler:
+    """Raises ConfigurationProblem when the labeler cannot be had: no such function or other code, no such model, a random head."""
     from .bradley_terry import BradleyTerryLabeler
     from .rule import RuleLabeler
 
     match spec.type:
         case LabelerType.RULE:
-            return RuleLabeler.load(present(spec.rule, "rule").entry_point)
+            return RuleLabeler.load(present(spec.rule, "rule").entry_point, rule_revision)
         case LabelerType.BRADLEY_TERRY:
             reward = present(model, "the reward model")
             return BradleyTerryLabeler.load(model_folder(context, reward), trust_remote_code=trusts(reward))

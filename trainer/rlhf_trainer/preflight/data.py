@@ -36,22 +36,21 @@ class Look:
     warnings: list[str]
 
 
+def rendered(load: Load) -> prompt_sets.Identify:
+    """By what the policy reads. Its vocabulary is loaded when the first row asks for it: one that is not there hides no column."""
+    return lambda messages: identify_by(PromptIdentity.RENDERED, load().chat)(messages)
+
+
 def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
     """Every row is a prompt that the policy can be asked, or is counted."""
-
-    def identify(messages: Sequence[Message]) -> str:
-        # Loaded when the first row asks for it: a tokenizer that is not there hides no wrong column.
-        return identify_by(PromptIdentity.RENDERED, load().chat)(messages)
-
-    _, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, identify)
+    _, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, rendered(load))
     _tell(tally, look)
 
 
 def prompts(spec: RLHFRunSpec, load: Load, look: Look, counts: dict[str, int]) -> None:
     """Enough prompts for T iterations, and for validation, that are short enough. Fails only where an iteration would have none."""
     vocabulary, warnings = load(), look.warnings
-    identify = identify_by(PromptIdentity.RENDERED, vocabulary.chat)
-    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, look.scratch, look.storage, identify=identify)
+    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, look.scratch, look.storage, identify=rendered(load))
     for number, part in enumerate(sets.training, start=1):
         counts[f"prompts/{number}"] = len(part)
         if not part:

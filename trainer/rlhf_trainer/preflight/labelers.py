@@ -8,7 +8,6 @@ from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
-from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.models.chat import leading_ids
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 
@@ -16,9 +15,7 @@ from .weights import require_architecture, require_head, require_ids_within
 
 
 def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str]) -> None:
-    """A rule can be imported; a reward model has a trained head, a template, and a pad token of its own."""
-    if spec.rule is not None:
-        RuleLabeler.load(spec.rule.entry_point)
+    """A reward model has a trained head, a template, and a pad token of its own; of rules see rules.py."""
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
         return

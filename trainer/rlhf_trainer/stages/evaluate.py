@@ -21,7 +21,7 @@ from rlhf_trainer.evaluation.divergence import divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
 from rlhf_trainer.labelers.base import Response
-from rlhf_trainer.labelers.load import load_labeler
+from rlhf_trainer.labelers.load import load_labeler, require_rule
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.questions import identify_by
@@ -34,6 +34,8 @@ from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, m
 def run(context: StageContext) -> StageResult:
     work = work_of(context, EvaluateWork)
     counts: dict[str, int] = {}
+    for labeler, revision in ((work.judge, work.judge_rule_revision), (work.reward, work.reward_rule_revision)):
+        require_rule(labeler, revision)
     answers = _score(context, work, _answers(context, work, counts))
     log_counts("evaluated", counts)
     initial = _former(context, work.initial_evaluation)
@@ -148,10 +150,11 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
 def _score(context: StageContext, work: EvaluateWork, answers: list[Answer]) -> list[Answer]:
     """The judge scores all; the training reward only what its mean is over."""
     asked = [Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}") for a in answers]
-    judged = load_labeler(context, work.judge, work.judge_model).score(asked)
+    judged = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision).score(asked)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
-    rewards = load_labeler(context, work.reward, work.reward_model).score([asked[i] for i in own])
+    rewarder = load_labeler(context, work.reward, work.reward_model, work.reward_rule_revision)
+    rewards = rewarder.score([asked[i] for i in own])
     for index, reward in zip(own, rewards, strict=True):
         answers[index] = replace(answers[index], reward_score=reward)
     return answers

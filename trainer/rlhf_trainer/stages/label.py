@@ -62,7 +62,7 @@ def _samples_by_prompt(context: StageContext, work: LabelWork) -> list[list[dict
 
 def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
     """By identity of the row: the labeler's score less the length penalty."""
-    labeler = load_labeler(context, work.labeler, work.reward_model)
+    labeler = load_labeler(context, work.labeler, work.reward_model, work.rule_revision)
     raw = labeler.score(
         [
             Response(row["messages"], row["text"], f"prompt {row['prompt_id']}, completion {row['completion_index']}")

@@ -12,11 +12,12 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History, StageRecord
-from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, rule_references
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
-from rlhf_trainer.preflight import data, labelers, models
+from rlhf_trainer.data.prompts import load_prompt_sets
+from rlhf_trainer.preflight import data, labelers, models, rules
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
 from rlhf_trainer.preflight.sampler import sampler
@@ -95,6 +96,10 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     yield lambda: models.reference(spec, scratch, storage)
     for labeler in (spec.reward, spec.evaluate.judge):
         yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
+    identify = data.rendered(vocabulary)
+    prompt_sets = cache(partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify))
+    for scored_by in rule_references(spec):
+        yield partial(rules.rule, scored_by, prompt_sets, found.resolved)
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
             yield partial(data.prompt_source, reference.target, vocabulary, look)
