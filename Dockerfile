@@ -34,11 +34,11 @@ RUN sh /build/project.sh /src /opt/project
 FROM dependencies
 COPY --from=project /opt/project /opt/project
 ARG TORCHDYNAMO_DISABLE=
-# GPUs are for pods that ask for them: the device plugin says which, and void is none. The last line: nothing that a run does is told
-# to anybody.
+# GPUs are for pods that ask for them: the device plugin says which, and void is none. /opt/rules is for rules of users (docs/rules.md):
+# a manifest may set no variable of Python's. The last line: nothing that a run does is told to anybody.
 ENV PATH=/opt/rlhf/bin:/opt/project/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/home/rlhf \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE} \
+    PYTHONPATH=/opt/rules PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE} \
     NVIDIA_VISIBLE_DEVICES=void NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 HF_HUB_DISABLE_TELEMETRY=1
 # Nobody in particular: no file of the image is this user's.

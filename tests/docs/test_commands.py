@@ -49,6 +49,9 @@ NOT_RUN = {
     "docker run --rm registry.example/rlhf-operator:0.1.0 cat /usr/share/sbom/rlhf-operator.cdx.json": (
         "needs an engine; tests/image/test_image.py reads that file"
     ),
+    "kubectl -n alignment create configmap rules --from-file=examples/grades.py": "needs a cluster",
+    "docker build --tag registry.example/rlhf-with-rules:1 .": "needs an engine; tests/docs/test_rules.py reads the Dockerfile",
+    "docker push registry.example/rlhf-with-rules:1": "needs a registry",
     'eval "$(.venv/bin/python tests/cluster up --size node)"': "starts a real node; tests/cluster/test_node_tool.py does",
     ".venv/bin/python tests/cluster import image.tar": "needs that node; tests/cluster/test_node_tool.py does it",
     ".venv/bin/python tests/cluster down --size node": "would end the node of whoever runs the tests",

@@ -94,6 +94,10 @@ def test_another_commit_changes_the_projects_layer_alone(image: str, tmp_path: P
     assert before[-1].digest != after[-1].digest
 
 
+def test_modules_of_users_are_found_where_the_documents_say(image: str) -> None:
+    assert builder.run(image, "python", "-c", "import sys; print('/opt/rules' in sys.path)").split()[-1] == "True"
+
+
 def test_no_gpu_is_seen_by_a_pod_that_asks_for_none(image: str) -> None:
     """Where NVIDIA's runtime is the node's default one, it goes by this variable, which the device plugin sets for who asks."""
     assert builder.run(image, "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES").strip() == "void"

@@ -56,7 +56,7 @@ class Rule(Model):
     """A Python function that scores (prompt messages, response text): no model."""
 
     entry_point: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)]
-    """`module:function` in the image; see rlhf_trainer.labelers.rule.ScoreFunction."""
+    """`module:function` that stages can import; docs/rules.md says how to write one, and where it lies."""
 
 
 class LlmJudge(Model):
