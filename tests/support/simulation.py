@@ -17,7 +17,7 @@ from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import ArtifactRef, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
-from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, EmitEvent, RemoveChildren, Topology
+from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, DeletePod, EmitEvent, RemoveChildren, Topology
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, Pod, PodState
@@ -104,6 +104,8 @@ class World:
     """How a process ends now, or None while it goes on; absent: DONE, or as the tape says."""
     environment: Environment = field(default_factory=Environment)
     interrupted: bool = False
+    sidecar: str | None = None
+    """A container that goes on in every pod when the stage's has ended, until the pod is told to end."""
     jobs: dict[str, SimulatedJob] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
     """Fingerprint → how many times it was computed."""
@@ -114,6 +116,9 @@ class World:
     removed: bool = False
     _old_runs: list[tuple[int, RLHFRun]] = field(default_factory=list)
     _old_jobs: list[tuple[Job, ...]] = field(default_factory=list)
+    _ends: dict[str, End] = field(default_factory=dict)
+    """How the stage's container ended, by the names of pods that linger or lingered."""
+    _pods: int = 0
 
     # --- what the operator sees and does ---
 
@@ -151,6 +156,8 @@ class World:
                 done = self._create(action)
             case DeleteJob():
                 done = self._delete(action)
+            case DeletePod():
+                done = self._delete_pod(action)
             case RemoveChildren():
                 self.jobs.clear()
                 self.removed = done = True
@@ -197,7 +204,7 @@ class World:
         assert not (computes and fingerprint in self.sealed), f"{action.name} computes a sealed artifact again"
         self.created.append(action)
         now = self.clock.now()
-        pods = tuple(Pod(PodState.PENDING, index, created_at=now, gpus=1) for index in range(action.shape.completions))
+        pods = tuple(self._pod(index) for index in range(action.shape.completions))
         self.jobs[action.name] = SimulatedJob(
             action,
             Job(
@@ -213,14 +220,27 @@ class World:
                 pods=pods,
                 infrastructure_base=action.infrastructure_base,
                 application_base=action.application_base,
+                completions=action.shape.completions,
             ),
         )
         return True
+
+    def _pod(self, index: int) -> Pod:
+        self._pods += 1
+        name = f"pod-{self._pods}"
+        return Pod(PodState.PENDING, index, created_at=self.clock.now(), gpus=1, name=name, uid=f"uid of {name}")
 
     def _delete(self, action: DeleteJob) -> bool:
         known = self.jobs.get(action.name)
         if known is not None and known.job.uid == action.uid:
             known.job = replace(known.job, deleting=True)
+        return True
+
+    def _delete_pod(self, action: DeletePod) -> bool:
+        for simulated in self.jobs.values():
+            for pod in [pod for pod in simulated.job.pods if pod.uid == action.uid]:
+                assert pod.exit_code is not None, f"{action.name} is at work"
+                self._replace(simulated, pod, replace(pod, state=PodState.TERMINATING, beside=()))
         return True
 
     def _vanish(self, name: str, simulated: SimulatedJob) -> None:
@@ -245,12 +265,18 @@ class World:
         for pod in job.pods:
             if pod.state is PodState.PENDING:
                 self._replace(simulated, pod, replace(pod, state=PodState.RUNNING, started_at=self.clock.now()))
+            elif pod.state is PodState.TERMINATING and pod.name in self._ends and not self.tape.happens(4):
+                self._let_go(simulated, pod)
+            elif pod.lingers and self.tape.happens(8):
+                ended = replace(pod, beside=())
+                self._replace(simulated, pod, ended)
+                self._count(simulated, ended, self._ends.pop(pod.name))
             elif pod.state is PodState.RUNNING and not self.tape.happens(4):
                 end = self._fate(simulated.action, pod)
                 if end is not None:
                     self._end(simulated, pod, end)
-                if simulated.job.phase is not JobPhase.ACTIVE:
-                    return
+            if simulated.job.phase is not JobPhase.ACTIVE:
+                return
 
     def _noticed(self, job: Job) -> bool:
         stages = () if self.run.status is None else stages_of(self.run.status)
@@ -276,10 +302,27 @@ class World:
             finished_at=self.clock.now(),
             result=result if end.speaks else None,
         )
+        if self.sidecar is not None and not simulated.job.deleting and end.exit_code is not None and not end.disrupted:
+            self._ends[pod.name] = end
+            self._replace(simulated, pod, replace(ended, beside=(self.sidecar,)))
+            return
         self._replace(simulated, pod, ended)
-        if state is PodState.FAILED:
-            self._after_failure(simulated, ended, end)
-        elif all(index in _succeeded(simulated.job) for index in range(action.shape.completions)):
+        self._count(simulated, ended, end)
+
+    def _let_go(self, simulated: SimulatedJob, pod: Pod) -> None:
+        """A pod that was told to end is gone. Its Job counts it as it would have; what is left of it is a number."""
+        end = self._ends.pop(pod.name)
+        # A sidecar that does not end well is ignored as a preemption is.
+        end = End(143) if end.exit_code == 0 and self.tape.happens(4) else end
+        ignored, state = end.exit_code in (75, 143), PodState.FAILED if end.exit_code else PodState.SUCCEEDED
+        left = Pod(state, pod.index, None if ignored else min(end.exit_code or 0, 1), disrupted=ignored)
+        self._replace(simulated, pod, left)
+        self._count(simulated, left, end)
+
+    def _count(self, simulated: SimulatedJob, pod: Pod, end: End) -> None:
+        if pod.state is PodState.FAILED:
+            self._after_failure(simulated, pod, end)
+        elif all(index in _succeeded(simulated.job) for index in range(simulated.action.shape.completions)):
             simulated.job = replace(simulated.job, phase=JobPhase.COMPLETE)
 
     def _result(self, action: CreateJob, pod: Pod, end: End) -> StageResult:
@@ -336,12 +379,11 @@ class World:
         if fatal:
             simulated.job = replace(simulated.job, phase=JobPhase.FAILURE_TARGET)
         else:
-            again = Pod(PodState.PENDING, pod.index, created_at=self.clock.now(), gpus=1)
-            simulated.job = replace(simulated.job, pods=(*simulated.job.pods, again))
+            simulated.job = replace(simulated.job, pods=(*simulated.job.pods, self._pod(pod.index)))
 
     def _stopped(self, pod: Pod) -> Pod:
         if pod.state.ended:
-            return pod
+            return replace(pod, beside=())
         return replace(pod, state=PodState.FAILED, exit_code=143, finished_at=self.clock.now())
 
     def _replace(self, simulated: SimulatedJob, old: Pod, new: Pod) -> None:
@@ -350,7 +392,7 @@ class World:
 
 
 def _succeeded(job: Job) -> set[int]:
-    return {pod.index for pod in job.pods if pod.state is PodState.SUCCEEDED}
+    return {pod.index for pod in job.pods if pod.state is PodState.SUCCEEDED and not pod.lingers}
 
 
 def reasons(run: RLHFRun) -> Sequence[Reason]:

@@ -60,6 +60,19 @@ class CheckpointStatus(Model):
     """SHA-256 of its manifest.json."""
 
 
+class HeldPod(Model):
+    """A pod that is being let go, for its stage's container has ended and another of it goes on; booked until `since`."""
+
+    pod: Annotated[str, StringConstraints(max_length=253)]
+    """Its name."""
+    gpus: WholeNumber
+    """GPUs that it holds."""
+    since: datetime
+    """Until when they are in gpuSeconds; the rest is added when the pod is gone."""
+    lost: bool = False
+    """They belong to lostGpuSeconds, too."""
+
+
 class StageStatus(Model):
     """One stage of the run or of an iteration. `attempt` is the number of the newest attempt, from 1."""
 
@@ -99,6 +112,8 @@ class StageStatus(Model):
     """Seconds from creation to admission and start."""
     lost_gpu_seconds: Seconds = 0.0
     """gpuSeconds of attempts that did not finish."""
+    held: Annotated[list[HeldPod], Field(max_length=1024), unique_by("pod")] = []
+    """Pods with GPUs that are being let go after their stage's container has ended."""
 
 
 class GateVerdict(StrEnum):

@@ -77,6 +77,14 @@ class DeleteJob:
 
 
 @dataclass(frozen=True)
+class DeletePod:
+    """End a pod whose stage's container has ended; only the pod with this UID. What goes on in it has a short time to end."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class RemoveChildren:
     """Remove everything of the run but the run itself and its artifacts."""
 
@@ -110,4 +118,4 @@ class EmitEvent:
         return self.kind in (EventKind.RETRYING, EventKind.FAILED, EventKind.GATE, EventKind.WARNING)
 
 
-Action = CreateNetworkPolicy | CreateConfigMap | CreateService | CreateJob | DeleteJob | RemoveChildren | EmitEvent
+Action = CreateNetworkPolicy | CreateConfigMap | CreateService | CreateJob | DeleteJob | DeletePod | RemoveChildren | EmitEvent

@@ -16,8 +16,17 @@ from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import RunRef, StageConfig
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
 from rlhf_operator.core.attempts.absorb import Absorbed, absorb_absence, absorb_job
-from rlhf_operator.core.attempts.accounting import totals, usage, with_usage
+from rlhf_operator.core.attempts.accounting import booked_apart, totals, usage, with_held, with_released, with_usage
 from rlhf_operator.core.attempts.deadlines import deadline_exceeded, until_deadline
+from rlhf_operator.core.attempts.letting_go import (
+    clearing,
+    deletions,
+    lingering,
+    lingering_shards,
+    patience,
+    shard_deletions,
+    until_let_go,
+)
 from rlhf_operator.core.attempts.outcome import outcome_of
 from rlhf_operator.core.attempts.retry import RunFailure, next_attempt
 from rlhf_operator.core.chain.history import History, history_of
@@ -28,7 +37,7 @@ from rlhf_operator.core.status.sentences import sentence, stage_of
 from rlhf_operator.core.status.status import accepted, with_iterates, with_place
 from rlhf_operator.core.status.transitions import transitions
 
-from .actions import Action, DeleteJob, EmitEvent, RemoveChildren
+from .actions import Action, EmitEvent, RemoveChildren
 from .cursor import current_stage, with_stage
 from .observed import Job, JobPhase, Observed, PodState
 
@@ -37,8 +46,6 @@ _LOOK_AGAIN = timedelta(seconds=30)
 #: For what is refused for reasons outside the run: at first, and at last, for what was refused for long may be so for days.
 _TRY_AGAIN = timedelta(seconds=5)
 _LONGEST_TRY_AGAIN = timedelta(seconds=60)
-#: Pods of a stage that is done may end by themselves: a deleted Job takes its logs with it.
-_GRACE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,11 @@ def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
     before = run.status or RLHFRunStatus()
     if run.metadata.deletion_timestamp is not None:
         return Decision(before)
+    released = with_released(before, observed.jobs, now)
+    if released is not before and not observed.live:
+        return Decision(before, observe_live=True)
     if before.phase.finished:
-        return _confirmed(_after_the_end(run, before, observed, now), before, observed)
+        return _confirmed(_after_the_end(run, released, observed, now), before, observed)
     return _confirmed(_Round(run, observed, now).decide(), before, observed)
 
 
@@ -71,10 +81,11 @@ def _confirmed(decision: Decision, before: RLHFRunStatus, observed: Observed) ->
 
 def _after_the_end(run: RLHFRun, status: RLHFRunStatus, observed: Observed, now: datetime) -> Decision:
     """A finished run never starts again: its Jobs are stopped, and after the ttl its children are removed."""
-    if deletions := _deletions(observed.jobs):
-        return Decision(status, deletions, _LOOK_AGAIN)
+    actions, wait = clearing(observed.jobs, now)
+    if actions:
+        return Decision(status, actions, _LOOK_AGAIN)
     if any(not job.ended for job in observed.jobs):
-        return Decision(status, requeue_after=_LOOK_AGAIN)
+        return Decision(status, requeue_after=wait or _LOOK_AGAIN)
     ttl = run.spec.ttl_seconds_after_finished
     if ttl is None or not observed.children:
         return Decision(status)
@@ -93,7 +104,7 @@ class _Round:
         self.observed = observed
         self.now = now
         self.before = run.status or RLHFRunStatus()
-        self.status = accepted(run, observed.environment, now)
+        self.status = with_released(accepted(run, observed.environment, now), observed.jobs, now)
         self.warnings: tuple[str, ...] = ()
 
     def decide(self) -> Decision:
@@ -108,7 +119,7 @@ class _Round:
             return None
         iteration, stage = current
         job = self.observed.job(iteration, stage.name, stage.attempt)
-        if job is not None and not self.observed.live and (job.ended or outcome_of(job, self._config(stage)) is not None):
+        if job is not None and not self.observed.live and (job.ended or outcome_of(job, self._config(stage), self.now) is not None):
             # An index may have heard of the Job's end and not yet of its pods, or of the worker that found the artifact and not yet
             # of the one that had made it.
             return Decision(self.before, observe_live=True)
@@ -149,7 +160,7 @@ class _Round:
             if self.spec.suspend
             else "Stopped; run it again to go on. Finished stages and checkpoints are kept."
         )
-        return self._decision(Standing(Phase.SUSPENDED, Reason.SUSPENDED, message), _deletions(self.observed.jobs))
+        return self._decision(Standing(Phase.SUSPENDED, Reason.SUSPENDED, message), *clearing(self.observed.jobs, self.now))
 
     def _give_up(self) -> Decision | None:
         """What was refused for the manifest's sake is refused again, however often it is tried."""
@@ -182,42 +193,48 @@ class _Round:
             self.status = with_stage(self.status, config.iteration, stage)
         else:
             _, stage = current
-        standing = self._at_work(config, stage)
         former = [job for job in self.observed.jobs if job.key != (config.iteration, config.stage, stage.attempt)]
-        if strays := _deletions(job for job in former if self._grace(job) <= timedelta(0)):
+        standing = self._at_work(config, stage, former)
+        waits = {job.name: patience(job, self.now) for job in former if _holds(job)}
+        if strays := deletions(job for job in former if waits.get(job.name, timedelta(0)) <= timedelta(0)):
             return self._decision(standing, strays, _LOOK_AGAIN)
         if stage.phase is Phase.RUNNING:
-            return self._decision(standing, (), self._until_next_look())
+            return self._go_on_without(config.iteration, stage, standing)
+        look = min((wait for wait in waits.values() if wait > timedelta(0)), default=_LOOK_AGAIN)
         if stage.retry_at is not None and stage.retry_at > self.now:
-            return self._decision(standing, (), stage.retry_at - self.now)
-        if held := [job for job in self.observed.jobs if not job.released or job.deleting]:
-            waits = [grace for job in held if (grace := self._grace(job)) > timedelta(0)]
-            return self._decision(standing, (), min(waits, default=_LOOK_AGAIN))
+            retry = stage.retry_at - self.now
+            return self._decision(standing, (), min(retry, look) if waits else retry)
+        if any(_holds(job) for job in self.observed.jobs):
+            return self._decision(standing, (), look)
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)
         return self._decision(standing, actions, self._until_next_try() if self.observed.refusals else _LOOK_AGAIN)
+
+    def _go_on_without(self, iteration: int | None, stage: StageStatus, standing: Standing) -> Decision:
+        """The attempt at work goes on, without the pods of it that have done their part and do not end by themselves."""
+        job = self._current_job()
+        pods = lingering_shards(job, self.now)
+        if job is None or not pods:
+            return self._decision(standing, (), self._until_next_look())
+        self.status = with_stage(self.status, iteration, booked_apart(stage, pods, self.now))
+        self.status = self.status.model_copy(update={"totals": totals(self.status, 0.0)})
+        return self._decision(standing, shard_deletions(job, pods), _LOOK_AGAIN)
 
     def _until_next_try(self) -> timedelta:
         """A quarter of the time that it is refused already."""
         since = min((refusal.since for refusal in self.observed.refusals if refusal.since is not None), default=self.now)
         return min(max((self.now - since) / 4, _TRY_AGAIN), _LONGEST_TRY_AGAIN)
 
-    def _grace(self, job: Job) -> timedelta:
-        """How long a Job that a stage left behind may still take to end by itself, after a pod of it ended well."""
-        well = [pod.finished_at for pod in job.pods if pod.state is PodState.SUCCEEDED and pod.finished_at is not None]
-        return max(well) + _GRACE - self.now if well and not job.deleting else timedelta(0)
-
     def _until_next_look(self) -> timedelta | None:
         """What keeps a pod from starting is told by events of its own, which nobody follows."""
         job = self._current_job()
-        deadline = until_deadline(self.spec, self.status, job, self.now)
-        if job is None or not _waits(job):
-            return deadline
-        fresh = job.hindrance is None and self.now - (job.admitted_at or job.created_at) < _LOOK_AGAIN
-        look = _TRY_AGAIN if fresh else _LOOK_AGAIN
-        return look if deadline is None else min(look, deadline)
+        looks = [until_deadline(self.spec, self.status, job, self.now), until_let_go(job, self.now)]
+        if job is not None and _waits(job):
+            fresh = job.hindrance is None and self.now - (job.admitted_at or job.created_at) < _LOOK_AGAIN
+            looks.append(_TRY_AGAIN if fresh else _LOOK_AGAIN)
+        return min((look for look in looks if look is not None), default=None)
 
-    def _at_work(self, config: StageConfig, stage: StageStatus) -> Standing:
+    def _at_work(self, config: StageConfig, stage: StageStatus, former: Iterable[Job]) -> Standing:
         started = self.before.phase is not Phase.PENDING or stage.phase is Phase.RUNNING
         phase = Phase.RUNNING if started else Phase.PENDING
         name = sentence(stage_of(config.iteration, config.stage, self.spec.iterations))
@@ -227,15 +244,19 @@ class _Round:
         if self.observed.refusals and stage.phase is Phase.PENDING:
             refusal = self.observed.refusals[0]
             return Standing(phase, refusal.reason or Reason.RUNNING, f"{name} cannot start yet: {refusal.message}")
+        held = next((other for other in former if _holds(other)), job)
         doing = "looks its artifact up" if stage.resolving else "is running" if stage.phase is Phase.RUNNING else "is starting"
         if stage.retry_at is not None and stage.retry_at > self.now:
             doing = f"waits until {stage.retry_at:%H:%M:%S} for attempt {stage.attempt}"
-        return Standing(phase, Reason.RUNNING, f"{name} {doing}. {stage.message}".strip())
+        elif held is not None and held is not job:
+            doing = f"waits until the pods of {held.name} have ended"
+        words = (f"{name} {doing}.", "" if held is None else lingering(held.pods), stage.message)
+        return Standing(phase, Reason.RUNNING, " ".join(word for word in words if word))
 
     def _pause(self, step: AwaitApproval) -> Decision:
         entries = ", ".join(f"{{gate: {gate}, iteration: {step.iteration}}}" for gate in step.gates)
         message = f"Paused after iteration {step.iteration} by its gates. Add to spec.approvals to go on: {entries}."
-        return self._decision(Standing(Phase.PAUSED, Reason.GATE_PAUSED, message), _deletions(self.observed.jobs))
+        return self._decision(Standing(Phase.PAUSED, Reason.GATE_PAUSED, message), *clearing(self.observed.jobs, self.now))
 
     def _fail(self, failure: RunFailure) -> Decision:
         return self._end(Phase.FAILED, failure.reason, failure.message)
@@ -245,12 +266,15 @@ class _Round:
         if current is not None:
             iteration, stage = current
             self._book_unfinished(iteration, stage.model_copy(update={"message": message}), phase)
-        return self._decision(Standing(phase, reason, message), _deletions(self.observed.jobs))
+        return self._decision(Standing(phase, reason, message), *clearing(self.observed.jobs, self.now))
 
     def _book_unfinished(self, iteration: int | None, stage: StageStatus, phase: Phase) -> None:
         """The attempt is told to stop: its time until now is booked, once, and its state is `phase`."""
         job = self._current_job()
-        booked = with_usage(stage, usage(job, self.now), lost=phase is not Phase.SUSPENDED)
+        lost = phase is not Phase.SUSPENDED
+        booked = with_usage(stage, usage(job, self.now, stage.held), lost=lost)
+        if job is not None and any(pod.lingers for pod in job.pods):
+            booked = with_held(booked, job.pods, self.now, lost=lost)
         self.status = with_stage(self.status, iteration, booked.model_copy(update={"phase": phase, "retry_at": None}))
         self.status = self.status.model_copy(update={"totals": totals(self.status, usage(job, self.now).work_seconds)})
 
@@ -286,6 +310,6 @@ def _waits(job: Job) -> bool:
     return job.phase is JobPhase.ACTIVE and (not job.pods or any(pod.state is PodState.PENDING for pod in job.pods))
 
 
-def _deletions(jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:
-    """Of every Job that still holds anything."""
-    return tuple(DeleteJob(job.name, job.uid) for job in jobs if not job.released and not job.deleting)
+def _holds(job: Job) -> bool:
+    """It has pods, or goes on having its name: nothing starts beside it."""
+    return not job.released or job.deleting

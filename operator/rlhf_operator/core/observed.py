@@ -7,7 +7,7 @@ pod: the exit code of one that a signal ended is 128 + the signal's number, as a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from rlhf_api.stage import StageResult
@@ -44,6 +44,20 @@ class Pod:
     gpus: int = 0
     result: StageResult | None = None
     """None where it cannot be read."""
+    name: str = ""
+    uid: str = ""
+    beside: tuple[str, ...] = ()
+    """The stage's container has ended, as `state` says, and these of the pod go on (a service mesh's, for instance). So the pod
+    still holds what it has, and its Job does not know that it ended."""
+
+    @property
+    def lingers(self) -> bool:
+        return bool(self.beside)
+
+    @property
+    def holds(self) -> bool:
+        """It has what it was given, such as its GPUs."""
+        return self.started_at is not None and (self.lingers or not self.state.ended)
 
 
 class JobPhase(StrEnum):
@@ -90,25 +104,41 @@ class Job:
     """The stage's infrastructure retries when this Job was made; pods that it replaces inside count on top."""
     application_base: int = 0
     hindrance: Hindrance | None = None
+    completions: int = 1
+    """How many indexes it has."""
 
     @property
     def ended(self) -> bool:
         """Complete or Failed, and no pod is pending, running or terminating."""
-        return self.phase.ended and all(pod.state.ended for pod in self.pods)
+        return self.phase.ended and all(pod.state.ended and not pod.lingers for pod in self.pods)
 
     @property
     def succeeded(self) -> bool:
-        """Its controller says so, or will in a second or two."""
-        return self.phase is JobPhase.COMPLETE or self._only_the_word_is_missing
+        """Its controller says so, or will in a second or two, or for ever does not know it."""
+        return self.phase is JobPhase.COMPLETE or self._all_ended_well
 
     @property
     def released(self) -> bool:
         """It holds nothing any more."""
-        return self.ended or self._only_the_word_is_missing
+        return self.ended or (self._all_ended_well and not any(pod.lingers for pod in self.pods))
 
     @property
-    def _only_the_word_is_missing(self) -> bool:
-        return self.phase is JobPhase.ACTIVE and bool(self.pods) and all(pod.state is PodState.SUCCEEDED for pod in self.pods)
+    def last_pods(self) -> tuple[Pod, ...]:
+        """The newest of each index that has one."""
+        earliest = datetime.min.replace(tzinfo=UTC)
+        last: dict[int, Pod] = {}
+        for pod in sorted(self.pods, key=lambda pod: pod.created_at or earliest):
+            last[pod.index] = pod
+        return tuple(last.values())
+
+    @property
+    def _all_ended_well(self) -> bool:
+        """The stage's container of every index did; of a Job that failed all the same, a container beside it did not."""
+        if self.phase not in (JobPhase.ACTIVE, JobPhase.FAILED):
+            return False
+        last = self.last_pods
+        indexes = {pod.index for pod in last}
+        return indexes.issuperset(range(self.completions)) and all(pod.state is PodState.SUCCEEDED for pod in last)
 
     @property
     def key(self) -> tuple[int | None, StageName, int]:

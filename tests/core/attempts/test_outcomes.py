@@ -63,30 +63,30 @@ def test_the_class_of_a_failure(pod: Pod, expected: FailureClass) -> None:
 
 
 def test_the_first_to_end_is_the_cause_and_its_peers_are_consequences() -> None:
-    preempted = outcome_of(job(failed(1, index=0, at=2), failed(143, index=1, at=1, disrupted=True)), TRAIN)
+    preempted = outcome_of(job(failed(1, index=0, at=2), failed(143, index=1, at=1, disrupted=True)), TRAIN, NOW)
     assert isinstance(preempted, Failed)
     assert preempted.failure is INFRASTRUCTURE
-    broken = outcome_of(job(failed(1, index=0, at=1), failed(143, index=1, at=2)), TRAIN)
+    broken = outcome_of(job(failed(1, index=0, at=1), failed(143, index=1, at=2)), TRAIN, NOW)
     assert isinstance(broken, Failed)
     assert broken.failure is APPLICATION
 
 
 def test_a_configuration_error_anywhere_is_the_cause() -> None:
-    outcome = outcome_of(job(failed(1, index=0, at=1), failed(64, index=1, at=9)), TRAIN)
+    outcome = outcome_of(job(failed(1, index=0, at=1), failed(64, index=1, at=9)), TRAIN, NOW)
     assert isinstance(outcome, Failed)
     assert outcome.failure is CONFIGURATION
 
 
 def test_it_is_not_over_while_a_pod_lives_or_the_job_has_only_a_failure_target() -> None:
     living = Pod(PodState.TERMINATING, 1)
-    assert outcome_of(job(failed(1), living), TRAIN) is None
-    assert outcome_of(job(failed(1), phase=JobPhase.FAILURE_TARGET), TRAIN) is None
-    assert outcome_of(job(Pod(PodState.RUNNING), phase=JobPhase.ACTIVE), TRAIN) is None
+    assert outcome_of(job(failed(1), living), TRAIN, NOW) is None
+    assert outcome_of(job(failed(1), phase=JobPhase.FAILURE_TARGET), TRAIN, NOW) is None
+    assert outcome_of(job(Pod(PodState.RUNNING), phase=JobPhase.ACTIVE), TRAIN, NOW) is None
 
 
 def test_a_sealed_artifact_is_success_even_if_a_peer_fell_afterwards() -> None:
     done = Pod(PodState.SUCCEEDED, 0, 0, result=GOOD)
-    assert outcome_of(job(done, failed(1, index=1)), TRAIN) == Succeeded(GOOD)
+    assert outcome_of(job(done, failed(1, index=1)), TRAIN, NOW) == Succeeded(GOOD)
 
 
 def test_a_stage_without_an_artifact_is_done_when_its_pods_are_and_not_when_one_of_them_still_works() -> None:
@@ -94,34 +94,34 @@ def test_a_stage_without_an_artifact_is_done_when_its_pods_are_and_not_when_one_
     preflight = config(StageName.PREFLIGHT)
     done = Pod(PodState.SUCCEEDED, 0, 0, result=result_of(preflight))
     for phase in (JobPhase.ACTIVE, JobPhase.COMPLETE):
-        assert isinstance(outcome_of(job(done, phase=phase), preflight), Succeeded)
+        assert isinstance(outcome_of(job(done, phase=phase), preflight, NOW), Succeeded)
     for unfinished in (job(done, Pod(PodState.RUNNING, 1), phase=JobPhase.ACTIVE), job(done, phase=JobPhase.FAILURE_TARGET)):
-        assert outcome_of(unfinished, preflight) is None
+        assert outcome_of(unfinished, preflight, NOW) is None
 
 
 def test_a_complete_job_without_a_readable_result_is_lost_not_failed() -> None:
-    assert isinstance(outcome_of(job(Pod(PodState.SUCCEEDED, 0, 0), phase=JobPhase.COMPLETE), TRAIN), Lost)
+    assert isinstance(outcome_of(job(Pod(PodState.SUCCEEDED, 0, 0), phase=JobPhase.COMPLETE), TRAIN, NOW), Lost)
 
 
 def test_a_result_about_another_artifact_is_no_result() -> None:
     assert GOOD.artifact is not None
     other = GOOD.model_copy(update={"artifact": GOOD.artifact.model_copy(update={"fingerprint": "0" * 64})})
-    assert isinstance(outcome_of(job(Pod(PodState.SUCCEEDED, 0, 0, result=other), phase=JobPhase.COMPLETE), TRAIN), Lost)
+    assert isinstance(outcome_of(job(Pod(PodState.SUCCEEDED, 0, 0, result=other), phase=JobPhase.COMPLETE), TRAIN, NOW), Lost)
 
 
 def test_a_resolve_that_says_there_is_nothing_found_nothing() -> None:
     resolve = Planner(RUN, spec_of()).attempt_config(TRAIN, 2, resolving=True)
     nothing = Pod(PodState.SUCCEEDED, 0, 0, result=StageResult(stage=StageName.TRAIN))
-    assert outcome_of(job(nothing, phase=JobPhase.COMPLETE, resolving=True), resolve) == NotFound()
-    assert outcome_of(job(replace(nothing, result=GOOD), phase=JobPhase.COMPLETE, resolving=True), resolve) == Succeeded(GOOD)
+    assert outcome_of(job(nothing, phase=JobPhase.COMPLETE, resolving=True), resolve, NOW) == NotFound()
+    assert outcome_of(job(replace(nothing, result=GOOD), phase=JobPhase.COMPLETE, resolving=True), resolve, NOW) == Succeeded(GOOD)
 
 
 def test_of_workers_that_seal_at_once_the_one_that_made_the_artifact_counts() -> None:
     """Else retention would take it for another run's."""
     second = GOOD.model_copy(update={"found": True})
     pods = [Pod(PodState.SUCCEEDED, index, 0, result=result) for index, result in enumerate((second, GOOD))]
-    assert outcome_of(job(*pods, phase=JobPhase.COMPLETE), TRAIN) == Succeeded(GOOD)
-    assert outcome_of(job(pods[0], phase=JobPhase.COMPLETE), TRAIN) == Succeeded(second)
+    assert outcome_of(job(*pods, phase=JobPhase.COMPLETE), TRAIN, NOW) == Succeeded(GOOD)
+    assert outcome_of(job(pods[0], phase=JobPhase.COMPLETE), TRAIN, NOW) == Succeeded(second)
 
 
 def test_a_failure_is_conclusive_only_if_every_process_said_why() -> None:
@@ -137,16 +137,16 @@ def test_a_failure_is_conclusive_only_if_every_process_said_why() -> None:
         # So may one that was replaced: that its follower failed says nothing of it.
         ((replaced, said), False),
     ):
-        outcome = outcome_of(job(*pods), TRAIN)
+        outcome = outcome_of(job(*pods), TRAIN, NOW)
         assert isinstance(outcome, Failed)
         assert outcome.conclusive is conclusive
 
 
 def test_the_message_has_the_exit_code_and_the_stages_own_words() -> None:
-    outcome = outcome_of(job(failed(1, result=BAD)), TRAIN)
+    outcome = outcome_of(job(failed(1, result=BAD)), TRAIN, NOW)
     assert isinstance(outcome, Failed)
     assert outcome.message == "It ended with exit code 1: It broke."
-    outcome = outcome_of(job(failed(137, reason="OOMKilled")), TRAIN)
+    outcome = outcome_of(job(failed(137, reason="OOMKilled")), TRAIN, NOW)
     assert isinstance(outcome, Failed)
     assert (outcome.reason, "OOMKilled" in outcome.message) == (Reason.OOM_KILLED, True)
 

@@ -10,11 +10,10 @@ from rlhf_api.resource.status import ArtifactStatus, RLHFRunStatus, StageStatus
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 from rlhf_operator.core.cursor import with_stage
-from rlhf_operator.core.jobs.execution import SHARDED
 from rlhf_operator.core.observed import Job
 from rlhf_operator.core.status.sentences import clip, sentence, stage_of
 
-from .accounting import Usage, totals, usage, with_usage
+from .accounting import Usage, totals, usage, with_held, with_usage
 from .outcome import (
     Failed,
     FailureClass,
@@ -23,6 +22,7 @@ from .outcome import (
     Succeeded,
     application_failures,
     ignored_pods,
+    is_sharded,
     last_words,
     outcome_of,
 )
@@ -41,13 +41,16 @@ def absorb_job(
     status: RLHFRunStatus, iteration: int | None, stage: StageStatus, job: Job, config: StageConfig, retry: Retry, now: datetime
 ) -> Absorbed:
     """The current attempt's Job is there. `config` is the attempt's."""
-    outcome = outcome_of(job, config)
+    outcome = outcome_of(job, config, now)
     if outcome is None:
         going_on = _going_on(stage, job)
         return Absorbed(with_stage(status, iteration, going_on), _worn_out(going_on, iteration, job, retry))
     # A suspended attempt was booked when it was told to stop.
-    used = Usage() if stage.phase is Phase.SUSPENDED else usage(job, now)
-    ended = with_usage(_counted(stage, job), used, lost=not isinstance(outcome, Succeeded | NotFound))
+    used = Usage() if stage.phase is Phase.SUSPENDED else usage(job, now, stage.held)
+    lost = not isinstance(outcome, Succeeded | NotFound)
+    ended = with_usage(_counted(stage, job), used, lost=lost)
+    if any(pod.lingers for pod in job.pods):
+        ended = with_held(ended, job.pods, now, lost=lost)
     status = status.model_copy(update={"totals": totals(status, used.work_seconds)})
     match outcome:
         case Succeeded(result):
@@ -90,7 +93,7 @@ def _counted(stage: StageStatus, job: Job) -> StageStatus:
     update: dict[str, object] = {}
     if stage.start_time is None and started:
         update["start_time"] = min(started)
-    if stage.name in SHARDED and not job.resolving:
+    if is_sharded(job):
         infrastructure = job.infrastructure_base + ignored_pods(job)
         application = job.application_base + application_failures(job)
         update["infrastructure_retries"] = max(stage.infrastructure_retries, infrastructure)
@@ -144,7 +147,7 @@ def _failed(
         message = f"{sentence(stage_of(iteration, stage.name))} cannot run as the manifest says. {failed.message}"
         failure = RunFailure(Reason.CONFIGURATION_ERROR, message)
         return Absorbed(_with_totals(status, iteration, _for_good(stage)), failure)
-    counted_inside = stage.name in SHARDED and not job.resolving and failed.failure is FailureClass.APPLICATION
+    counted_inside = is_sharded(job) and failed.failure is FailureClass.APPLICATION
     counted = stage if counted_inside else booked(stage, failed.failure)
     if exhaustion := exhausted(counted, iteration, retry, failed.message):
         return Absorbed(_with_totals(status, iteration, _for_good(counted)), exhaustion)

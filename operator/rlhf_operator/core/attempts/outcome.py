@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Reason, StageExit
+from rlhf_operator.core.jobs.execution import SHARDED
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 
 _KILLED = 137  # 128 + SIGKILL
 _INFRASTRUCTURE_EXITS = frozenset({StageExit.TRANSIENT, StageExit.PREEMPTED, _KILLED})
 #: Ends that a sharded Job replaces without counting them against the index (podFailurePolicy Ignore).
 IGNORED_EXITS = frozenset({StageExit.TRANSIENT, StageExit.PREEMPTED})
+#: Between the first death in a gang and the verdict, where its Job does not know of it: kubelets tell of the others meanwhile.
+_PEERS_ARE_TOLD = timedelta(seconds=10)
 
 
 class FailureClass(StrEnum):
@@ -53,7 +56,7 @@ class Failed:
 Outcome = Succeeded | NotFound | Lost | Failed
 
 
-def outcome_of(job: Job, config: StageConfig) -> Outcome | None:
+def outcome_of(job: Job, config: StageConfig, now: datetime) -> Outcome | None:
     """None while it is not over. `config` is the attempt's; its fingerprint is what a result must be about."""
     successes = [
         result for result in _results(job) if _is_success(result, config) and (result.artifact is not None or job.succeeded)
@@ -61,13 +64,40 @@ def outcome_of(job: Job, config: StageConfig) -> Outcome | None:
     if successes:
         # Of workers that seal at the same time one made the artifact, and the others found it: what this run made, it may remove.
         return Succeeded(next((result for result in successes if not result.found), successes[0]))
-    if not job.ended:
+    if not job.ended and not _over_unknown_to_its_job(job, now):
         return None
-    if job.phase is JobPhase.FAILED:
+    if not job.succeeded:
         return _failure(job)
     if job.resolving and any(result.artifact is None and result.problem is None for result in _results(job)):
         return NotFound()
     return Lost("It ended with exit code 0 and without a result that can be read.")
+
+
+def is_sharded(job: Job) -> bool:
+    """An index of it is retried by itself."""
+    return job.stage in SHARDED and not job.resolving
+
+
+def until_over(job: Job, now: datetime) -> timedelta | None:
+    """Until a gang whose Job does not know that a node of it failed is over for that; None: nothing of the kind."""
+    deaths = [pod.finished_at or now for pod in job.last_pods if pod.lingers and pod.state is PodState.FAILED]
+    if not deaths or job.phase is not JobPhase.ACTIVE or is_sharded(job):
+        return None
+    return max(min(deaths) + _PEERS_ARE_TOLD - now, timedelta(0))
+
+
+def _over_unknown_to_its_job(job: Job, now: datetime) -> bool:
+    """Where pods go on after their stage's container: what would have ended the Job, had they ended."""
+    last = job.last_pods
+    lingering = [pod for pod in last if pod.lingers]
+    if job.phase is not JobPhase.ACTIVE or not lingering:
+        return False
+    if is_sharded(job):
+        # Of what fails otherwise the Job makes another pod, once that one is let go.
+        failed = [pod for pod in lingering if pod.state is PodState.FAILED]
+        return job.succeeded or any(classify(pod) is FailureClass.CONFIGURATION for pod in failed)
+    wait = until_over(job, now)
+    return job.succeeded or (wait is not None and (not wait or all(pod.state.ended for pod in last)))
 
 
 def classify(pod: Pod) -> FailureClass:
@@ -119,8 +149,7 @@ def _is_success(result: StageResult, config: StageConfig) -> bool:
 
 
 def _failure(job: Job) -> Failed:
-    last = _last_by_index(job.pods)
-    failed = [pod for pod in last if pod.state is PodState.FAILED]
+    failed = [pod for pod in job.last_pods if pod.state is PodState.FAILED]
     if not failed:
         message = "Its Job failed and left no pod that says why."
         return Failed(FailureClass.INFRASTRUCTURE, None, message, conclusive=False)
@@ -144,14 +173,6 @@ def _root_cause(failed: list[Pod]) -> Pod:
         return not configuration, pod.finished_at or latest, not pod.disrupted, pod.index
 
     return min(failed, key=order)
-
-
-def _last_by_index(pods: Iterable[Pod]) -> list[Pod]:
-    earliest = datetime.min.replace(tzinfo=UTC)
-    last: dict[int, Pod] = {}
-    for pod in sorted(pods, key=lambda pod: pod.created_at or earliest):
-        last[pod.index] = pod
-    return list(last.values())
 
 
 def _reason(pod: Pod) -> Reason | None:

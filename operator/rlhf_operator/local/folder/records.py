@@ -97,6 +97,7 @@ class AttemptRecord(BaseModel):
             pods=tuple(pod.observed() for pod in self.pods if pod.state is not PodState.PENDING),
             infrastructure_base=self.infrastructure_base,
             application_base=self.application_base,
+            completions=self.completions,
         )
 
     def save(self, folder: Path) -> None:
