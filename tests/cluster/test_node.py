@@ -11,6 +11,10 @@ import boto3
 import pytest
 
 from cluster.node_handle import API_SERVER, NodeCluster
+from rlhf_operator.core.observed import Pod, PodState
+from rlhf_operator.kubernetes.api.client import Cluster
+from rlhf_operator.kubernetes.api.resources import PODS
+from rlhf_operator.kubernetes.objects.observation import pod_of
 from support import images
 from support.binaries import program
 from support.waiting import wait_until
@@ -158,6 +162,42 @@ def test_a_pod_that_is_deleted_is_told_to_stop(node_cluster: NodeCluster, image:
             break
     seen.close()
     assert states[-1]["terminated"]["exitCode"] == 143
+
+
+def beside(sidecar: str, *, native: bool) -> list[Json]:
+    """A Job whose stage ends well at once, with a container beside it that does this step."""
+    service, made = job("meshed", "say=done")
+    pod = made["spec"]["template"]["spec"]
+    container = {**pod["containers"][0], "name": "mesh-proxy", "args": [sidecar]}
+    if native:
+        pod["initContainers"] = [{**container, "restartPolicy": "Always"}]
+    else:
+        pod["containers"].append(container)
+    return [service, made]
+
+
+def test_a_plain_sidecar_keeps_its_pod_until_that_is_let_go(node_cluster: NodeCluster, image: str, namespace: str) -> None:
+    node_cluster.apply(*beside("hold", native=False), namespace=namespace)
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+
+    def lingers() -> Pod | None:
+        found = [pod_of(pod) for pod in node_cluster.api.get(pods, labelSelector="job-name=meshed")["items"]]
+        return next((pod for pod in found if pod.lingers), None)
+
+    found = wait_until(lingers, "the end of its stage", seconds=PATIENCE)
+    assert found is not None
+    assert (found.state, found.exit_code, found.beside) == (PodState.SUCCEEDED, 0, ("mesh-proxy",))
+    assert phases(node_cluster, namespace, "meshed") == ["Running"]
+    connection = Cluster.connect(node_cluster.kubeconfig, namespace=namespace)
+    connection.delete(PODS, namespace, found.name, uid=found.uid, grace_seconds=30)
+    wait_until(lambda: not phases(node_cluster, namespace, "meshed"), "the end of its pod", seconds=PATIENCE)
+
+
+def test_a_kubelet_ends_a_native_sidecar_by_itself(node_cluster: NodeCluster, image: str, namespace: str) -> None:
+    node_cluster.apply(*beside("hold", native=True), namespace=namespace)
+    [end] = ended(node_cluster, namespace, "meshed")
+    assert end["exitCode"] == 0
+    assert phases(node_cluster, namespace, "meshed") == ["Succeeded"]
 
 
 def test_the_images_that_pods_can_have_are_those_that_were_imported(node_cluster: NodeCluster, image: str) -> None:

@@ -27,6 +27,7 @@ from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.jobs.execution import SHARDED
 from rlhf_operator.core.plan.planner import Planner, RunStage
+from rlhf_operator.kubernetes.objects.labels import STAGE_CONTAINER
 from support.runs import MetricsOf, artifact_of, digest_of, improving, result_of
 
 Json = dict[str, Any]
@@ -107,11 +108,13 @@ class Player:
 
     Plans, one a start: `exit CODE` (and says why), `silent CODE`, `no-result` (seals), `seal-and-die` (137), `oom`, `evicted`,
     `disrupted` (143, DisruptionTarget), `node-lost` (no exit code), `hang` (until it is deleted: 143), `deaf` (until `kill`).
-    Without a plan a stage does its work and ends well.
+    Without a plan a stage does its work and ends well. A container beside the stage's goes on until the pod is deleted.
     """
 
     def __init__(self, api: Api, namespace: str, store: Store | None = None) -> None:
         self.store = store or Store()
+        self.sidecars_end_with = 0
+        """The exit code of a container beside the stage's that is told to end."""
         self.starts: list[Start] = []
         self._api = api
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -208,6 +211,8 @@ class Player:
                     return
                 if self._playing.pop(uid, None) is not None:
                     self._end(pod, 143, self._words(pod, "It was told to stop, and wrote a checkpoint."))
+                if pod["status"].get("phase") == "Running":
+                    self._end_sidecars(pod)
                 self._remove(pod)
             elif phase == "Pending" and uid not in self._playing and pod["spec"].get("nodeName"):
                 self._start(pod)
@@ -224,7 +229,7 @@ class Player:
         self.starts.append(Start(_label(config), index, config.execution.attempt, pod["metadata"]["name"], plan))
         self._playing[pod["metadata"]["uid"]] = plan
         now = _now()
-        running = [_container(pod, {"running": {"startedAt": now}}, ready=True)]
+        running = [_container(each, {"running": {"startedAt": now}}) for each in pod["spec"]["containers"]]
         conditions = [_condition(name, now) for name in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")]
         self._tell(pod, {"phase": "Running", "startTime": now, "containerStatuses": running, "conditions": conditions})
         if plan not in ("hang", "deaf"):
@@ -271,12 +276,26 @@ class Player:
             "startedAt": _started(pod) or now,
             "finishedAt": now,
         }
+        stage, beside = _containers(pod)
+        running = [_container(each, {"running": {"startedAt": ended["startedAt"]}}) for each in beside]
         status: Json = {
-            "phase": "Succeeded" if code == 0 else "Failed",
-            "containerStatuses": [_container(pod, {"terminated": ended}, ready=False)],
+            "phase": "Running" if running else "Succeeded" if code == 0 else "Failed",
+            "containerStatuses": [*running, _container(stage, {"terminated": ended})],
             "conditions": [_condition("Ready", now, met=False), *(conditions or [])],
         }
         self._tell(pod, status)
+
+    def _end_sidecars(self, pod: Json) -> None:
+        """Of a pod whose stage's container has ended: now the pod has."""
+        stage, beside = _containers(pod)
+        told = next(found for found in pod["status"]["containerStatuses"] if found["name"] == stage["name"])
+        if not beside or "terminated" not in told["state"]:
+            return
+        code, now = self.sidecars_end_with, _now()
+        state = {"terminated": {"exitCode": code, "reason": "Completed", "startedAt": now, "finishedAt": now}}
+        well = code == told["state"]["terminated"]["exitCode"] == 0
+        statuses = [*(_container(each, state) for each in beside), told]
+        self._tell(pod, {"phase": "Succeeded" if well else "Failed", "containerStatuses": statuses})
 
     def _tell(self, pod: Json, status: Json) -> None:
         """Until an API server that is away has heard it, as a kubelet does: what a pod came to is not forgotten."""
@@ -347,8 +366,14 @@ def _label(config: StageConfig) -> str:
     return f"{'resolve:' if resolving else ''}{stage}-{config.iteration or 0}"
 
 
-def _container(pod: Json, state: Json, *, ready: bool) -> Json:
-    container = pod["spec"]["containers"][0]
+def _containers(pod: Json) -> tuple[Json, list[Json]]:
+    """The stage's, and those beside it."""
+    beside = [container for container in pod["spec"]["containers"] if container["name"] != STAGE_CONTAINER]
+    return next(container for container in pod["spec"]["containers"] if container not in beside), beside
+
+
+def _container(container: Json, state: Json) -> Json:
+    ready = "running" in state
     same = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
     return {**same, "ready": ready, "started": ready, "state": state}
 
@@ -358,10 +383,8 @@ def _condition(kind: str, now: str, *, met: bool = True) -> Json:
 
 
 def _started(pod: Json) -> str | None:
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        started: str | None = container["state"].get("running", {}).get("startedAt")
-        return started
-    return None
+    states = [container["state"] for container in pod.get("status", {}).get("containerStatuses", [])]
+    return next((state["running"]["startedAt"] for state in states if "running" in state), None)
 
 
 def _wire(result: StageResult) -> str:

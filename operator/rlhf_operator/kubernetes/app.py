@@ -13,7 +13,7 @@ What it may do, as RBAC says it; a test compares the requests of whole runs with
 | rlhf.dev            | rlhfruns/status     | patch                        | server-side apply |
 | rlhf.dev            | rlhfruns/finalizers | update                       | children that block their owner's deletion |
 | batch               | jobs                | get list watch create delete | attempts |
-|                     | pods                | list watch                   | what became of them |
+|                     | pods                | list watch delete            | what became of them; those that outlive their stage |
 |                     | services            | get list create patch delete | the rendezvous of several nodes |
 |                     | configmaps          | get list create patch delete | a stage's configuration |
 | networking.k8s.io   | networkpolicies     | get list create patch delete | only a run's own pods reach its pods |

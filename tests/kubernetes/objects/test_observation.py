@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from rlhf_api.words import Reason, StageName
-from rlhf_operator.core.attempts.outcome import FailureClass, classify, ignored_pods
+from rlhf_operator.core.attempts.outcome import FailureClass, application_failures, classify, ignored_pods
 from rlhf_operator.core.jobs.names import attempt_of, child_name
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 from rlhf_operator.kubernetes.objects.hindrance import hindrance_of, needs_events
+from rlhf_operator.kubernetes.objects.keys import Kind
 from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pod_of, pods_of
+from rlhf_operator.kubernetes.objects.trim import trimmed
 from support.runs import run_of
 
 TIME = "2026-01-01T00:00:00Z"
@@ -34,6 +36,7 @@ def pod(
     conditions: list[Json] | None = None,
     deleted: bool = False,
     annotations: Json | None = None,
+    beside: Json | None = None,
     **status: Any,
 ) -> Json:
     metadata: Json = {"name": f"p-{index}", "creationTimestamp": TIME, "ownerReferences": [{"uid": "u", "controller": True}]}
@@ -41,7 +44,7 @@ def pod(
     if deleted:
         metadata["deletionTimestamp"] = TIME
     containers = [{"name": "stage", "resources": {"limits": {"nvidia.com/gpu": "8"}}}]
-    statuses = [] if state is None else [{"name": "side-car", "state": {}}, {"name": "stage", "state": state}]
+    statuses = [] if state is None else [{"name": "side-car", "state": beside or state}, {"name": "stage", "state": state}]
     return {
         "metadata": metadata,
         "spec": {"containers": containers},
@@ -51,6 +54,9 @@ def pod(
 
 def ended(code: int, reason: str = "Error", message: str = "") -> Json:
     return {"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": TIME, "finishedAt": LATER}}
+
+
+RUNS: Json = {"running": {"startedAt": TIME}}
 
 
 def condition(kind: str, status: str = "True", **fields: str) -> Json:
@@ -70,6 +76,16 @@ def observed(raw: Json, *pods: Json) -> Job:
         # Its Job was taken for one that is left behind, and removed with its log, in the second until a kubelet gave it its phase.
         (pod("Running", ended(0, "Completed")), PodState.SUCCEEDED, None),
         (pod("Running", ended(1)), PodState.RUNNING, None),
+        # A service mesh's container goes on, and the pod with it.
+        (pod("Running", ended(0, "Completed"), beside=RUNS), PodState.SUCCEEDED, None),
+        (pod("Running", ended(64), beside=RUNS), PodState.FAILED, FailureClass.CONFIGURATION),
+        (pod("Running", ended(1), beside=RUNS), PodState.FAILED, FailureClass.APPLICATION),
+        (pod("Running", ended(137, "OOMKilled"), beside=RUNS), PodState.FAILED, FailureClass.APPLICATION),
+        (pod("Running", ended(143), beside=RUNS), PodState.FAILED, FailureClass.INFRASTRUCTURE),
+        (pod("Pending", ended(1), beside={"waiting": {"reason": "ImagePullBackOff"}}), PodState.FAILED, FailureClass.APPLICATION),
+        (pod("Running", ended(1), beside=RUNS, deleted=True), PodState.TERMINATING, None),
+        # It was told to end, and did not end well: that is not the stage's failure.
+        (pod("Failed", ended(0, "Completed"), beside=ended(143)), PodState.SUCCEEDED, None),
         (pod("Succeeded", ended(0, "Completed"), deleted=True), PodState.SUCCEEDED, None),
         (pod("Failed", ended(1)), PodState.FAILED, FailureClass.APPLICATION),
         (pod("Failed", ended(64)), PodState.FAILED, FailureClass.CONFIGURATION),
@@ -140,6 +156,45 @@ def test_ignored_pods_that_are_gone_are_counted_from_the_pod_after_them() -> Non
     found = observed(shards, pod("Failed", ended(143), index=1), pod(index=1, annotations=counted), pod(index=0))
     assert ignored_pods(found) == 3
     assert [entry.index for entry in found.pods].count(1) == 4
+
+
+def test_failures_whose_pods_were_let_go_are_counted_from_the_pod_after_them() -> None:
+    """Else an index would never use up its budget."""
+    counted = {"batch.kubernetes.io/job-index-failure-count": "2"}
+    shards = job(spec={"completionMode": "Indexed", "completions": 2, "backoffLimitPerIndex": 2})
+    found = observed(shards, pod(index=1, annotations=counted), pod(index=0))
+    assert application_failures(found) == 2
+    # Those that are still there count once.
+    found = observed(shards, pod("Failed", ended(1), index=1), pod(index=1, annotations=counted), pod(index=0))
+    assert application_failures(found) == 2
+
+
+@pytest.mark.parametrize(("completed", "done"), [("", []), ("0", [0]), ("0,2-3", [0, 2, 3])])
+def test_shards_that_ended_well_and_were_let_go_are_done_without_their_pods(completed: str, done: list[int]) -> None:
+    status = {"completedIndexes": completed, "startTime": TIME}
+    found = observed(job(spec={"completions": 5}, status=status), pod(index=1))
+    assert [entry.index for entry in found.pods if entry.state is PodState.SUCCEEDED] == done
+    assert found.completions == 5
+    seen = observed(job(spec={"completions": 5}, status=status), pod("Succeeded", ended(0), index=0))
+    assert [entry.index for entry in seen.pods].count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "beside"),
+    [
+        (pod("Running", ended(1), beside=RUNS), ("side-car",)),
+        (pod("Running", RUNS, beside=RUNS), ()),
+        (pod("Running", ended(1)), ()),
+        (pod("Running", ended(1), beside=RUNS, deleted=True), ()),
+        (pod("Failed", ended(1), beside=RUNS), ()),
+        # A kubelet ends a native sidecar by itself.
+        (pod("Running", ended(1), initContainerStatuses=[{"name": "istio-proxy", "state": RUNS}]), ()),
+    ],
+)
+def test_a_pod_lingers_where_a_container_beside_the_stage_s_goes_on(raw: Json, beside: tuple[str, ...]) -> None:
+    found = pod_of(raw)
+    assert (found.beside, found.lingers) == (beside, bool(beside))
+    assert pod_of(trimmed(Kind.POD, raw)) == found
 
 
 def test_nodes_of_a_failed_gang_that_were_stopped_are_seen_with_what_they_held() -> None:

@@ -190,12 +190,23 @@ class Cluster(Transport):
         return self._write("PATCH", path, patch, _MERGE_PATCH, query)
 
     def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None, propagation: str = "Background"
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
     ) -> Json:
-        """Conflict where the object of that name has another uid. Foreground: the object goes after its dependents."""
+        """Conflict where the object of that name has another uid. Foreground: the object goes after its dependents. Of a pod:
+        `grace_seconds` between SIGTERM and SIGKILL; absent: its own.
+        """
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         return self._write("DELETE", resource.path(namespace, name), options)
 
 

@@ -19,6 +19,7 @@ from rlhf_operator.core.actions import (
     CreateNetworkPolicy,
     CreateService,
     DeleteJob,
+    DeletePod,
     EmitEvent,
     RemoveChildren,
 )
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: A Job makes its pods within this time, where nothing hinders it.
 _PODS_COME_WITHIN = timedelta(seconds=2)
+#: Of a pod whose stage's container has ended: no checkpoint is waited for.
+_SIDECARS_END_WITHIN_SECONDS = 30
 #: Jobs last: as long as one is there, everybody sees that there is something to remove.
 _REMOVED_IN_ORDER = (SERVICES, CONFIG_MAPS, NETWORK_POLICIES, JOBS)
 
@@ -185,6 +188,8 @@ class KubernetesBackend:
                 return self._create_job(run, action)
             case DeleteJob():
                 self._delete(JOBS, action.name, action.uid)
+            case DeletePod():
+                self._delete_pod(action)
             case RemoveChildren():
                 for resource in _REMOVED_IN_ORDER:
                     for obj in self._children_of(run, resource):
@@ -251,6 +256,12 @@ class KubernetesBackend:
             return  # What has that uid is gone.
         if left.get("kind") == JOBS.kind:
             self._index.put(Kind.JOB, left)
+
+    def _delete_pod(self, action: DeletePod) -> None:
+        try:
+            self._cluster.delete(PODS, self._key.namespace, action.name, uid=action.uid, grace_seconds=_SIDECARS_END_WITHIN_SECONDS)
+        except (NotFound, Conflict):
+            return  # It is gone.
 
     def _tell(self, run: RLHFRun, action: EmitEvent) -> None:
         """Nothing depends on it, so nothing waits for it."""

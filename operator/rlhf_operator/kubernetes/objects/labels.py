@@ -25,7 +25,7 @@ COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 #: All annotations of Jobs and pods that an observation reads.
-READ_ANNOTATIONS = (RESOLVING, INFRASTRUCTURE_BASE, APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES)
+READ_ANNOTATIONS = (RESOLVING, INFRASTRUCTURE_BASE, APPLICATION_BASE, COMPLETION_INDEX, INDEX_FAILURES, IGNORED_FAILURES)
 
 STAGE_CONTAINER = "stage"
 #: Of every Job, Pod and Service that is ours, in the whole cluster.

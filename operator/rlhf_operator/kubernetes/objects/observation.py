@@ -11,13 +11,22 @@ from rlhf_api.conventions.quantity import parse_quantity
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import StageResult
 from rlhf_api.validation.rules.pods import GPU
+from rlhf_api.words import StageExit
 from rlhf_operator.core.attempts.outcome import is_ignored
 from rlhf_operator.core.jobs.names import attempt_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
 from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
 
-from .labels import APPLICATION_BASE, COMPLETION_INDEX, IGNORED_FAILURES, INFRASTRUCTURE_BASE, RESOLVING, STAGE_CONTAINER
+from .labels import (
+    APPLICATION_BASE,
+    COMPLETION_INDEX,
+    IGNORED_FAILURES,
+    INDEX_FAILURES,
+    INFRASTRUCTURE_BASE,
+    RESOLVING,
+    STAGE_CONTAINER,
+)
 
 #: Reasons of a container's end that say no more than its exit code.
 _EMPTY_REASONS = frozenset({"Completed", "Error"})
@@ -42,6 +51,7 @@ def _controls(owner: Json, uid: str) -> bool:
 def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
     pods = list(pods)
     seen = tuple(pod_of(pod) for pod in pods)
+    seen = (*seen, *_done_shards(seen, job))
     metadata = job["metadata"]
     annotations = metadata.get("annotations", {})
     # Labels are anybody's to change; were one misread, the attempt would be taken for absent and its stage be started again.
@@ -63,6 +73,7 @@ def job_of(job: Json, pods: Iterable[Json], hindrance: Hindrance | None) -> Job:
         infrastructure_base=int(annotations.get(INFRASTRUCTURE_BASE, 0)),
         application_base=int(annotations.get(APPLICATION_BASE, 0)),
         hindrance=hindrance,
+        completions=int(job["spec"].get("completions", 1)),
     )
 
 
@@ -89,6 +100,9 @@ def pod_of(pod: Json) -> Pod:
         finished_at=_time(terminated.get("finishedAt")) or _ended_at(pod),
         gpus=_gpus(pod),
         result=_result(terminated.get("message")),
+        name=pod["metadata"].get("name", ""),
+        uid=pod["metadata"].get("uid", ""),
+        beside=tuple(_beside(pod)),
     )
 
 
@@ -104,27 +118,59 @@ def condition(pod: Json, kind: str, status: str = "True") -> Json | None:
 
 
 def _pod_state(pod: Json) -> PodState:
+    """What the stage's container came to counts, whatever became of others of the pod."""
     phase = pod.get("status", {}).get("phase", PodState.PENDING)
+    code = stage_container(pod).get("state", {}).get("terminated", {}).get("exitCode")
     if phase in (PodState.SUCCEEDED, PodState.FAILED):
-        return PodState(phase)
+        return PodState.SUCCEEDED if code == StageExit.DONE else PodState(phase)
     if "deletionTimestamp" in pod["metadata"]:
         return PodState.TERMINATING
-    if stage_container(pod).get("state", {}).get("terminated", {}).get("exitCode") == 0:
-        # Its only container has ended well. A kubelet says so a second before it gives the pod its phase.
+    if code == StageExit.DONE:
+        # A kubelet says so a second before it gives the pod its phase.
         return PodState.SUCCEEDED
+    if any(_beside(pod)):
+        return PodState.FAILED
     return PodState.PENDING if phase == PodState.PENDING else PodState.RUNNING
 
 
+def _beside(pod: Json) -> Iterator[str]:
+    """Containers that go on, or are yet to start, after the stage's has ended: a service mesh's, for instance. A native sidecar is
+    an init container, and the kubelet itself ends it.
+    """
+    status = pod.get("status", {})
+    if "terminated" not in stage_container(pod).get("state", {}) or "deletionTimestamp" in pod["metadata"]:
+        return
+    if status.get("phase") not in (PodState.SUCCEEDED, PodState.FAILED):
+        yield from (found["name"] for found in status["containerStatuses"] if "terminated" not in found.get("state", {}))
+
+
+def _done_shards(seen: Iterable[Pod], job: Json) -> Iterator[Pod]:
+    """Those that ended well and whose pods are gone: they were let go while others worked, and what they held is booked. Of their
+    times no more is known than that they were of this Job.
+    """
+    status = job.get("status", {})
+    since = _time(status.get("startTime"))
+    there = {pod.index for pod in seen}
+    for part in filter(None, status.get("completedIndexes", "").split(",")):
+        first, _, last = part.partition("-")
+        for index in range(int(first), int(last or first) + 1):
+            if index not in there:
+                yield Pod(PodState.SUCCEEDED, index, 0, started_at=since, finished_at=since)
+
+
 def _replaced_shards(seen: Iterable[Pod], raw: Iterable[Json]) -> Iterator[Pod]:
-    """A shard's pod that was preempted or drained is removed with its record; the Job controller counts it on the pod after it."""
-    ignored: dict[int, int] = {}
-    for pod in raw:
-        count = int(pod["metadata"].get("annotations", {}).get(IGNORED_FAILURES, 0))
-        ignored[_index(pod)] = max(ignored.get(_index(pod), 0), count)
-    for index, count in ignored.items():
-        left = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) for pod in seen)
-        for _ in range(count - left):
-            yield Pod(PodState.FAILED, index, disrupted=True)
+    """A shard's pod that was preempted, drained or let go is removed with its record; the Job controller counts it on the pod after
+    it. Of how one ended that it counts against the index no more is known: it is taken for an application error, as the Job does.
+    """
+    for annotation, ignored in ((IGNORED_FAILURES, True), (INDEX_FAILURES, False)):
+        counted: dict[int, int] = {}
+        for pod in raw:
+            count = int(pod["metadata"].get("annotations", {}).get(annotation, 0))
+            counted[_index(pod)] = max(counted.get(_index(pod), 0), count)
+        for index, count in counted.items():
+            left = sum(pod.index == index and pod.state is PodState.FAILED and is_ignored(pod) is ignored for pod in seen)
+            for _ in range(count - left):
+                yield Pod(PodState.FAILED, index, disrupted=True) if ignored else Pod(PodState.FAILED, index, StageExit.APPLICATION)
 
 
 def _stopped_nodes(seen: Sequence[Pod], job: Json) -> Iterator[Pod]:

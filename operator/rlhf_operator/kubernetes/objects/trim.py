@@ -23,7 +23,7 @@ def _trim_run(run: Json) -> Json:
 def _trim_job(job: Json) -> Json:
     metadata = _some(job["metadata"], *_OF_METADATA, "labels") | _annotations(job)
     spec = _some(job.get("spec", {}), "suspend", "completions", "parallelism", "completionMode", "backoffLimitPerIndex")
-    status = _some(job.get("status", {}), "startTime", "active", "succeeded") | _conditions(job)
+    status = _some(job.get("status", {}), "startTime", "active", "succeeded", "completedIndexes") | _conditions(job)
     return {"metadata": metadata | _owners(job), "spec": spec, "status": status}
 
 

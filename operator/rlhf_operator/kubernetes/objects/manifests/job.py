@@ -23,6 +23,8 @@ from .pod import pod_spec
 
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _PRIORITY = "kueue.x-k8s.io/priority-class"
+#: A container's are from 0 to 255.
+_NO_EXIT_CODE = 256
 
 
 def job(run: RLHFRun, action: CreateJob, installation: Installation) -> Json:
@@ -63,12 +65,18 @@ def _pods_and_retries(action: CreateJob) -> Json:
 
 
 def _failure_rules(topology: Topology) -> list[Json]:
-    """In the order of `core.attempts.outcome.classify`. Only a shard is replaced: in a gang one death is everybody's."""
+    """In the order of `core.attempts.outcome.classify`. Only a shard is replaced: in a gang one death is everybody's.
+
+    The last two tell a shard whose stage failed from one in which only a container beside it did (a sidecar that is told to end).
+    """
     configuration = {"action": "FailJob", "onExitCodes": _exits(StageExit.CONFIGURATION)}
     if topology is not Topology.SHARDED:
         return [configuration]
     disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    return [configuration, disrupted, {"action": "Ignore", "onExitCodes": _exits(*IGNORED_EXITS)}]
+    ignored = {"action": "Ignore", "onExitCodes": _exits(*IGNORED_EXITS)}
+    counted = {"action": "Count", "onExitCodes": {**_exits(*IGNORED_EXITS, StageExit.CONFIGURATION), "operator": "NotIn"}}
+    beside = {"action": "Ignore", "onExitCodes": {"operator": "NotIn", "values": [_NO_EXIT_CODE]}}
+    return [configuration, disrupted, ignored, counted, beside]
 
 
 def _exits(*codes: StageExit) -> Json:
