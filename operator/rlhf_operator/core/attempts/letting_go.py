@@ -1,5 +1,5 @@
 """Ends Jobs and pods that hold on to their GPUs when their stage is done: what was left behind, and what a container beside the
-stage's keeps alive (ADR 0016).
+stage's keeps alive (ADR 0017).
 """
 
 from __future__ import annotations
