@@ -2,7 +2,7 @@
 What the operator may do where it works on runs: the table in rlhf_operator/kubernetes/app.py, which a test compares with this.
 Nothing on Secrets, no pods to make, nothing by wildcard.
 - Services, ConfigMaps and NetworkPolicies are applied: `patch`, and `create` for the first time.
-- `delete` of pods: of those whose stage has ended and in which a sidecar goes on (ADR 0016).
+- `delete` of pods: of those whose stage has ended and in which a sidecar goes on (ADR 0017).
 - `update` of rlhfruns/finalizers: OpenShift's API server asks for it where a child blocks the deletion of its owner.
 */}}
 {{- define "rlhf-operator.runPermissions" -}}

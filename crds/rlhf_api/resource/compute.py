@@ -121,7 +121,7 @@ class VolumeMount(Model):
 
 
 class Pod(Model):
-    """What of a stage's pods a manifest may shape: an allow-list. Nothing here has a default, so that podDefaults can merge."""
+    """What a manifest may shape of a stage's pods; nothing has a default."""
 
     resources: Resources | None = None
     """Limits and requests of the stage's container."""
@@ -172,7 +172,7 @@ class DeepSpeed(Model):
     """ZeRO; `config` replaces the generated configuration as a whole."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """ZeRO stage: 1 shards optimizer states over the ranks, 2 gradients too, 3 parameters too; 0 shards nothing."""
+    """ZeRO stage: 1 shards optimizer states over the ranks, 2 gradients, too, 3 parameters; 0 nothing."""
     offload: Offload = Offload.NONE
     """Move optimizer states, or these and parameters (zeroStage 3), to the host's memory."""
     config: ConfigMapKey | None = None
@@ -221,7 +221,7 @@ class Optimization(Model):
     max_grad_norm: Positive = 1.0
     """The gradient is scaled down to this global L2 norm."""
     gradient_checkpointing: bool = True
-    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+    """Compute activations again in the backward pass: less memory, about a third more time."""
 
 
 class SftOptimization(Optimization):

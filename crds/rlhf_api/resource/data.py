@@ -31,7 +31,7 @@ class Source(Model):
     uri: SourceUri
     """hf://owner/name, s3://bucket/key, file:///path; a file or a folder. Prompts may use {iteration}."""
     split: SplitName = "train"
-    """Split of a hub data set; of a folder, files called so, or name-…, or in a folder of that name."""
+    """A split of the hub; of a folder: files called so, or name-…, or in a folder of that name."""
     revision: Revision | None = None
     """Branch, tag or commit of a hub data set; preflight records the commit."""
     credentials: SourceCredentials | None = None
@@ -65,19 +65,18 @@ class DataSource(Source):
     name: EntryName
     """Its name in reports and counts."""
     column: ColumnName | None = None
-    """The column with the conversation. Absent: `messages` for demonstrations, `chosen` and `rejected` for preferences."""
+    """The column with the conversation; absent: recognised by its name."""
     layout: DataLayout | None = None
     """Absent: recognised by the columns."""
     weight: Positive = 1.0
-    """Relative to the other sources: rows taken are proportional to weight times rows; 1.0 everywhere takes all."""
+    """Rows taken are proportional to weight times rows; 1.0 everywhere takes all."""
 
 
 class PromptSource(Source):
     """Prompts: a column with messages (role, content) or plain text."""
 
     column: ColumnName = "messages"
-    """The column with the prompt: messages, or text, which becomes one user message. Where rows have no column messages, its name
-    is recognised."""
+    """The column with the prompt: messages, or text of the user; without one called messages, its name is recognised."""
 
 
 class HoldOut(Model):

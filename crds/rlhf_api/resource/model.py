@@ -30,7 +30,7 @@ class ModelRef(Model):
     trust_remote_code: bool = False
     """Run Python of the model's repository: its authors are trusted with the cluster."""
     base: Annotated[str, StringConstraints(max_length=1024)] | None = None
-    """What it was fine-tuned from, for the lineage check of judges; else its card's base_model."""
+    """What it was fine-tuned from; absent: its card's base_model."""
 
 
 class Dtype(StrEnum):

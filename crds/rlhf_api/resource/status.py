@@ -61,16 +61,16 @@ class CheckpointStatus(Model):
 
 
 class HeldPod(Model):
-    """A pod that is being let go, for its stage's container has ended and another of it goes on; booked until `since`."""
+    """A pod that is being let go: its stage's container has ended, and another goes on."""
 
     pod: Annotated[str, StringConstraints(max_length=253)]
     """Its name."""
     gpus: WholeNumber
     """GPUs that it holds."""
     since: datetime
-    """Until when they are in gpuSeconds; the rest is added when the pod is gone."""
+    """Until when they are booked."""
     lost: bool = False
-    """They belong to lostGpuSeconds, too."""
+    """Booked as lost, too."""
 
 
 class StageStatus(Model):
@@ -113,7 +113,7 @@ class StageStatus(Model):
     lost_gpu_seconds: Seconds = 0.0
     """gpuSeconds of attempts that did not finish."""
     held: Annotated[list[HeldPod], Field(max_length=1024), unique_by("pod")] = []
-    """Pods with GPUs that are being let go after their stage's container has ended."""
+    """Pods with GPUs that are being let go."""
 
 
 class GateVerdict(StrEnum):
