@@ -64,7 +64,9 @@ def test_an_adapter_beside_a_model_is_neither_taken_nor_left_out_in_silence(mode
         require_architecture(model, named(model), "ForCausalLM")
 
 
-@pytest.mark.parametrize(("content", "said"), [('{"base_model_name_or_path": "meta/base"}', " of meta/base"), ("{", "")])
+@pytest.mark.parametrize(
+    ("content", "said"), [('{"base_model_name_or_path": "meta/base"}', " of meta/base"), ("{", ""), ("[]", "")]
+)
 def test_an_adapter_alone_is_named_with_its_base(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(ConfigurationProblem, match=f"is an adapter{said}, not a model. Merge it"):
@@ -89,10 +91,36 @@ def test_weights_of_another_size_are_named_with_both_shapes(model: Path) -> None
         require_architecture(model, named(model), "ForCausalLM")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "no-such-type", "architectures": ["XForCausalLM"]}'])
-def test_a_configuration_that_nobody_can_read_is_said_to_be(model: Path, content: str) -> None:
-    (model / "config.json").write_text(content)
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"\xff\xfe", b'{"model_type": "no-such-type", "architectures": ["XForCausalLM"]}', b"[" * 200_000]
+)
+def test_a_configuration_that_nobody_can_read_is_said_to_be(model: Path, content: bytes) -> None:
+    (model / "config.json").write_bytes(content)
     with pytest.raises(ConfigurationProblem, match=r"config\.json"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+@pytest.mark.parametrize("classes", ["LlamaForCausalLM", [None], 3, {"LlamaForCausalLM": 1}])
+def test_classes_that_are_no_list_of_names_are_shown(model: Path, classes: Any) -> None:
+    rewrite(model, architectures=classes)
+    with pytest.raises(ConfigurationProblem, match=r"architectures is .* in its config\.json, and it must be a list of names"):
+        require_architecture(model, named(model), "ForCausalLM")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_attention_heads": 0, "head_dim": None}, "num_attention_heads is 0, and it divides by that"),
+        ({"num_attention_heads": "4"}, r"Field 'num_attention_heads' expected int, got str \(value: '4'\)"),
+        ({"hidden_size": 127}, r"hidden size \(127\) is not a multiple of the number of attention heads \(4\)"),
+        ({"rms_norm_eps": "small"}, "Field 'rms_norm_eps' expected float, got str"),
+        ({"rope_parameters": 3}, "rope_parameters"),
+        ({"vocab_size": -5}, "negative dimension|makes no model"),
+    ],
+)
+def test_what_transformers_refuses_is_said_with_the_field(model: Path, config: dict[str, Any], said: str) -> None:
+    rewrite(model, **config)
+    with pytest.raises(ConfigurationProblem, match=said):
         require_architecture(model, named(model), "ForCausalLM")
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.resource.model import Dtype
+from rlhf_api.resource.model import Dtype, ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
 from rlhf_api.validation.rules.pods import gpu_limit
@@ -18,24 +19,41 @@ from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.pods import pod_of
 from rlhf_trainer.data import sources
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE, prepare_cpu_environment
-from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
+
+from .configuration import architectures_of, transformers_config
 
 _BYTES = {Dtype.BFLOAT16: 2, Dtype.FLOAT32: 4}
 
 
+@dataclass(frozen=True)
+class _Attention:
+    """Of a model, as vLLM reads its configuration."""
+
+    heads: int
+    kv_heads: int
+    head_size: int
+    layers: int
+    plain: bool
+    """Every layer keeps the keys and values of all its heads, and of all tokens."""
+
+
 def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bool) -> None:
     """`allow_cpu`: the run goes without the GPUs that its manifest asks for."""
-    from transformers import AutoConfig
-
     model = spec.policy.model
     folder = sources.fetch_model(model, scratch, storage)
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    architectures = architectures_of(folder, model)
+    config = transformers_config(folder, model)
     prepare_cpu_environment()
-    _require_class(model.uri, config.architectures or [])
+    _require_class(model.uri, architectures, config)
+    attention = _attention(model, config)
+    if attention is not None:
+        _require_heads(model.uri, attention)
     if allow_cpu or not _asks_for_gpus(spec):
-        text = config.get_text_config()
-        _require_kernels(model.uri, text)
-        _require_room(spec, text)
+        room = _room(spec)
+        if attention is not None and attention.plain:
+            _require_kernels(model.uri, attention)
+            _require_room(spec, attention, room)
 
 
 def _asks_for_gpus(spec: RLHFRunSpec) -> bool:
@@ -43,50 +61,112 @@ def _asks_for_gpus(spec: RLHFRunSpec) -> bool:
     return resources is not None and bool(gpu_limit(resources.limits))
 
 
-def _require_class(uri: str, architectures: Sequence[str]) -> None:
+def _require_class(uri: str, architectures: Sequence[str], config: Any) -> None:
     from vllm.model_executor.models.registry import ModelRegistry
 
-    if architectures and not set(architectures) & set(ModelRegistry.get_supported_archs()):
+    if not architectures or set(architectures) & set(ModelRegistry.get_supported_archs()):
+        return
+    if not _runs_as_transformers_has_it(architectures[0], config):
         raise ConfigurationProblem(
             f"{uri} is {', '.join(architectures)}, and vLLM, which samples, has no such class in this version. Name a model of a "
             "class that it has."
         )
 
 
-def _require_kernels(uri: str, config: Any) -> None:
+def _runs_as_transformers_has_it(architecture: str, config: Any) -> bool:
+    """vLLM puts its own attention into transformers' class where it has none itself; by the conditions of its registry.
+
+    Of a class in the model's own code it will say itself.
+    """
+    import transformers
+
+    known: Any = getattr(transformers, architecture, None)
+    if known is None:
+        return any(name.startswith("AutoModel") for name in getattr(config, "auto_map", None) or {})
+    model = isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)
+    return model and bool(known.is_backend_compatible() or known._can_set_attn_implementation())
+
+
+def _attention(model: ModelRef, config: Any) -> _Attention | None:
+    """None of a model that has none. Raises ConfigurationProblem where vLLM could not make sense of it either."""
+    from vllm.transformers_utils.model_arch_config_convertor import MODEL_ARCH_CONFIG_CONVERTORS, ModelArchConfigConvertorBase
+
+    try:
+        text = config.get_text_config()
+        if text is not config and not hasattr(text, "num_attention_heads"):
+            raise ConfigurationProblem(
+                f"{model.uri}: text_config in its config.json has no num_attention_heads, and vLLM, which samples, refuses it so. "
+                "Name a model whose files belong together."
+            )
+        if getattr(text, "num_attention_heads", None) is None:
+            return None
+        read = MODEL_ARCH_CONFIG_CONVERTORS.get(config.model_type, ModelArchConfigConvertorBase)(config, text)
+        # Of layers that differ only vLLM knows.
+        if read.get_per_layer_hf_configs() is not None:
+            return None
+        layers = getattr(text, "layer_types", None) or ()
+        compressed = getattr(text, "kv_lora_rank", None) is not None
+        return _Attention(
+            heads=int(read.get_total_num_attention_heads()),
+            kv_heads=int(read.get_total_num_kv_heads()),
+            head_size=int(read.get_head_size()),
+            layers=int(read.get_num_hidden_layers()),
+            plain=not compressed and set(layers) <= {"full_attention"},
+        )
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ConfigurationProblem(
+            f"{model.uri}: vLLM, which samples, cannot read the heads and layers in its config.json: {type(error).__name__}: "
+            f"{first_line(error)}. Correct it, or name another model."
+        ) from error
+
+
+def _require_heads(uri: str, attention: _Attention) -> None:
+    if attention.heads < 1 or attention.kv_heads < 1 or attention.heads % attention.kv_heads:
+        raise ConfigurationProblem(
+            f"{uri} has {attention.heads} attention heads (num_attention_heads) and {attention.kv_heads} for keys and values "
+            "(num_key_value_heads) by its config.json: the former must be a multiple of the latter, and neither be less than 1. "
+            "Correct it, or name another model."
+        )
+
+
+def _require_kernels(uri: str, attention: _Attention) -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-    size, supported = _head_size(config), CPUAttentionBackend.get_supported_head_sizes()
-    if size is not None and size not in supported:
+    supported = CPUAttentionBackend.get_supported_head_sizes()
+    if attention.head_size not in supported:
         raise ConfigurationProblem(
-            f"{uri} has attention heads of {size}, and on a CPU vLLM, which samples, has kernels for "
+            f"{uri} has attention heads of {attention.head_size}, and on a CPU vLLM, which samples, has kernels for "
             f"{', '.join(map(str, supported))}. Sample on a GPU (sample.pod.resources), or name another model."
         )
 
 
-def _require_room(spec: RLHFRunSpec, config: Any) -> None:
-    """vLLM starts with room for one prompt and its longest answer, or not at all."""
-    size, layers = _head_size(config), getattr(config, "num_hidden_layers", None)
-    heads = getattr(config, "num_key_value_heads", None)
-    # Of compressed keys and of layers that look back a little, only vLLM knows the size.
-    plain = getattr(config, "kv_lora_rank", None) is None and not getattr(config, "layer_types", None)
-    if not plain or size is None or layers is None or heads is None:
-        return
-    tokens = spec.train.max_prompt_length + spec.sample.max_new_tokens
-    needed = 2 * layers * heads * size * _BYTES[spec.policy.dtype] * tokens / 2**30
+def _room(spec: RLHFRunSpec) -> int | None:
+    """GiB of keys and values on a CPU. None: a share of the machine's memory, which vLLM takes where nothing is said."""
     name, otherwise = CPU_KV_CACHE
     own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or []}
-    room = float(own.get(name, os.environ.get(name, otherwise)))
-    if needed > room:
+    text = own.get(name, os.environ.get(name, otherwise))
+    if not text:
+        return None
+    try:
+        room = int(text)
+    except ValueError:
+        room = 0
+    if room < 1:
         raise ConfigurationProblem(
-            f"On a CPU the sampler keeps keys and values in {room:g} GiB, and {tokens} tokens of {spec.policy.model.uri} take "
-            f"{needed:.1f}. Lower train.maxPromptLength or sample.maxNewTokens, or raise {name} (GiB) in sample.pod.env and in "
-            "evaluate.pod.env."
+            f"{name} is {text!r} for stage sample, and vLLM, which samples, reads a whole number of GiB there, at least 1. "
+            "Write one in sample.pod.env and in evaluate.pod.env, or take it away: then it is 1."
         )
+    return room
 
 
-def _head_size(config: Any) -> int | None:
-    if getattr(config, "head_dim", None) is not None:
-        return int(config.head_dim)
-    width, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
-    return None if not width or not heads else int(width // heads)
+def _require_room(spec: RLHFRunSpec, attention: _Attention, room: int | None) -> None:
+    """vLLM starts with room for one prompt and its longest answer, or not at all."""
+    tokens = spec.train.max_prompt_length + spec.sample.max_new_tokens
+    a_token = 2 * attention.layers * attention.kv_heads * attention.head_size * _BYTES[spec.policy.dtype]
+    needed = a_token * tokens / 2**30
+    if room is not None and needed > room:
+        raise ConfigurationProblem(
+            f"On a CPU the sampler keeps keys and values in {room} GiB, and {tokens} tokens of {spec.policy.model.uri} take "
+            f"{needed:.1f}. Lower train.maxPromptLength or sample.maxNewTokens, or raise {CPU_KV_CACHE[0]} (GiB) in sample.pod.env "
+            "and in evaluate.pod.env."
+        )

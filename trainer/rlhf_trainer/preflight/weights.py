@@ -11,6 +11,8 @@ from typing import Any
 from rlhf_api.resource.model import ModelRef
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
+from .configuration import architectures_of, read_config, transformers_config
+
 _ADAPTER = "adapter_config.json"
 #: How models call the table of their tokens' vectors.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
@@ -29,8 +31,8 @@ class _Skeleton:
 def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
     """The class that config.json names ends so, and its weights are plain safetensors of that class."""
     _require_no_adapter(folder, model)
-    config = _config(folder, model)
-    architectures = config.get("architectures") or []
+    config = read_config(folder, model)
+    architectures = architectures_of(folder, model)
     if not any(name.endswith(suffixes) for name in architectures):
         raise ConfigurationProblem(
             f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{' or …'.join(suffixes)} is "
@@ -81,8 +83,9 @@ def _require_no_adapter(folder: Path, model: ModelRef) -> None:
     if not (folder / _ADAPTER).exists():
         return
     try:
-        base = json.loads((folder / _ADAPTER).read_text()).get("base_model_name_or_path")
-    except (OSError, json.JSONDecodeError):
+        adapter = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
+        base = adapter.get("base_model_name_or_path") if isinstance(adapter, dict) else None
+    except (OSError, ValueError):
         base = None
     if (folder / "config.json").exists():
         raise ConfigurationProblem(
@@ -134,22 +137,12 @@ def _expected(folder: Path, model: ModelRef, kind: str, **options: Any) -> _Skel
     import torch
     import transformers
 
-    trust = model.trust_remote_code
+    config = transformers_config(folder, model, **options)
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=trust, **options)
         with torch.device("meta"):
-            empty = getattr(transformers, kind).from_config(config, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            empty = getattr(transformers, kind).from_config(config, trust_remote_code=model.trust_remote_code)
+    # Numbers that do not go together make it raise anything.
+    except Exception as error:
         raise ConfigurationProblem(f"{model.uri}: transformers makes no model of its config.json: {first_line(error)}") from error
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
     return _Skeleton(shapes, f"{empty.base_model_prefix}.")
-
-
-def _config(folder: Path, model: ModelRef) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigurationProblem(f"{model.uri}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigurationProblem(f"{model.uri}: config.json is no object.")
-    return config
