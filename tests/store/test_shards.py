@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from rlhf_api.words import StageName
-from rlhf_store import ArtifactWriter, Corrupted, Sealed, Store, commit_shard, committed_shards, find_artifact, open_artifact
+from rlhf_store import (
+    ArtifactWriter,
+    Corrupted,
+    Sealed,
+    Store,
+    commit_shard,
+    committed_shards,
+    find_artifact,
+    open_artifact,
+    remove_shards,
+)
 from support.artifacts import FINGERPRINT, KIND
 
 
@@ -50,6 +60,23 @@ def test_another_number_of_shards_starts_clean(store: Store) -> None:
     assert committed_shards(store, KIND, FINGERPRINT, 20) == {}
     assert committed_shards(store, KIND, FINGERPRINT, 1) == {}
     assert list(committed_shards(store, KIND, FINGERPRINT, 2)) == [1]
+
+
+def test_shards_that_are_removed_are_redone(store: Store, tmp_path: Path) -> None:
+    commit_shard(store, KIND, FINGERPRINT, 2, 0, {"part-0": b"old"})
+    commit_shard(store, KIND, FINGERPRINT, 20, 0, {"part-0": b"of another split"})
+
+    remove_shards(store, KIND, FINGERPRINT, 2)
+
+    assert committed_shards(store, KIND, FINGERPRINT, 2) == {}
+    assert list(committed_shards(store, KIND, FINGERPRINT, 20)) == [0]
+    for index in range(2):
+        commit_shard(store, KIND, FINGERPRINT, 2, index, {f"part-{index}": b"new"})
+    sealed = _seal(store, 2)
+    # Of a worker that is late; what is sealed stays whole.
+    remove_shards(store, KIND, FINGERPRINT, 2)
+    fetched = open_artifact(store, sealed.ref).fetch(tmp_path / "fetched")
+    assert [path.read_bytes() for path in sorted(fetched.iterdir())] == [b"new", b"new"]
 
 
 def test_a_shard_without_rows_is_a_shard(store: Store) -> None:

@@ -31,7 +31,7 @@ from .logs import KeptLog, LogWriter, kept_logs, log_key, logs_folder
 from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
 from .opening import open_store
 from .pointers import Pointer, pointer_key, run_folder, write_pointer
-from .shards import ShardRecord, commit_shard, committed_shards
+from .shards import ShardRecord, commit_shard, committed_shards, remove_shards
 from .store import ObjectInfo, Store
 from .transfer import download_files
 
@@ -78,6 +78,7 @@ __all__ = [
     "open_store",
     "pointer_key",
     "remove_files",
+    "remove_shards",
     "removed_files",
     "run_folder",
     "write_pointer",

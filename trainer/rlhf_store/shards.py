@@ -6,6 +6,7 @@ They lie under their number, shards-<n>/, so that another number starts clean.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from rlhf_api.base import Model
 from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.words import ArtifactKind
 
-from .errors import AlreadyExists, Corrupted
+from .errors import AlreadyExists, Corrupted, NotFound
 from .manifest import FileEntry
 from .store import Store
 from .transfer import Source, upload_files
@@ -63,9 +64,20 @@ def committed_shards(store: Store, kind: ArtifactKind, fingerprint: str, shards:
     found = {}
     for index in range(shards):
         key = f"{folder}/{_name(shards, index)}.json"
+        # It may be removed in this very moment.
         if key in there:
-            found[index] = _read(store, key, index)
+            with suppress(NotFound):
+                found[index] = _read(store, key, index)
     return found
+
+
+def remove_shards(store: Store, kind: ArtifactKind, fingerprint: str, shards: int) -> None:
+    """Those of a split into `shards` are committed no more: each is redone. Of one that is broken off some may be left.
+
+    Their files stay where they are: another worker may be sealing the very same.
+    """
+    folder = _folder(kind, fingerprint)
+    store.delete([f"{folder}/{_name(shards, index)}.json" for index in range(shards)])
 
 
 def _read(store: Store, key: str, index: int) -> ShardRecord:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,8 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Label
 from rlhf_api.stage import ArtifactRef, LabelWork, StageResult
 from rlhf_api.words import ArtifactKind, StageExit, StageName
-from rlhf_store import ArtifactWriter, open_artifact, open_store
+from rlhf_store import ArtifactWriter, Store, committed_shards, open_artifact, open_store
+from rlhf_store.backends.files import FileStore
 from rlhf_trainer.data.parquet import LABELS, SAMPLES
 from rlhf_trainer.labelers.base import ScoreNotFinite
 from rlhf_trainer.labelers.rule import RuleFailed, RuleLabeler
@@ -49,8 +52,6 @@ def not_finite(messages: Sequence[Mapping[str, str]], response: str) -> float:
 @pytest.fixture
 def rules(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name under which the functions of this file can be imported."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "rules_of_test", sys.modules[__name__])
     return "rules_of_test"
 
@@ -145,11 +146,81 @@ def test_defect_a_prompt_with_fewer_completions_is_counted_and_does_not_drop_the
 
 def test_defect_too_small_a_yield_fails_the_stage_with_counts(storage: Storage, tmp_path: Path, rules: str) -> None:
     samples = seal_samples(storage, ROWS, tmp_path)
-    with pytest.raises(ApplicationProblem, match=r"promptsIncomplete 4.*promptsPaired|promptsIncomplete 4") as raised:
+    with pytest.raises(ConfigurationProblem, match=r"promptsIncomplete 4.*promptsPaired|promptsIncomplete 4") as raised:
         label(storage, samples, tmp_path / "k", f"{rules}:words", completions=8)
     assert raised.value.reason == "YieldTooSmall"
-    with pytest.raises(ApplicationProblem, match=r"Only 50\.0% .* asks for 60%"):
+    with pytest.raises(ConfigurationProblem, match=r"Only 50\.0% .* asks for 60%.* Look at the samples and the reward\. These"):
         label(storage, samples, tmp_path / "y", f"{rules}:words", minYield=0.6)
+    with pytest.raises(ConfigurationProblem, match=r"Only 0\.0% .*promptsBelowMargin 2.* a smaller label\.pairing\.minMargin"):
+        label(storage, samples, tmp_path / "m", f"{rules}:words", pairing={"minMargin": 10})
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_reward_that_is_corrected_after_too_small_a_yield_scores_anew(
+    storage: Storage, tmp_path: Path, rules: str, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """The code of a rule is not in the fingerprint: shards with its old scores must not be found again."""
+    samples = seal_samples(storage, ROWS, tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "words", lambda messages, response: 1.0)
+    tied = r"promptsTied 3\)\. The reward gives the same score to all completions of a prompt, whatever the prompt: correct it"
+    with pytest.raises(ConfigurationProblem, match=tied) as raised:
+        label(storage, samples, tmp_path / "tied", f"{rules}:words", shards=shards)
+    assert "minMargin" not in str(raised.value)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, rules, sys.modules[__name__])
+    result = label(storage, samples, tmp_path / "corrected", f"{rules}:words", shards=shards)
+    assert result.metrics[Metric.YIELD].value == 0.5
+
+
+class KilledError(BaseException):
+    """Nothing catches it."""
+
+
+class KilledAfter(FileStore):
+    """Whoever writes or removes more than so many objects in it is killed before the next."""
+
+    def __init__(self, url: str, writes: int) -> None:
+        super().__init__(url)
+        self._left = writes
+
+    def _write(self, key: str, fill: Callable[[IO[bytes]], object], *, if_absent: bool) -> None:
+        self._count()
+        super()._write(key, fill, if_absent=if_absent)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._count()
+            super().delete([key])
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise KilledError
+        self._left -= 1
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_whoever_is_killed_while_a_yield_is_refused_comes_to_the_same_end(
+    storage: Storage, tmp_path: Path, rules: str, writes: int
+) -> None:
+    """Two shards: two files, two records, and the removal of these. No shard with the scores that were refused is left."""
+    samples = seal_samples(storage, ROWS, tmp_path)
+    work = LabelWork(
+        samples=samples,
+        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=f"{rules}:words")),
+        label=Label(min_yield=0.9),
+        completions_per_prompt=3,
+    )
+    config = config_of(work, storage, shards=2)
+
+    def run_shards(store: Store) -> None:
+        for shard in range(2):
+            run(replace(context_of(config, tmp_path / "scratch", shard), store=store))
+
+    with pytest.raises(KilledError):
+        run_shards(KilledAfter(storage.url, writes))
+    with pytest.raises(ConfigurationProblem, match=r"Only 50\.0%"):
+        run_shards(open_store(storage))
+    assert committed_shards(open_store(storage), ArtifactKind.LABELS, config.fingerprint, 2) == {}
 
 
 @pytest.mark.parametrize("shards", [2, 3, 7])

@@ -9,9 +9,10 @@ from typing import TypeVar
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
-from rlhf_store import ArtifactWriter, ExternalModel, ShardRecord, commit_shard, committed_shards
+from rlhf_store import ArtifactWriter, ExternalModel, ShardRecord, commit_shard, committed_shards, remove_shards
 
 from .context import StageContext
+from .errors import ConfigurationProblem
 from .logs import log
 from .result import canonical_work, libraries, result_of
 
@@ -40,7 +41,9 @@ def commit_and_seal(
 ) -> StageResult:
     """Commit this worker's Parquet `files`, by stem (None: they are committed already); whoever sees all shards seals them.
 
-    `check` looks at the summed counts before anything is sealed: it returns the artifact's metrics or raises.
+    `check` looks at the summed counts before anything is sealed: it returns the artifact's metrics or raises. Where it raises
+    ConfigurationProblem no shard stays committed: what a person then corrects, such as the code of a reward, need not be in the
+    fingerprint.
     """
     config = context.config
     shards = config.execution.shards
@@ -53,7 +56,12 @@ def commit_and_seal(
         log.info("shard %d is committed; %d of %d are", context.shard, len(records), shards)
         return StageResult(stage=config.stage, attempt=config.execution.attempt, shard=context.shard)
     totals = _sum_counts(records)
-    metrics = check(totals) if check is not None else {}
+    try:
+        metrics = check(totals) if check is not None else {}
+    except ConfigurationProblem:
+        # Who is killed before this is done finds all or some of them committed, and comes here again.
+        remove_shards(context.store, kind, config.fingerprint, shards)
+        raise
     writer = ArtifactWriter(context.store, kind, config.fingerprint)
     writer.add_shards(records)
     sealed = writer.seal(

@@ -16,13 +16,13 @@ from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
 from rlhf_trainer.runtime.context import StageContext, work_of
-from rlhf_trainer.runtime.errors import ApplicationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs
 from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
 
 
 def run(context: StageContext) -> StageResult:
-    """Raises ApplicationProblem when the yield is below label.minYield, with the counts by reason."""
+    """Raises ConfigurationProblem when the yield is below label.minYield, with the counts by reason."""
     work = work_of(context, LabelWork)
     inputs = [work.samples, *model_inputs(work.reward_model)]
     if is_committed(context):
@@ -94,9 +94,20 @@ def _metrics(totals: dict[str, int], work: LabelWork) -> dict[Metric, MetricValu
     share = totals.get("promptsPaired", 0) / max(1, totals.get("prompts", 0))
     if share < work.label.min_yield or totals.get("pairs", 0) == 0:
         told = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
-        raise ApplicationProblem(
+        # The same responses give the same scores: another attempt would end so, too.
+        raise ConfigurationProblem(
             f"Only {share:.1%} of the prompts gave a preference pair; label.minYield asks for {work.label.min_yield:.0%} ({told}). "
-            "Look at the samples and the reward; a smaller label.pairing.minMargin keeps more pairs.",
+            f"{_advice(totals)} These scores are not kept: delete the run and begin it again, with what it finds in the store, and "
+            "every response is scored anew.",
             reason="YieldTooSmall",
         )
     return {Metric.YIELD: metric(share), Metric.PAIRS: metric(totals["pairs"])}
+
+
+def _advice(totals: dict[str, int]) -> str:
+    margin = totals.get("promptsBelowMargin", 0)
+    if totals.get("promptsTied", 0) and not margin and not totals.get("promptsPaired", 0):
+        return "The reward gives the same score to all completions of a prompt, whatever the prompt: correct it."
+    if margin:
+        return "Look at the samples and the reward; a smaller label.pairing.minMargin keeps more pairs."
+    return "Look at the samples and the reward."
