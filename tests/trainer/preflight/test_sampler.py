@@ -91,6 +91,26 @@ def test_without_a_figure_the_machine_decides(world: Path, tmp_path: Path) -> No
     check(world, tmp_path, BIG, sample=long_answers(world, env=[{"name": "VLLM_CPU_KVCACHE_SPACE", "value": ""}]))
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--max-num-seqs=[", r"extraArgs has '--max-num-seqs=\[', whose value is no YAML"),
+        ("--enforce-eager=false", "extraArgs has --enforce-eager=false: on a CPU"),
+        ("--enable-chunked-prefill", "extraArgs has --enable-chunked-prefill: on a CPU"),
+    ],
+)
+def test_engine_arguments_that_stage_sample_would_refuse_are_named(world: Path, tmp_path: Path, argument: str, said: str) -> None:
+    sample = spec_of_world(world, storage={"url": "file:///s"}).sample.to_wire() | {"engine": {"extraArgs": [argument]}}
+    with pytest.raises(ConfigurationProblem, match=said):
+        check(world, tmp_path, {}, sample=sample)
+
+
+def test_whoever_brings_a_compiler_may_compile(world: Path, tmp_path: Path) -> None:
+    pod = {"env": [{"name": "TORCHDYNAMO_DISABLE", "value": "0"}]}
+    sample = spec_of_world(world, storage={"url": "file:///s"}).sample.to_wire()
+    check(world, tmp_path, {}, sample=sample | {"engine": {"extraArgs": ["--enforce-eager=false"]}, "pod": pod})
+
+
 def test_of_layers_that_look_back_a_little_nothing_is_claimed(world: Path, tmp_path: Path) -> None:
     check(world, tmp_path, {**BIG, "layer_types": ["sliding_attention"] * 80}, sample=long_answers(world))
 

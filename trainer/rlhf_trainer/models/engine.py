@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,14 +19,19 @@ from rlhf_trainer.runtime.environment import prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 from rlhf_trainer.runtime.seeds import hashed_seed
 
+from .stored import stored_shapes
+
 #: Prompt tokens that one step reads on a CPU: vLLM's own figure.
 _CPU_STEP_TOKENS = 4096
-#: By these, too, a prompt is read in parts.
-_SPLITTING = ("enable_chunked_prefill", "long_prefill_token_threshold")
+#: Longer prompts are read in parts.
+_THRESHOLD = "long_prefill_token_threshold"
 #: Characters of what vLLM says: a result has room for some thousand bytes.
 _WORDS = 600
 #: RuntimeErrors of vLLM that say the same in every attempt.
 _LASTING = ("Unsupported CPU attention configuration",)
+_REFUSALS = (ValueError, TypeError, NotImplementedError)
+#: What its assertions and arithmetic raise of numbers that do not go together, before a single prompt is there.
+_WHILE_LOADING = (AssertionError, ArithmeticError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -85,33 +91,30 @@ class SamplingEngine:
         else:
             # torch was asked for a GPU in this process: a fork of it cannot use one.
             os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        options = engine_options(spec, max_length, os.environ, cpu=cpu)
+        self._longest_prompt = _without_threshold(options) if cpu else None
+        stored_shapes(folder, f"The model of {folder}")
         from vllm import LLM
 
-        options: dict[str, Any] = {
+        fixed = {
             "model": str(folder),
             "tokenizer": str(folder),
             "dtype": str(dtype),
             "max_model_len": max_length,
-            "tensor_parallel_size": spec.tensor_parallel_size,
-            "enforce_eager": cpu,
             "disable_log_stats": True,
             "trust_remote_code": trust_remote_code,
             # Log-probs of the model itself, before temperature: what the policy said.
             "logprobs_mode": "raw_logprobs",
             "generation_config": "vllm",
         }
-        extra = _extra_arguments(spec.extra_args)
-        if cpu:
-            options |= _one_step_a_prompt(extra, max_length)
-        else:
-            options["gpu_memory_utilization"] = spec.gpu_memory_utilization
-        with _refusals(f"the model of {folder} or its engine arguments"):
-            self._llm = LLM(**options | extra)
+        with _refusals(f"the model of {folder} or its engine arguments", _REFUSALS + _WHILE_LOADING):
+            self._llm = LLM(**fixed | options)
 
     def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
         """The completions of each request, in order. `batch` requests are in flight at a time, so that progress can be told."""
         from vllm import SamplingParams, TokensPrompt
 
+        self._require_whole_prompts(requests)
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
             prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in part]
@@ -144,6 +147,11 @@ class SamplingEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _require_whole_prompts(self, requests: Sequence[Request]) -> None:
+        longest = max((len(request.prompt_ids) for request in requests), default=0)
+        if self._longest_prompt is not None and longest > self._longest_prompt:
+            raise _split("--long-prefill-token-threshold", f", and the longest has {longest} tokens")
+
     def _completion(self, output: Any) -> Completion:
         ids = [int(token) for token in output.token_ids]
         logps = [entry[token].logprob for token, entry in zip(ids, output.logprobs, strict=True)]
@@ -152,27 +160,53 @@ class SamplingEngine:
         return Completion(ids, logps, text, stopped)
 
 
-def _one_step_a_prompt(extra: Mapping[str, Any], max_length: int) -> dict[str, Any]:
-    """Engine arguments by which no prompt is read in parts.
+def engine_options(spec: EngineSpec, max_length: int, environment: Mapping[str, str], *, cpu: bool) -> dict[str, Any]:
+    """vLLM's arguments by the manifest's engine. Raises ConfigurationProblem for one that cannot be read, or that no CPU can have.
 
-    vLLM samples after every step, also in the midst of a prompt, and then winds the request's generator back: torch cannot do that
-    with a CPU's. So a step has room for the longest prompt, and what does not fit into one waits for the next.
+    `max_length`: tokens of the longest prompt and its longest answer. `environment`: of the process that samples.
     """
-    for name in _SPLITTING:
-        if extra.get(name):
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigurationProblem(
-                f"sample.engine.extraArgs has {option}: on a CPU vLLM cannot read a seeded prompt in parts. Remove it."
-            )
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_STEP_TOKENS, max_length)}
+    extra = _extra_arguments(spec.extra_args)
+    if not cpu:
+        own = {"tensor_parallel_size": spec.tensor_parallel_size, "gpu_memory_utilization": spec.gpu_memory_utilization}
+        return {**own, "enforce_eager": False, **extra}
+    if extra.get("enable_chunked_prefill"):
+        raise _split("--enable-chunked-prefill")
+    if not extra.get("enforce_eager", True) and environment.get("TORCHDYNAMO_DISABLE") == "1":
+        raise ConfigurationProblem(
+            "sample.engine.extraArgs has --enforce-eager=false: on a CPU nothing is compiled, for that would need a compiler. "
+            "Remove it."
+        )
+    # One process has all cores: vLLM would want a NUMA node for each part of the model, and there are no GPUs to hold them.
+    # So that no prompt is read in parts a step has room for the longest, and what does not fit into one waits for the next.
+    own = {"tensor_parallel_size": 1, "enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_STEP_TOKENS, max_length)}
+    return {**own, "enforce_eager": True, **extra}
+
+
+def _without_threshold(options: dict[str, Any]) -> int | None:
+    """Takes it out of `options`: tokens of the longest prompt that is read at once. None: any is.
+
+    vLLM would compare it also with prompt and answer, where it reads these again after a lack of room. What it refuses stays.
+    """
+    threshold = options.get(_THRESHOLD)
+    return options.pop(_THRESHOLD) if isinstance(threshold, int) and threshold > 0 else None
+
+
+def _split(option: str, because: str = "") -> ConfigurationProblem:
+    """vLLM samples after every step, also in the midst of a prompt, and then winds the request's generator back.
+
+    torch cannot do that with a CPU's.
+    """
+    return ConfigurationProblem(
+        f"sample.engine.extraArgs has {option}: on a CPU vLLM cannot read a seeded prompt in parts{because}. Remove it."
+    )
 
 
 @contextmanager
-def _refusals(what: str) -> Iterator[None]:
+def _refusals(what: str, kinds: tuple[type[Exception], ...] = _REFUSALS) -> Iterator[None]:
     """What vLLM refuses, and would refuse in every attempt, is a ConfigurationProblem in its own words."""
     try:
         yield
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except kinds as error:
         raise _refused(what, error) from error
     except RuntimeError as error:
         if any(words in str(error) for words in _LASTING):
@@ -181,8 +215,17 @@ def _refusals(what: str) -> Iterator[None]:
 
 
 def _refused(what: str, error: Exception) -> ConfigurationProblem:
-    # A pydantic error's own first line only says how many there are.
-    text = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else first_line(error)
+    if isinstance(error, ValidationError):
+        # Its own first line only says how many there are.
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        text = f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")
+    elif isinstance(error, _WHILE_LOADING):
+        # It may say little more than where it stands.
+        text = first_line(error, "") or traceback.extract_tb(error.__traceback__)[-1].line or "no message"
+        text = f"{type(error).__name__}: {text}"
+    else:
+        text = first_line(error)
     # It may list every model class that there is.
     text = text.partition(" Supported architectures:")[0]
     return ConfigurationProblem(f"vLLM refuses {what}: {text[:_WORDS]}")
@@ -199,5 +242,11 @@ def _extra_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigurationProblem(
                 f"sample.engine.extraArgs has {argument!r}; expected --name=value, as `vllm serve` spells it."
             )
-        found[name.replace("-", "_")] = yaml.safe_load(value) if separator else True
+        try:
+            found[name.replace("-", "_")] = yaml.safe_load(value) if separator else True
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ConfigurationProblem(
+                f"sample.engine.extraArgs has {argument!r}, whose value is no YAML: {first_line(error)}. Write a number, true, "
+                "false or text there, or JSON."
+            ) from error
     return found

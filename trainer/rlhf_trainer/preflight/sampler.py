@@ -1,4 +1,4 @@
-"""vLLM has a class for the policy; on a CPU it has kernels for the policy's heads, and room for one answer.
+"""vLLM has a class for the policy and takes its arguments; on a CPU it has kernels for the policy's heads, and room for one answer.
 
 What a model's configuration tells, so that it is known before anything is trained. Where it tells less, the sampler will say.
 """
@@ -6,7 +6,7 @@ What a model's configuration tells, so that it is known before anything is train
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rlhf_api.validation.rules.pods import gpu_limit
 from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.pods import pod_of
 from rlhf_trainer.data import sources
+from rlhf_trainer.models.engine import engine_options
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE, prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
@@ -49,8 +50,11 @@ def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bo
     attention = _attention(model, config)
     if attention is not None:
         _require_heads(model.uri, attention)
-    if allow_cpu or not _asks_for_gpus(spec):
-        room = _room(spec)
+    cpu = allow_cpu or not _asks_for_gpus(spec)
+    environment = os.environ | {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or []}
+    engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
+    if cpu:
+        room = _room(environment)
         if attention is not None and attention.plain:
             _require_kernels(model.uri, attention)
             _require_room(spec, attention, room)
@@ -140,11 +144,15 @@ def _require_kernels(uri: str, attention: _Attention) -> None:
         )
 
 
-def _room(spec: RLHFRunSpec) -> int | None:
+def _longest(spec: RLHFRunSpec) -> int:
+    """Tokens of a prompt and its answer."""
+    return spec.train.max_prompt_length + spec.sample.max_new_tokens
+
+
+def _room(environment: Mapping[str, str]) -> int | None:
     """GiB of keys and values on a CPU. None: a share of the machine's memory, which vLLM takes where nothing is said."""
     name, otherwise = CPU_KV_CACHE
-    own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or []}
-    text = own.get(name, os.environ.get(name, otherwise))
+    text = environment.get(name, otherwise)
     if not text:
         return None
     try:
@@ -161,7 +169,7 @@ def _room(spec: RLHFRunSpec) -> int | None:
 
 def _require_room(spec: RLHFRunSpec, attention: _Attention, room: int | None) -> None:
     """vLLM starts with room for one prompt and its longest answer, or not at all."""
-    tokens = spec.train.max_prompt_length + spec.sample.max_new_tokens
+    tokens = _longest(spec)
     a_token = 2 * attention.layers * attention.kv_heads * attention.head_size * _BYTES[spec.policy.dtype]
     needed = a_token * tokens / 2**30
     if room is not None and needed > room:

@@ -1,0 +1,41 @@
+"""The safetensors files of a model, by their headers alone: nothing of the weights is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+Shape = tuple[int, ...]
+
+_INDEX = "model.safetensors.index.json"
+
+
+def stored_shapes(folder: Path, model: str) -> dict[str, Shape]:
+    """By the names of tensors. Raises ConfigurationProblem, with `model` as its name, where a file is missing or not whole."""
+    files = sorted(folder.glob("*.safetensors"))
+    if missing := sorted(_indexed(folder, model) - {file.name for file in files}):
+        raise ConfigurationProblem(f"{model} lacks {', '.join(missing)}, which {_INDEX} names. Copy it anew.")
+    if not files:
+        raise ConfigurationProblem(f"{model} has no safetensors weights. Pickled weights are never loaded; convert them.")
+    found: dict[str, Shape] = {}
+    for file in files:
+        try:
+            with safe_open(str(file), "pt") as weights:
+                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError) as error:
+            raise ConfigurationProblem(f"{model}: {file.name} is no safetensors file: {error}. Copy it anew.") from error
+    return found
+
+
+def _indexed(folder: Path, model: str) -> set[str]:
+    """Names of files, where the weights are in several."""
+    if not (folder / _INDEX).exists():
+        return set()
+    try:
+        return set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationProblem(f"{model}: {_INDEX} is no index of weights: {error}. Copy it anew.") from error
