@@ -17,6 +17,7 @@ from rlhf_store import (
     ArtifactWriter,
     Corrupted,
     ExternalModel,
+    Incomplete,
     ModelLineage,
     NotFound,
     Store,
@@ -228,8 +229,30 @@ def test_a_missing_file_names_itself(store: Store, tmp_path: Path) -> None:
     artifact = open_artifact(store, seal(store, {"a.txt": b"A"}).ref)
     store.delete([f"{KIND}/{FINGERPRINT}/{artifact.manifest.files[0].key}"])
 
-    with pytest.raises(NotFound, match=r"a\.txt"):
+    said = (
+        rf"a\.txt: this file of the sealed artifact {KIND}/{FINGERPRINT} is gone\. Remove the folder {artifact.url} from the store"
+    )
+    for read in (lambda: artifact.fetch(tmp_path / "fetched"), lambda: artifact.read("a.txt")):
+        with pytest.raises(Incomplete, match=said):
+            read()
+
+
+def test_several_missing_files_are_counted(store: Store, tmp_path: Path) -> None:
+    artifact = open_artifact(store, seal(store, dict.fromkeys(("a.txt", "b.txt", "c.txt", "d.txt"), b"")).ref)
+    store.delete([f"{KIND}/{FINGERPRINT}/{entry.key}" for entry in artifact.manifest.files[1:]])
+
+    with pytest.raises(Incomplete, match=r"b\.txt: this file of the sealed artifact .* is gone, and so are 2 others\."):
         artifact.fetch(tmp_path / "fetched")
+
+
+def test_a_file_that_is_removed_on_purpose_while_it_is_read_is_not_said_to_be_lost(store: Store) -> None:
+    """Whoever comes again goes without it."""
+    artifact = open_artifact(store, seal(store, {"a.txt": b"A"}).ref)
+    remove_files(artifact, ["a.txt"])
+
+    with pytest.raises(NotFound, match=r"a\.txt") as raised:
+        artifact.read("a.txt")
+    assert not raised.value.configuration
 
 
 def test_what_is_fetched_already_is_kept_and_what_was_damaged_is_fetched_again(store: Store, tmp_path: Path) -> None:

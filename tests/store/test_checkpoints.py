@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_store import Checkpoints, Corrupted, Store
+from rlhf_store import Checkpoints, Corrupted, Incomplete, NotFound, Store
 from support.artifacts import FINGERPRINT, keys
 
 
@@ -57,6 +57,26 @@ def test_a_damaged_one_is_refused(checkpoints: Checkpoints, store: Store, tmp_pa
 
     with pytest.raises(Corrupted, match="step-2-attempt-1"):
         checkpoints.fetch(damaged, tmp_path / "fetched")
+
+
+def test_one_that_lost_a_file_says_what_to_remove(checkpoints: Checkpoints, store: Store, tmp_path: Path) -> None:
+    for step in (1, 2):
+        _save(checkpoints, tmp_path, f"step-{step}-attempt-1", step)
+    damaged = checkpoints.newest_complete()
+    assert damaged is not None
+    store.delete([f"checkpoint/{FINGERPRINT}/{damaged.files[0].key}"])
+
+    record = f"checkpoint/{FINGERPRINT}/step-2-attempt-1.json"
+    with pytest.raises(Incomplete, match=f"this file of checkpoint step-2-attempt-1 is gone. Remove {store.url}/{record} from"):
+        checkpoints.fetch(damaged, tmp_path / "fetched")
+    store.delete([record])
+    earlier = checkpoints.newest_complete()
+    assert earlier is not None
+    assert earlier.step == 1
+    # An attempt that came later has removed it meanwhile, and kept its own.
+    with pytest.raises(NotFound) as raised:
+        checkpoints.fetch(damaged, tmp_path / "fetched")
+    assert not raised.value.configuration
 
 
 def test_a_record_that_cannot_be_read_is_no_checkpoint(checkpoints: Checkpoints, store: Store, tmp_path: Path) -> None:

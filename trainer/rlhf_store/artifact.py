@@ -15,7 +15,7 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind, StageName
 
-from .errors import AlreadyExists, Corrupted, NotFound
+from .errors import AlreadyExists, Corrupted, Incomplete, NotFound
 from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage, RelativePath, parse_manifest, sha256
 from .shards import ShardRecord
 from .store import Store
@@ -57,7 +57,7 @@ class Artifact:
         """Download all files, or those named, to `folder`, in parallel and verified; returns `folder`.
 
         All are all that `remove_files` has left. What is there already with the right digest is kept. Treat the files as read-only.
-        Raises Corrupted (file, expected, found), NotFound for a name that is not in the manifest.
+        Raises Corrupted (file, expected, found); Incomplete (file) where the store has lost one, or the manifest never had it.
         """
         return self._download(self._left() if names is None else [self._entry(name) for name in names], folder)
 
@@ -70,12 +70,34 @@ class Artifact:
         """A small file, verified."""
         entry = self._entry(name)
         folder = artifact_folder(self.ref.kind, self.ref.fingerprint)
-        data = self.store.get(f"{folder}/{entry.key}")
+        try:
+            data = self.store.get(f"{folder}/{entry.key}")
+        except NotFound as error:
+            raise self._missing([entry], error) from error
         verify(digest_of(data), entry, self.store, folder)
         return data
 
     def _download(self, entries: Iterable[FileEntry], folder: Path) -> Path:
-        return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), entries, folder)
+        wanted = list(entries)
+        try:
+            return fetch_files(self.store, artifact_folder(self.ref.kind, self.ref.fingerprint), wanted, folder)
+        except NotFound as error:
+            raise self._missing(wanted, error) from error
+
+    def _missing(self, wanted: Iterable[FileEntry], error: NotFound) -> NotFound:
+        """What to raise for `error`: itself where somebody has just removed the file on purpose, for then it is missed no more."""
+        folder = artifact_folder(self.ref.kind, self.ref.fingerprint)
+        removed = removed_files(self)
+        gone = [entry for entry in wanted if entry.path not in removed and self.store.head(f"{folder}/{entry.key}") is None]
+        if not gone:
+            return error
+        others = f", and so {'is another' if len(gone) == 2 else f'are {len(gone) - 1} others'}" if len(gone) > 1 else ""
+        return Incomplete(
+            f"this file of the sealed artifact {folder} is gone{others}",
+            f"{self.url}/{gone[0].key}",
+            f"Remove the folder {self.url} from the store, with its {MANIFEST}: while that is there, the artifact is taken for "
+            "whole. Then delete the run and begin it again, with what it finds in the store: the stage that makes it runs again.",
+        )
 
     def _left(self) -> list[FileEntry]:
         gone = removed_files(self)
@@ -84,7 +106,7 @@ class Artifact:
     def _entry(self, name: str) -> FileEntry:
         entry = self.manifest.file(name)
         if entry is None:
-            raise NotFound("the artifact has no such file", f"{self.url}/{name}", "It is of an older format, or of another kind.")
+            raise Incomplete("the artifact has no such file", f"{self.url}/{name}", "It is of an older format, or of another kind.")
         return entry
 
 
@@ -186,10 +208,10 @@ def find_artifact(store: Store, kind: ArtifactKind, fingerprint: str) -> Sealed 
 
 
 def open_artifact(store: Store, ref: ArtifactRef) -> Artifact:
-    """Raises NotFound, and Corrupted where the manifest is not the one that `ref` names."""
+    """Raises Incomplete where there is none, and Corrupted where the manifest is not the one that `ref` names."""
     found = find_artifact(store, ref.kind, ref.fingerprint)
     if found is None:
-        raise NotFound("there is no sealed artifact", artifact_url(store, ref.kind, ref.fingerprint))
+        raise Incomplete("there is no sealed artifact", artifact_url(store, ref.kind, ref.fingerprint))
     if found.ref.digest != ref.digest:
         raise Corrupted(
             f"expected a manifest with SHA-256 {ref.digest}, found {found.ref.digest}",

@@ -12,7 +12,7 @@ from rlhf_api.base import Model
 from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.words import ArtifactKind
 
-from .errors import NotFound
+from .errors import Incomplete, NotFound
 from .manifest import FileEntry
 from .store import Store
 from .transfer import fetch_files, files_under, upload_files
@@ -53,8 +53,19 @@ class Checkpoints:
         return max(self._records(), key=lambda record: (record.step, record.name), default=None)
 
     def fetch(self, record: CheckpointRecord, folder: Path) -> Path:
-        """Download and verify. Raises Corrupted."""
-        return fetch_files(self.store, self._folder, record.files, folder)
+        """Download and verify. Raises Corrupted; Incomplete where a file of it is gone, and it was not removed meanwhile."""
+        try:
+            return fetch_files(self.store, self._folder, record.files, folder)
+        except NotFound as error:
+            key = f"{self._folder}/{record.name}.json"
+            if self.store.head(key) is None:
+                raise
+            raise Incomplete(
+                f"this file of checkpoint {record.name} is gone",
+                error.url,
+                f"Remove {self.store.url}/{key} from the store, then delete the run and begin it again: training goes on from an "
+                "earlier checkpoint, or from its beginning.",
+            ) from error
 
     def remove(self, name: str) -> None:
         """The record first, so that nobody begins to read what is going away."""

@@ -1,7 +1,8 @@
 """What can go wrong with a store: one tree.
 
 StoreError
-├── NotFound                      no such object or artifact
+├── NotFound                      no such object
+│   └── Incomplete                no such artifact, or a file of it is gone            (configuration)
 ├── AlreadyExists                 a conditional put lost against an object that is there
 ├── Corrupted                     size or digest is not what the manifest says
 ├── Unavailable                   away for longer than its own retries           (transient)
@@ -39,7 +40,14 @@ class StoreError(Exception):
 
 
 class NotFound(StoreError):
-    advice = "Check the URL; if the object was removed, the stage that makes it must run again."
+    advice = "Check the URL."
+
+
+class Incomplete(NotFound):
+    """Whoever needs it finds it so in every attempt, until a person has it made again."""
+
+    configuration = True
+    advice = "Delete the run and begin it again, with what it finds in the store: the stage that makes this then runs again."
 
 
 class AlreadyExists(StoreError):

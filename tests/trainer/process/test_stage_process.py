@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import LabelWork, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import ArtifactKind, StageExit, StageName
-from rlhf_store import ArtifactWriter, Unavailable, kept_logs, open_store
+from rlhf_store import ArtifactWriter, Unavailable, find_artifact, kept_logs, open_store
 from rlhf_trainer.data.parquet import SAMPLES
 from rlhf_trainer.process import stage_process as entry
 from rlhf_trainer.runtime.context import work_of
@@ -176,7 +178,6 @@ def label_of_samples(
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"X"), "SHA-256"),
         (lambda path: path.write_bytes(path.read_bytes()[:20]), "20"),
-        (lambda path: path.unlink(), "no such"),
     ],
 )
 def test_a_damaged_input_artifact_is_named_and_computes_nothing(
@@ -208,8 +209,29 @@ def test_an_input_artifact_that_is_gone_is_named(storage: Storage, tmp_path: Pat
     config = label_of_samples(storage, tmp_path)
     open_store(storage).delete(["samples/" + "a" * 64 + "/manifest.json"])
     code, result = run_main(config, tmp_path / "stage", monkeypatch)
-    assert (code, result.reason) == (StageExit.APPLICATION, "NotFound")
+    assert code == StageExit.CONFIGURATION
     assert "there is no sealed artifact" in (result.problem or "")
+
+
+def test_an_input_artifact_that_lost_a_file_is_made_again_by_what_is_advised(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its manifest is there it would be found again as whole; so no other attempt is made, and the folder is to go."""
+    config = label_of_samples(storage, tmp_path)
+    store = Path(storage.url.removeprefix("file://"))
+    (file,) = store.rglob("samples.parquet")
+    file.unlink()
+    code, result = run_main(config, tmp_path / "stage", monkeypatch)
+    assert code == StageExit.CONFIGURATION
+    expected = r"/samples\.parquet: this file of the sealed artifact (\S+) is gone.* Remove the folder file://(\S+)"
+    said = re.search(expected, result.problem or "")
+    assert said is not None, result.problem
+    assert said[1] == f"samples/{'a' * 64}"
+    shutil.rmtree(said[2])
+    assert find_artifact(open_store(storage), ArtifactKind.SAMPLES, "a" * 64) is None
+    label_of_samples(storage, tmp_path)
+    # Of no prompts there are no labels.
+    assert "Only 0.0% of the prompts" in (run_main(config, tmp_path / "again", monkeypatch)[1].problem or "")
 
 
 def test_a_store_that_is_away_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

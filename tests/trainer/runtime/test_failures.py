@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from rlhf_store import Corrupted, NoSuchBucket, Unavailable
+from rlhf_store import Corrupted, Incomplete, NoSuchBucket, NotFound, Unavailable
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, Preempted, RankKilled, Transient
 from rlhf_trainer.runtime.failures import from_exception
 
@@ -22,6 +22,8 @@ from rlhf_trainer.runtime.failures import from_exception
         (Unavailable("x", "s3://b"), 75, "StoreUnavailable"),
         (NoSuchBucket("x", "s3://b"), 64, "ConfigurationError"),
         (Corrupted("x", "s3://b"), 1, "Corrupted"),
+        (NotFound("x", "s3://b"), 1, "NotFound"),
+        (Incomplete("x", "s3://b"), 64, "ConfigurationError"),
         (OSError(errno.ENOSPC, "No space left on device", "/scratch/x"), 1, "DiskFull"),
         (OSError(errno.EDQUOT, "Quota exceeded"), 1, "DiskFull"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "DiskFull"),
