@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from rlhf_api.resource.model import ModelRef
 from rlhf_trainer.preflight.weights import require_architecture, require_head, require_ids_within
@@ -145,3 +147,33 @@ def test_a_head_of_several_outputs_is_no_reward(reward: Path, tmp_path: Path) ->
     rewrite(folder, id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)})
     with pytest.raises(ConfigurationProblem, match=r"has a head of 5 outputs \(score\.weight\), and a reward is one"):
         require_head(folder, named(folder))
+
+
+def test_all_checks_of_a_model_read_its_files_and_build_its_class_once(
+    reward: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers of a large model are many, and its class takes seconds."""
+    folder = shutil.copytree(reward, tmp_path / "reward")
+    asked: list[str] = []
+
+    def counted(kind: str, of: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            asked.append(kind)
+            return of(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr("rlhf_trainer.models.stored.safe_open", counted("file", safe_open))
+    model_class = AutoModelForSequenceClassification
+    monkeypatch.setattr(model_class, "from_config", counted("class", model_class.from_config))
+    for _ in range(2):
+        require_architecture(folder, named(folder), "ForSequenceClassification")
+        require_head(folder, named(folder))
+        require_ids_within(folder, named(folder), tokenizer)
+    assert sorted(asked) == ["class", "file"]
+    reshape(folder, lambda weights: {name: tensor for name, tensor in weights.items() if name != "score.weight"})
+    with pytest.raises(ConfigurationProblem, match="no weights for its head"):
+        require_head(folder, named(folder))
+    rewrite(folder, intermediate_size=64)
+    with pytest.raises(ConfigurationProblem, match=r"and \[.*64.*\] by its config\.json"):
+        require_architecture(folder, named(folder), "ForSequenceClassification")

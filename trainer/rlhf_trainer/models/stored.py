@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,6 +15,22 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 Shape = tuple[int, ...]
 
 _INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file that has changed is another: what was read of it is looked up by this."""
+
+    path: Path
+    size: int
+    modified: int
+    """ns."""
+
+    @classmethod
+    def of(cls, path: Path) -> FileVersion:
+        """Raises OSError."""
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns)
 
 
 def stored_shapes(folder: Path, model: str) -> dict[str, Shape]:
@@ -24,11 +43,17 @@ def stored_shapes(folder: Path, model: str) -> dict[str, Shape]:
     found: dict[str, Shape] = {}
     for file in files:
         try:
-            with safe_open(str(file), "pt") as weights:
-                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
+            found |= _header(FileVersion.of(file))
         except (SafetensorError, OSError) as error:
             raise ConfigurationProblem(f"{model}: {file.name} is no safetensors file: {error}. Copy it anew.") from error
     return found
+
+
+@lru_cache(maxsize=1024)
+def _header(file: FileVersion) -> Mapping[str, Shape]:
+    """Several checks ask for the same."""
+    with safe_open(str(file.path), "pt") as weights:
+        return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
 
 
 def _indexed(folder: Path, model: str) -> set[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rlhf_api.resource.model import ModelRef
+from rlhf_trainer.models.stored import FileVersion, Shape, stored_shapes
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 from .configuration import architectures_of, read_config, transformers_config
@@ -16,8 +18,7 @@ from .configuration import architectures_of, read_config, transformers_config
 _ADAPTER = "adapter_config.json"
 #: How models call the table of their tokens' vectors.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
-
-Shape = tuple[int, ...]
+_CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,13 @@ def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
             f"{model.uri} is quantised ({method or 'config.json has a quantization_config'}). What is trained, scored or compared "
             "here are plain weights: name the model that it was made from."
         )
-    if not list(folder.glob("*.safetensors")):
-        raise ConfigurationProblem(f"{model.uri} has no safetensors weights. Pickled weights are never loaded; convert them.")
     _require_class(folder, model, architectures[0])
 
 
 def require_head(folder: Path, model: ModelRef) -> None:
     """The head of a reward model is in the files, and gives one score; transformers makes up one that is not, and only warns."""
-    stored = _stored(folder, model)
-    expected = _expected(folder, model, "AutoModelForSequenceClassification", num_labels=1)
+    stored = stored_shapes(folder, model.uri)
+    expected = _expected(folder, model, _CLASSIFIER)
     head = {name: shape for name, shape in expected.shapes.items() if not name.startswith(expected.trunk)}
     if missing := sorted(head.keys() - stored.keys()):
         raise ConfigurationProblem(
@@ -69,7 +68,7 @@ def require_head(folder: Path, model: ModelRef) -> None:
 
 def require_ids_within(folder: Path, model: ModelRef, tokenizer: Any) -> None:
     """Each token of the tokenizer has a vector in the model."""
-    rows = next((shape[0] for name, shape in _stored(folder, model).items() if name.endswith(_EMBEDDINGS)), None)
+    rows = next((shape[0] for name, shape in stored_shapes(folder, model.uri).items() if name.endswith(_EMBEDDINGS)), None)
     beyond = sorted((token, text) for text, token in tokenizer.get_vocab().items() if rows is not None and token >= rows)
     if beyond:
         token, text = beyond[0]
@@ -100,8 +99,8 @@ def _require_no_adapter(folder: Path, model: ModelRef) -> None:
 
 def _require_class(folder: Path, model: ModelRef, architecture: str) -> None:
     """Something of the class is there, and what is there has its shape."""
-    kind = "AutoModelForCausalLM" if architecture.endswith("ForCausalLM") else "AutoModelForSequenceClassification"
-    stored, expected = _stored(folder, model), _expected(folder, model, kind)
+    kind = "AutoModelForCausalLM" if architecture.endswith("ForCausalLM") else _CLASSIFIER
+    stored, expected = stored_shapes(folder, model.uri), _expected(folder, model, kind)
     first = min(stored, default="nothing")
     # A trunk that was saved by itself has names without its prefix; transformers puts that before them.
     stored = {name if name in expected.shapes else f"{expected.trunk}{name}": shape for name, shape in stored.items()}
@@ -119,25 +118,20 @@ def _require_class(folder: Path, model: ModelRef, architecture: str) -> None:
             )
 
 
-def _stored(folder: Path, model: ModelRef) -> dict[str, Shape]:
-    from safetensors import SafetensorError, safe_open
-
-    found: dict[str, Shape] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(str(file), "pt") as weights:
-                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
-            raise ConfigurationProblem(f"{model.uri}: {file.name} is no safetensors file: {error}. Copy it anew.") from error
-    return found
+def _expected(folder: Path, model: ModelRef, kind: str) -> _Skeleton:
+    # It says why it cannot be read.
+    read_config(folder, model)
+    return _skeleton(FileVersion.of(folder / "config.json"), model, kind)
 
 
-def _expected(folder: Path, model: ModelRef, kind: str, **options: Any) -> _Skeleton:
-    """Nothing is allocated."""
+@lru_cache(maxsize=16)
+def _skeleton(config_file: FileVersion, model: ModelRef, kind: str) -> _Skeleton:
+    """Nothing is allocated. Several checks ask for the same, and of a large model it takes seconds."""
     import torch
     import transformers
 
-    config = transformers_config(folder, model, **options)
+    # A reward is one score, whatever its config.json says; of a classifier's trunk that changes nothing.
+    config = transformers_config(config_file.path.parent, model, **({"num_labels": 1} if kind == _CLASSIFIER else {}))
     try:
         with torch.device("meta"):
             empty = getattr(transformers, kind).from_config(config, trust_remote_code=model.trust_remote_code)
