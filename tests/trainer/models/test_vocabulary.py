@@ -55,3 +55,18 @@ def test_a_damaged_configuration_is_told_in_words(folder: Path, name: str) -> No
     (folder / name).write_text("[1]")
     with pytest.raises(ConfigurationProblem):
         load(folder)
+
+
+def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    (folder / "model").mkdir()
+    for file in folder.glob("*.j*"):
+        file.rename(folder / "model" / file.name)
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    whole, counted = capsys.readouterr().out.split("\nHi.")
+    assert "Hello" in whole
+    assert counted == "<|eot_id|>\n"

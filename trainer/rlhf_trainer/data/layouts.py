@@ -113,7 +113,7 @@ def read_questions(source: PromptSource, rows: Sequence[Row | Unparsable], field
     def read(number: int, row: Row) -> Question:
         if tools_of(row.get("tools")) is not None:
             raise Unusable("toolsNotSampled", "it has tools, and this version samples no answers that call them")
-        messages = _with_system(row, _question(row, column, source))
+        messages = _with_system(row, _asked(row, column, source))
         for message in messages:
             if extra := sorted(set(message) - {"role", "content", "train", "name"}):
                 raise Unusable("toolsNotSampled", f"a turn of the {message['role']} has {', '.join(extra)}, which is not sampled")

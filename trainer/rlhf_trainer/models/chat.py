@@ -18,6 +18,15 @@ Tools = Sequence[Any] | None
 
 
 @dataclass(frozen=True)
+class _Span:
+    """Of an answer, in a text: from `start` to `end`; what it says ends at `said`, where that can be found."""
+
+    start: int
+    end: int
+    said: int | None
+
+
+@dataclass(frozen=True)
 class Answered:
     """ids of a conversation up to its last answer and, for each, whether the loss counts it."""
 
@@ -64,15 +73,10 @@ class Chat:
         if not answers:
             return []
         guarded = self.template.guard(messages[: answers[-1] + 1], tools)
-        trained = [messages[position].get("train") is not False for position in answers]
+        turns = [guarded.messages[position] for position in answers]
         if self.template.marks_answers:
             text, marked = self.template.marked_text(guarded)
-            if not all(trained) and len(marked) != len(answers):
-                raise ConfigurationProblem(
-                    "A turn of the assistant is not to be trained on, and the chat template marks answers in other parts."
-                )
-            spans = marked if all(trained) else [span for span, counts in zip(marked, trained, strict=True) if counts]
-            return [self._counted(guarded, text, spans, stop_ids)]
+            return [self._counted(guarded, text, _marked(text, marked, turns), stop_ids)]
         heads = [self.template.text(guarded, position, ask=True) for position in answers]
         texts = [self.template.text(guarded, position + 1, ask=False) for position in answers]
         if not all(text.startswith(head) for head, text in zip(heads, texts, strict=True)):
@@ -81,13 +85,11 @@ class Chat:
                 "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
                 "to a template that appends, or that marks what the assistant says with {% generation %}."
             )
-        spans = [(len(head), len(text)) for head, text in zip(heads, texts, strict=True)]
+        spans = [_span(text, len(head), len(text), turn) for head, text, turn in zip(heads, texts, turns, strict=True)]
+        wanted = [(text, span) for text, span, turn in zip(texts, spans, turns, strict=True) if _is_trained(turn)]
         if all(texts[-1].startswith(text) for text in (*heads, *texts)):
-            return [
-                self._counted(guarded, texts[-1], [span for span, counts in zip(spans, trained, strict=True) if counts], stop_ids)
-            ]
-        each = zip(texts, spans, trained, strict=True)
-        return [self._counted(guarded, text, [span], stop_ids) for text, span, counts in each if counts]
+            return [self._counted(guarded, texts[-1], [span for _, span in wanted], stop_ids)]
+        return [self._counted(guarded, text, [span], stop_ids) for text, span in wanted]
 
     def exchange(self, messages: Sequence[Message], answer: Message, tools: Tools = None) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of the closed response behind it, as a reward model reads them with its own template."""
@@ -123,20 +125,29 @@ class Chat:
         except TemplateRefusal:
             return None
 
-    def _counted(self, guarded: Guarded, text: str, spans: Sequence[tuple[int, int]], stop_ids: frozenset[int]) -> Answered:
+    def _counted(self, guarded: Guarded, text: str, spans: Sequence[_Span], stop_ids: frozenset[int]) -> Answered:
         encoded = self._encoder.encode(guarded, text)
         counted = [False] * len(encoded.ids)
         last: list[int] = []
-        for start, end in spans:
-            first, behind = self._answer(encoded, start, end)
+        for span in spans:
+            first, behind = self._answer(encoded, span.start, span.end)
             last = encoded.ids[first:behind]
-            stops = [i for i in range(first, behind) if encoded.ids[i] in stop_ids]
-            for i in range(first, stops[-1] + 1 if stops else behind):
+            for i in range(first, self._end_of(encoded, span, first, behind, stop_ids)):
                 counted[i] = True
         if spans:
             require_end(self._tokenizer, last, stop_ids)
         ids = self._led(encoded.ids)
         return Answered(ids, [False] * (len(ids) - len(encoded.ids)) + counted)
+
+    def _end_of(self, encoded: Encoded, span: _Span, first: int, behind: int, stop_ids: frozenset[int]) -> int:
+        """The token behind the answer's own end: the first stop behind what it says. A template may write some in it, and more
+        behind the end. `behind`, where there is none.
+        """
+        stops = [i + 1 for i in range(first, behind) if encoded.ids[i] in stop_ids]
+        if span.said is None:
+            return stops[-1] if stops else behind
+        said = self._encoder.tokens_within(encoded, span.said)[0]
+        return next((stop for stop in stops if stop > said), behind)
 
     def _answer(self, encoded: Encoded, start: int, end: int) -> tuple[int, int]:
         """The first token of what stands between two places, and the one behind it; a token across the end is the next turn's."""
@@ -152,6 +163,27 @@ class Chat:
                 f"The chat template writes BOS twice at the start (id {bos}). Remove one bos_token from the template."
             )
         return ids
+
+
+def _span(text: str, start: int, end: int, turn: Message) -> _Span:
+    content = turn["content"].strip()
+    found = text.rfind(content, start, end) if content and "tool_calls" not in turn else -1
+    return _Span(start, end, found + len(content) if found >= 0 else None)
+
+
+def _marked(text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message]) -> list[_Span]:
+    """Of what a template marks, what is trained. Raises ConfigurationProblem where it cannot be told which turn is which."""
+    if len(spans) == len(turns):
+        return [_span(text, *span, turn) for span, turn in zip(spans, turns, strict=True) if _is_trained(turn)]
+    if not all(map(_is_trained, turns)):
+        raise ConfigurationProblem(
+            "A turn of the assistant is not to be trained on, and the chat template marks answers in other parts than turns."
+        )
+    return [_Span(start, end, None) for start, end in spans]
+
+
+def _is_trained(turn: Message) -> bool:
+    return turn.get("train") is not False
 
 
 def leading_ids(tokenizer: Any) -> list[int]:

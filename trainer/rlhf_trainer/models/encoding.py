@@ -39,7 +39,7 @@ def encode_demonstrations(
         except BoundaryProblem as problem:
             # One answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
             _count(counts, "conversationsWithoutBoundary")
-            unclear = problem
+            unclear = unclear or BoundaryProblem(f"{tally.source.uri}: row {item.row}: {problem}")
             continue
         except ConfigurationProblem as problem:
             raise _at(tally, item.row, problem) from problem

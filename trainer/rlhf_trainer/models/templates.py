@@ -38,6 +38,9 @@ _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 #: No text that people write has characters of this plane: it is for private use.
 _PRIVATE = 0xF0000
 _MAX_WORDS = 300
+#: Roles whose words must stand in what a template writes; of an answer it may leave out earlier reasoning.
+_HEARD = frozenset({"system", "developer", "user"})
+_PROBE = "What is 17 + 25?"
 
 
 class TemplateRefusal(ConfigurationProblem):
@@ -71,6 +74,8 @@ class Template:
         self.source = str(tokenizer.chat_template)
         found = control_tokens(tokenizer)
         self._controls = re.compile("|".join(map(re.escape, found))) if found else None
+        self.in_parts = False
+        self.in_parts = self._wants_parts()
 
     @property
     def asks_for_the_date(self) -> bool:
@@ -110,12 +115,27 @@ class Template:
         """The text, and where in it what the template marks as the assistant's begins and ends."""
         return self._rendered(guarded, None, ask=False)
 
+    def _wants_parts(self) -> bool:
+        """Whether a content must be a list of typed parts: templates of models that see write nothing of plain text."""
+        probe = Guarded([{"role": "user", "content": _PROBE}], None)
+        try:
+            self._rendered(probe, None, ask=True)
+        except TemplateRefusal:
+            self.in_parts = True
+            try:
+                self._rendered(probe, None, ask=True)
+            except TemplateRefusal:
+                # Neither: whoever renders with it is told.
+                return False
+            return True
+        return False
+
     def _rendered(self, guarded: Guarded, until: int | None, *, ask: bool) -> tuple[str, list[tuple[int, int]]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
             texts, spans = render_jinja_template(
-                conversations=[[_rendered_fields(message) for message in guarded.messages[:until]]],
+                conversations=[[self._handed(message) for message in guarded.messages[:until]]],
                 tools=None if guarded.tools is None else list(guarded.tools),
                 chat_template=self.source,
                 return_assistant_tokens_mask=self.marks_answers,
@@ -134,12 +154,19 @@ class Template:
                     f"The chat template spells {guarded.stand_ins[character]!r} of the text in escapes, so that it cannot be kept "
                     "apart from the template's own. Remove it from the text."
                 )
+        for message in guarded.messages[:until]:
+            if message["role"] in _HEARD and message["content"].strip() not in texts[0]:
+                raise TemplateRefusal(
+                    f"The chat template leaves out what the {message['role']} says. Change the data, or set policy.chatTemplate."
+                )
         return texts[0], [(start, end) for start, end in spans[0]] if spans else []
 
-
-def _rendered_fields(message: Message) -> dict[str, Any]:
-    """Whether its loss is counted is no business of the template."""
-    return {name: value for name, value in message.items() if name != "train"}
+    def _handed(self, message: Message) -> dict[str, Any]:
+        """As the template gets it. Whether its loss is counted is no business of the template."""
+        found = {name: value for name, value in message.items() if name != "train"}
+        if self.in_parts:
+            found["content"] = [{"type": "text", "text": message["content"]}]
+        return found
 
 
 def control_tokens(tokenizer: Any) -> list[str]:
