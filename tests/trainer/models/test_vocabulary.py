@@ -67,6 +67,6 @@ def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
         file.rename(folder / "model" / file.name)
     monkeypatch.chdir(folder)
     exec(code, {})
-    whole, counted = capsys.readouterr().out.split("\nHi.")
+    whole, _, counted = capsys.readouterr().out.rpartition("\nHi.")
     assert "Hello" in whole
     assert counted == "<|eot_id|>\n"
