@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
 
 from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
-from rlhf_trainer.models.chat import leading_ids
+from rlhf_trainer.data.prompts import PromptSets
+from rlhf_trainer.models.chat import Chat, leading_ids
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
+from .data import RENDERED
 from .weights import require_architecture, require_head, require_ids_within
 
+_ANSWER = {"role": "assistant", "content": "Yes."}
 
-def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str]) -> None:
+
+def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage, warnings: list[str]) -> None:
     """A reward model has a trained head, a template, and a pad token of its own; of rules see rules.py."""
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
@@ -31,6 +38,17 @@ def labeler(spec: Labeler, scratch: Path, storage: Storage, warnings: list[str])
             f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
             "token."
         )
+    require_readable(model, vocabulary.chat, prompts)
+
+
+def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets]) -> None:
+    """What the policy is asked, and answers, can be rendered under the labeler's own template. Raises ConfigurationProblem."""
+    sets = prompts()
+    for prompt in islice(chain(*sets.training, sets.validation, sets.test), RENDERED):
+        try:
+            chat.exchange(prompt.messages, _ANSWER)
+        except ConfigurationProblem as problem:
+            raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to score an answer: {problem}") from problem
 
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:

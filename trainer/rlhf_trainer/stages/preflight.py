@@ -58,6 +58,7 @@ def run(context: StageContext) -> StageResult:
                 traceback.print_exc()
             found.problems.append(str(from_exception(error)))
     problems = list(dict.fromkeys(found.problems))
+    found.warnings = list(dict.fromkeys(found.warnings))
     for warning in found.warnings:
         log.warning("%s", warning)
     if problems:
@@ -94,10 +95,10 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     yield lambda: models.positions(spec, scratch, storage)
     yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
-    for labeler in (spec.reward, spec.evaluate.judge):
-        yield partial(labelers.labeler, labeler, scratch, storage, found.warnings)
     identify = data.rendered(vocabulary)
     prompt_sets = cache(partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify))
+    for labeler in (spec.reward, spec.evaluate.judge):
+        yield partial(labelers.labeler, labeler, prompt_sets, scratch, storage, found.warnings)
     for scored_by in rule_references(spec):
         yield partial(rules.rule, scored_by, prompt_sets, found.resolved)
     for reference in external_references(spec):
@@ -111,6 +112,9 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     if training:
         own = cache(partial(labelers.reward_base, training.base, scratch, storage)) if training.base is not None else vocabulary
         yield own
+        if training.base is not None:
+            base = training.base
+            yield lambda: labelers.require_readable(base, own().chat, prompt_sets)
         for source in training.data:
             yield partial(data.preferences, source, training.max_length, own, look)
     yield lambda: found.warnings.extend(data.lengths(spec))
