@@ -78,6 +78,19 @@ class PromptSlice(Model):
     identity: PromptIdentity = PromptIdentity.MESSAGES
 
 
+class HeldOutInput(Model):
+    """The prompts of validation and test, which no training may see; runs that began before did not look."""
+
+    prompts: Prompts
+    """Of it, what hold-outs depend on: perIteration is the default."""
+    iterations: Count
+    """As in PromptSlice; 1 where the uri has no {iteration}."""
+    source_revisions: list[Revision] = []
+    identity: PromptIdentity
+    policy: PolicyInput | None = None
+    """By whose template they are known; absent: the model that the stage starts from."""
+
+
 class PreflightWork(Model):
     stage: Literal[StageName.PREFLIGHT] = StageName.PREFLIGHT
     spec: dict[str, object]
@@ -96,6 +109,7 @@ class SftWork(Model):
     stage: Literal[StageName.SFT] = StageName.SFT
     policy: PolicyInput
     data: list[DataSource]
+    held_out: HeldOutInput | None = None
     optimization: Optimization
     max_length: Count
     deepspeed: DeepSpeed
@@ -105,6 +119,7 @@ class RewardWork(Model):
     stage: Literal[StageName.REWARD] = StageName.REWARD
     base: PolicyInput
     data: list[DataSource]
+    held_out: HeldOutInput | None = None
     optimization: Optimization
     max_length: Count
     min_margin: float

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
+from rlhf_api.resource.data import DataSource, HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PromptIdentity
-from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets, prompt_id
+from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
+from rlhf_trainer.data.prompts import HeldOutPrompts, PromptSets, load_prompt_sets, prompt_id
 from rlhf_trainer.models.chat import Chat
+from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer
+from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
 
 LLAMA = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4])
 
@@ -70,3 +72,35 @@ def test_defect_a_prompt_that_is_templated_already_is_refused(text: str, tmp_pat
 def test_a_prompt_that_speaks_of_a_marker_is_asked(tmp_path: Path) -> None:
     texts: list[Any] = [f"What does <|im_start|> mean in line {i}?" for i in range(200)]
     assert len(sets_of(texts, tmp_path, Chat(LLAMA)).training[0]) == 50
+
+
+def test_defect_a_demonstration_that_answers_a_held_out_prompt_is_not_trained_on(tmp_path: Path) -> None:
+    """In any of its turns, and whatever blanks the template trims; one that is only alike stays, and is counted."""
+    under = vocabulary(LLAMA)
+    sets = sets_of([f"What is {i} + {i}?" for i in range(400)], tmp_path, under.chat)
+    held = HeldOutPrompts(sets, identify_by(PromptIdentity.RENDERED, under.chat))
+    one, two = (prompt.messages[0]["content"] for prompt in sets.validation[:2])
+    free = sets.training[0][0].messages[0]["content"]
+    answer = {"role": "assistant", "content": "4"}
+
+    def asked(*texts: str) -> dict[str, Any]:
+        return {"messages": [turn for text in texts for turn in ({"role": "user", "content": text}, answer)]}
+
+    rows = [
+        asked(one),
+        asked(f"{two}\n"),
+        asked(one, "And twice that?"),
+        asked(free),
+        asked(one.upper().rstrip("?")),
+        asked(free, one),
+    ]
+    counts: dict[str, int] = {}
+    items, tally = read_demonstrations(DataSource(name="d", uri="file:///d"), rows, "sft.data")
+    examples = encode_demonstrations(items, tally, under, 999, counts, held)
+    assert counts == {"conversations": 6, "heldOut": 3, "nearHeldOut": 1}
+    assert len(examples) == 3
+    pairs = [{"prompt": text, "chosen": "4", "rejected": "5"} for text in (one, free)]
+    preferred, tally = read_preferences(DataSource(name="d", uri="file:///d"), pairs, "data")
+    counts = {}
+    assert len(encode_preferences(preferred, tally, under, 999, 0.0, counts, held)) == 1
+    assert counts == {"pairsRead": 2, "heldOut": 1}

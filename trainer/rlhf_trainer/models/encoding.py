@@ -8,6 +8,7 @@ from typing import Any
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.layouts import Demonstration, Preference
 from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.prompts import HeldOutPrompts
 from rlhf_trainer.data.rows import Tally, Unusable
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
@@ -21,16 +22,25 @@ _NEEDED = frozenset({"tools", "tool_calls"})
 
 
 def encode_demonstrations(
-    items: Sequence[Demonstration], tally: Tally, vocabulary: Vocabulary, max_length: int, counts: dict[str, int]
+    items: Sequence[Demonstration],
+    tally: Tally,
+    vocabulary: Vocabulary,
+    max_length: int,
+    counts: dict[str, int],
+    held_out: HeldOutPrompts | None = None,
 ) -> list[Example]:
     """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted.
 
-    `tally` gets what the template refuses. Raises ConfigurationProblem where no row can be encoded, or the template is at fault.
+    What answers a prompt of `held_out` is left out and counted. `tally` gets what the template refuses.
+    Raises ConfigurationProblem where no row can be encoded, or the template is at fault.
     """
     found: list[Example] = []
     unclear: BoundaryProblem | None = None
     for item in items:
         _count(counts, "conversations")
+        answers = [i for i, message in enumerate(item.messages) if message["role"] == "assistant"]
+        if _is_held_out([item.messages[:i] for i in answers], held_out, counts):
+            continue
         try:
             parts = _answered(item, vocabulary, counts)
         except TemplateRefusal as problem:
@@ -54,12 +64,22 @@ def encode_demonstrations(
 
 
 def encode_preferences(
-    items: Sequence[Preference], tally: Tally, vocabulary: Vocabulary, max_length: int, min_margin: float, counts: dict[str, int]
+    items: Sequence[Preference],
+    tally: Tally,
+    vocabulary: Vocabulary,
+    max_length: int,
+    min_margin: float,
+    counts: dict[str, int],
+    held_out: HeldOutPrompts | None = None,
 ) -> list[Example]:
-    """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted."""
+    """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted. So does what answers
+    a prompt of `held_out`.
+    """
     found: list[Example] = []
     for item in items:
         _count(counts, "pairsRead")
+        if _is_held_out([item.prompt], held_out, counts):
+            continue
         reason = _reason_to_drop(item, min_margin)
         if reason is None:
             try:
@@ -78,6 +98,18 @@ def encode_preferences(
     tally.used -= tally.reasons.get("templateRefuses", 0)
     tally.require_usable()
     return found
+
+
+def _is_held_out(asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts | None, counts: dict[str, int]) -> bool:
+    """Whether one of the questions is held out. One that is nearly so is counted, and stays: it may be another question."""
+    if held_out is None:
+        return False
+    if any(map(held_out.has, asked)):
+        _count(counts, "heldOut")
+        return True
+    if any(map(held_out.has_near, asked)):
+        _count(counts, "nearHeldOut")
+    return False
 
 
 def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int]) -> list[Answered]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from rlhf_api.stage import PromptIdentity
+from rlhf_api.stage import HeldOutInput, PromptIdentity
 from rlhf_trainer.data.messages import Message
-from rlhf_trainer.data.prompts import Identify, prompt_id
+from rlhf_trainer.data.prompts import HeldOutPrompts, Identify, load_prompt_sets, prompt_id
 from rlhf_trainer.data.rows import Unusable, shown
+from rlhf_trainer.runtime.context import StageContext
 
 from .chat import Chat
+from .folder import model_folder
 from .templates import TemplateRefusal
+from .vocabulary import Vocabulary, vocabulary_of
 
 #: How the turns of well-known templates begin: text that begins so was rendered by one of them.
 _OPENINGS = (
@@ -47,6 +50,17 @@ def identify_by(identity: PromptIdentity, chat: Chat) -> Identify:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     return identify
+
+
+def held_out_prompts(context: StageContext, held: HeldOutInput | None, own: Vocabulary) -> HeldOutPrompts | None:
+    """What a training may not see; None where its work does not say. `own`: of the model that the stage starts from."""
+    if held is None:
+        return None
+    chat = own.chat if held.policy is None else vocabulary_of(held.policy, model_folder(context, held.policy.model)).chat
+    identify = identify_by(held.identity, chat)
+    scratch, storage = context.scratch / "inputs", context.config.storage
+    sets = load_prompt_sets(held.prompts, held.iterations, scratch, storage, held.source_revisions, identify=identify)
+    return HeldOutPrompts(sets, identify)
 
 
 def require_untemplated(messages: Sequence[Message]) -> None:

@@ -23,6 +23,7 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: Loads the vocabulary that a source is rendered under. Raises ConfigurationProblem.
 Load = Callable[[], Vocabulary]
+LoadHeldOut = Callable[[], prompt_sets.HeldOutPrompts]
 #: Rows of a source that are rendered and tokenised here; all of them are read.
 RENDERED = 1000
 
@@ -107,20 +108,37 @@ def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[s
         raise ConfigurationProblem(f"{prompt.where}, {told}: {refusal}") from refusal
 
 
-def demonstrations(source: DataSource, max_length: int, load: Load, look: Look) -> None:
+def demonstrations(source: DataSource, max_length: int, load: Load, held_out: LoadHeldOut, look: Look) -> None:
     """Every row is read; the first are rendered, so that what the template does to them is known."""
     items, tally = read_demonstrations(source, sources.read_rows(source, look.scratch, look.storage), "sft.data")
     tally.require_usable()
-    encode_demonstrations(items[:RENDERED], tally, load(), max_length, {})
+    counts: dict[str, int] = {}
+    encode_demonstrations(items[:RENDERED], tally, load(), max_length, counts, held_out())
     _tell(tally, look)
+    _tell_held_out(source, counts, look)
 
 
-def preferences(source: DataSource, max_length: int, load: Load, look: Look) -> None:
+def preferences(source: DataSource, max_length: int, load: Load, held_out: LoadHeldOut, look: Look) -> None:
     """Every row is read; the first are rendered, so that what the template does to them is known."""
     items, tally = read_preferences(source, sources.read_rows(source, look.scratch, look.storage), "reward.bradleyTerry.train.data")
     tally.require_usable()
-    encode_preferences(items[:RENDERED], tally, load(), max_length, 0.0, {})
+    counts: dict[str, int] = {}
+    encode_preferences(items[:RENDERED], tally, load(), max_length, 0.0, counts, held_out())
     _tell(tally, look)
+    _tell_held_out(source, counts, look)
+
+
+def _tell_held_out(source: DataSource, counts: dict[str, int], look: Look) -> None:
+    same, near = counts.get("heldOut", 0), counts.get("nearHeldOut", 0)
+    if same:
+        look.warnings.append(
+            f"{source.uri}: {same} of its first {RENDERED} rows answer prompts of validation or test; they are left out."
+        )
+    if near:
+        look.warnings.append(
+            f"{source.uri}: {near} of its first {RENDERED} rows answer prompts that have the words of one of validation or test, "
+            "written otherwise. They are trained on; remove them if they are the same question."
+        )
 
 
 def _tell(tally: Tally, look: Look) -> None:

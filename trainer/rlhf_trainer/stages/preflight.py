@@ -16,7 +16,7 @@ from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_refere
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.prompts import load_prompt_sets
+from rlhf_trainer.data.prompts import HeldOutPrompts, load_prompt_sets
 from rlhf_trainer.preflight import data, labelers, models, rules
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
@@ -97,6 +97,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     yield lambda: models.reference(spec, scratch, storage)
     identify = data.rendered(vocabulary)
     prompt_sets = cache(partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify))
+    held_out = cache(lambda: HeldOutPrompts(prompt_sets(), identify))
     for labeler in (spec.reward, spec.evaluate.judge):
         yield partial(labelers.labeler, labeler, prompt_sets, scratch, storage, found.warnings)
     for scored_by in rule_references(spec):
@@ -107,7 +108,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     yield partial(data.prompts, spec, vocabulary, look, found.counts)
     if spec.sft is not None:
         for source in spec.sft.data:
-            yield partial(data.demonstrations, source, spec.sft.max_length, vocabulary, look)
+            yield partial(data.demonstrations, source, spec.sft.max_length, vocabulary, held_out, look)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
         own = cache(partial(labelers.reward_base, training.base, scratch, storage)) if training.base is not None else vocabulary
@@ -116,7 +117,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
             base = training.base
             yield lambda: labelers.require_readable(base, own().chat, prompt_sets)
         for source in training.data:
-            yield partial(data.preferences, source, training.max_length, own, look)
+            yield partial(data.preferences, source, training.max_length, own, held_out, look)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 
