@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from image import builder
-from support import ahead, binaries, bounded, processes
+from support import ahead, binaries, bounded, build_lock, processes
 from support.binaries import NAMES, BuildError, Source
 from support.documents import ROOT
 from support.waiting import wait_until
@@ -26,7 +26,7 @@ PYTHON = sys.executable
 GO = """#!/bin/sh
 echo "$1" >> {log}
 case "$1" in
-  env) echo {cache} ;;
+  env) echo {cache}; echo {cache}-mod ;;
   build) while [ "$1" != -o ]; do shift; done; mkdir -p out; echo built > "$2" ;;
   install) for package; do :; done; mkdir -p "$GOBIN"; package=${{package%@*}}; echo built > "$GOBIN/${{package##*/}}" ;;
 esac
@@ -144,12 +144,18 @@ def test_what_a_killed_build_has_left_goes(log: Path, tmp_path: Path) -> None:
     assert not left.parent.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whoever_builds_ends_what_it_has_started_however_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+#: It writes down that it is there, and reads what nobody writes.
+STAYS = "touch $0; read line < $0.never"
+
+
+@pytest.mark.parametrize("command", [STAYS, f"sh -c '{STAYS}' $0 & wait", f"setsid sh -c '{STAYS}' $0 & wait"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_builds_ends_what_it_has_started_however_it_ends(tmp_path: Path, number: signal.Signals, command: str) -> None:
+    """Its grandchildren too, and those in a session of their own."""
     started = tmp_path / "started"
     os.mkfifo(f"{started}.never")
-    command = ["sh", "-c", "touch $0; read line < $0.never", str(started)]
-    script = f"import os; from support import bounded; bounded.run({command}, seconds=600, environment=os.environ)"
+    words = ["sh", "-c", command, str(started)]
+    script = f"import os; from support import bounded; bounded.run({words}, seconds=600, environment=os.environ)"
     other = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT / "tests", stderr=subprocess.DEVNULL)
     wait_until(started.exists, "the command")
     other.send_signal(number)
@@ -157,9 +163,26 @@ def test_whoever_builds_ends_what_it_has_started_however_it_ends(tmp_path: Path,
     wait_until(lambda: processes.under(tmp_path) == [], "the end of the command")
 
 
+def test_what_takes_too_long_is_gone_with_all_that_it_has_started_before_that_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "started.never")
+    command = ["sh", "-c", f"setsid sh -c '{STAYS}' $0 & setsid sh -c '{STAYS}' $0 & wait", str(tmp_path / "started")]
+    with pytest.raises(subprocess.TimeoutExpired, match=r"/started'\]' timed out") as raised:
+        bounded.run(command, seconds=0.5, environment=os.environ)
+    assert processes.under(tmp_path) == []
+    assert raised.value.cmd == command
+
+
+def test_a_command_that_is_not_there_or_is_killed_answers_as_a_shell_tells_it() -> None:
+    codes = [
+        bounded.run(words, seconds=600, environment=os.environ).returncode for words in (["/no/such"], ["sh", "-c", "kill -9 $$"])
+    ]
+    assert codes == [127, 137]
+
+
 def test_what_a_command_says_and_answers_is_kept_apart() -> None:
     done = bounded.run(["sh", "-c", "echo 1; echo 2 >&2; exit 3"], seconds=600, environment=os.environ)
     assert (done.returncode, done.stdout, done.stderr) == (3, "1\n", "2\n")
+    assert bounded.run(["printf", r"\377"], seconds=600, environment=os.environ).stdout == "\ufffd", "of any bytes"
 
 
 def test_of_two_at_once_one_builds_and_the_other_waits(log: Path, tmp_path: Path) -> None:
@@ -180,11 +203,36 @@ def test_of_two_at_once_one_builds_and_the_other_waits(log: Path, tmp_path: Path
     assert "install" not in log.read_text()
 
 
+def test_whoever_waits_for_a_stopped_builder_says_so_and_not_for_ever(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    script = f"from support.build_lock import *; import signal\nwith held(Path({str(file)!r}), 'it', 9, print): signal.pause()"
+    other = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT / "tests")
+    try:
+        wait_until(lambda: file.exists() and file.read_text(), "the builder")
+        other.send_signal(signal.SIGSTOP)
+        wait_until(lambda: os.waitid(os.P_PID, other.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT), "its stop")
+        lines: list[str] = []
+        who = rf"process {other.pid} \({re.escape(sys.executable)} -c .*\), which is stopped \(kill -CONT lets it go on\),"
+        with pytest.raises(build_lock.WaitedTooLongError, match=rf"(?s)^{who} has been building it for 0 min, and should be done"):
+            hold(file, lines)
+        (line,) = lines
+        assert re.fullmatch(rf"{who} is building it; waiting for it", line, re.DOTALL)
+    finally:
+        other.kill()
+        other.wait()
+    assert hold(file, lines) == str(os.getpid())
+
+
+def hold(file: Path, lines: list[str]) -> str:
+    with build_lock.held(file, "it", 0.5, lines.append):
+        return file.read_text()
+
+
 def test_where_there_is_no_room_for_all_of_them_nothing_is_begun(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free / 1e9
     begun: list[str] = []
     builds = [
-        ahead.Build(what, 1, free * 0.7, tmp_path / "not" / "there" / what, lambda: begun.append("one"))
+        ahead.Build(what, 1, {tmp_path / "not" / "there" / what: free * 0.7}, lambda: begun.append("one"))
         for what in ("etcd", "the image")
     ]
     ahead.check_room(builds[:1])
@@ -193,6 +241,47 @@ def test_where_there_is_no_room_for_all_of_them_nothing_is_begun(tmp_path: Path)
     ):
         ahead.build_all(builds, begun.append)
     assert begun == []
+
+
+def test_every_disk_that_something_comes_onto_is_looked_at(tmp_path: Path) -> None:
+    memory = Path("/dev/shm/rlhf-not-there")
+    assert memory.parent.stat().st_dev != tmp_path.stat().st_dev, "two disks"
+    too_much = shutil.disk_usage(memory.parent).free / 1e9 + 1
+    with pytest.raises(ahead.NoRoomError, match=r"^/dev/shm/rlhf-not-there: .* to build etcd\. Free some"):
+        ahead.check_room([ahead.Build("etcd", 1, {tmp_path: 0.001, memory: too_much}, lambda: None)])
+
+
+def test_what_go_compiles_its_sources_and_the_programs_come_into_folders_of_their_own(log: Path, tmp_path: Path) -> None:
+    source = Source("a/b", "v1", {"b": "a/b"}, gigabytes=10)
+    assert binaries.room(source) == {tmp_path / "go-cache": 6, tmp_path / "go-cache-mod": 3, tmp_path / "cache": 1}
+
+
+@pytest.mark.parametrize(
+    "script", [HANGS, "#!/bin/sh\nprintf '\\377\\n\\377\\n'\n", "#!/no/such\n", "#!/bin/sh\necho off; echo off\n"]
+)
+def test_a_go_that_does_not_say_where_it_keeps_things_holds_nobody_up(
+    log: Path, tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binaries, "_ENV_SECONDS", 0.5)
+    be(tmp_path, script)
+    source = Source("a/b", "v1", {"b": "a/b"}, gigabytes=10)
+    assert binaries.room(source) == {tmp_path / "cache": 10}
+
+
+def test_an_empty_cache_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is to a shell's ${RLHF_CACHE:-…}."""
+    monkeypatch.setenv("RLHF_CACHE", "")
+    assert binaries.cache() == Path("~/.cache/rlhf-operator").expanduser()
+
+
+def test_a_folder_that_cannot_be_written_is_named(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    assert ahead.main(["faults"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(
+        rf"{tmp_path}/cache\S*: (Not a directory|File exists)\. Look at this folder's owner and disk; RLHF_CACHE", said
+    )
+    assert "Traceback" not in said
 
 
 def test_make_test_has_all_of_them_and_without_the_node_what_only_the_node_needs_is_left_out() -> None:

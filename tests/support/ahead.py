@@ -37,9 +37,8 @@ class Build:
     what: str
     minutes: float
     """On two cores."""
-    gigabytes: float
-    folder: Path
-    """On whose disk."""
+    room: Mapping[Path, float]
+    """GB, by the folder that they come into."""
     run: Callable[[], None]
     """Bounded in time by itself. Raises BuildError or ImageError."""
 
@@ -51,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         build_all(builds(needed(parser.parse_args(arguments).use, os.environ)), _say)
     except (NoRoomError, BuildError, builder.ImageError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"{error.filename or binaries.cache()}: {error.strerror}. Look at its owner and its disk; RLHF_CACHE names another "
+            "folder for what is built.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("Stopped. What is built stays, and the same command goes on from there.", file=sys.stderr)
@@ -80,7 +86,7 @@ def builds(names: Sequence[str]) -> list[Build]:
     """What is missing of these, in the order in which it is built. Raises ImageError where the image could not be begun."""
     found = [_build_of(source, missing) for source in binaries.SOURCES if (missing := binaries.missing(source, names))]
     if IMAGE in names and (work := builder.to_build()):
-        found.append(Build("the image", work.minutes, work.gigabytes, binaries.cache(), _build_image))
+        found.append(Build("the image", work.minutes, {binaries.cache(): work.gigabytes}, _build_image))
     return found
 
 
@@ -105,25 +111,26 @@ def build_all(builds: Sequence[Build], say: Callable[[str], None]) -> None:
 
 def check_room(builds: Sequence[Build]) -> None:
     """NoRoomError, before anything has begun, where a disk is too small for all that comes onto it."""
-    needed: dict[int, list[Build]] = defaultdict(list)
+    needed: dict[int, list[tuple[Path, float, str]]] = defaultdict(list)
     for build in builds:
-        needed[_existing(build.folder).stat().st_dev].append(build)
+        for folder, size in build.room.items():
+            needed[_existing(folder).stat().st_dev].append((folder, size, build.what))
     short = list(filter(None, map(_shortage, needed.values())))
     if short:
         raise NoRoomError("\n".join(short))
 
 
-def _shortage(builds: Sequence[Build]) -> str:
-    """Of builds on one disk; "" where there is room."""
-    size = sum(build.gigabytes for build in builds)
-    folders = sorted({build.folder for build in builds})
+def _shortage(parts: Sequence[tuple[Path, float, str]]) -> str:
+    """Of folder, GB and what is built, on one disk; "" where there is room."""
+    size = sum(part for _, part, _ in parts)
+    folders = sorted({folder for folder, _, _ in parts})
     free = shutil.disk_usage(_existing(folders[0])).free / 1e9
     if free >= size:
         return ""
     return (
         f"{' and '.join(map(str, folders))}: {free:.1f} GB are free there, and it takes {size:.1f} GB to build "
-        f"{', '.join(build.what for build in builds)}. Free some, or have it on a larger disk: RLHF_CACHE is the folder of what "
-        "is built; GOCACHE and GOMODCACHE those of Go."
+        f"{', '.join(dict.fromkeys(what for _, _, what in parts))}. Free some, or have it on a larger disk: RLHF_CACHE is the "
+        "folder of what is built; GOCACHE and GOMODCACHE those of Go."
     )
 
 
@@ -136,7 +143,7 @@ def _build_of(source: Source, missing: Mapping[str, str]) -> Build:
     def run() -> None:
         binaries.build(source, missing)
 
-    return Build(", ".join(missing), source.minutes, source.gigabytes, binaries.go_cache(), run)
+    return Build(", ".join(missing), source.minutes, binaries.room(source), run)
 
 
 def _build_image() -> None:

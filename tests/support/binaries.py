@@ -7,7 +7,6 @@ Sources come through the Go module proxy (GOPROXY), and Go checks them against t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,9 +19,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import bounded
+from support import bounded, build_lock
 
 KUBERNETES_VERSION = "v1.36.3"
+#: Of what a build takes: what Go has compiled, the sources, the programs.
+_SHARES = (0.6, 0.3, 0.1)
+#: It answers at once, unless it hangs.
+_ENV_SECONDS = 30
+#: For whoever builds to say that it took too long, before whoever waits does.
+_GRACE_SECONDS = 60
 
 
 class BuildError(Exception):
@@ -150,19 +155,23 @@ def build(source: Source, names: Iterable[str]) -> None:
     It ends within `limit_minutes`; so does whoever is at it already, for whom we wait first.
     """
     folder = cache() / "bin"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{source.label}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"another process is building {source.module or 'programs of our own'}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if commands := missing(source, names):
-            _build(source, commands)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        what = source.module or "programs of our own"
+        with build_lock.held(folder / f"{source.label}.lock", what, 60 * source.limit_minutes + _GRACE_SECONDS, _say):
+            if commands := missing(source, names):
+                _build(source, commands)
+    except build_lock.WaitedTooLongError as error:
+        raise BuildError(str(error)) from error
+    except OSError as error:
+        raise BuildError(
+            f"{', '.join(names)} could not be built: {error.filename or folder}: {error.strerror}. Look at this folder's owner and "
+            "disk; RLHF_CACHE names another."
+        ) from error
 
 
 def cache() -> Path:
-    return Path(os.environ.get("RLHF_CACHE", "~/.cache/rlhf-operator")).expanduser()
+    return Path(os.environ.get("RLHF_CACHE") or "~/.cache/rlhf-operator").expanduser()
 
 
 def compilers() -> list[str]:
@@ -171,13 +180,25 @@ def compilers() -> list[str]:
     return list(dict.fromkeys(go for go in found if go is not None))
 
 
-def go_cache() -> Path:
-    """Where Go keeps most of what it needs to build."""
+def room(source: Source) -> dict[Path, float]:
+    """GB that it takes to build, by the folder that they come into."""
+    found: dict[Path, float] = {}
+    for folder, share in zip((*_go_folders(), cache()), _SHARES, strict=True):
+        found[folder] = found.get(folder, 0) + share * source.gigabytes
+    return found
+
+
+def _go_folders() -> tuple[Path, Path]:
+    """GOCACHE and GOMODCACHE; where no Go says which, what is left to look at."""
     for go in compilers():
-        done = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout.strip():
-            return Path(done.stdout.strip())
-    return cache()
+        try:
+            said = bounded.run([go, "env", "GOCACHE", "GOMODCACHE"], seconds=_ENV_SECONDS, environment=os.environ)
+        except subprocess.TimeoutExpired:
+            continue
+        folders = [Path(line) for line in said.stdout.splitlines() if line.startswith("/")]
+        if said.returncode == 0 and len(folders) == 2:
+            return folders[0], folders[1]
+    return cache(), cache()
 
 
 def _build(source: Source, commands: dict[str, str]) -> None:
@@ -264,9 +285,12 @@ def _compile(go: _Go, source: Source, commands: dict[str, str]) -> None:
 
 def _replace_staging(go: _Go, source: Source) -> None:
     """Kubernetes names the modules beside it v0.0.0 => ./staging/…; each is published as v0.MINOR.PATCH."""
-    downloaded = json.loads(go("mod", "download", "-json", f"{source.module}@{source.version}"))
-    replaced = json.loads(go("mod", "edit", "-json", downloaded["GoMod"]))["Replace"] or []
-    staging = [line["Old"]["Path"] for line in replaced if line["New"]["Path"].startswith("./staging/")]
+    try:
+        downloaded = json.loads(go("mod", "download", "-json", f"{source.module}@{source.version}"))
+        replaced = json.loads(go("mod", "edit", "-json", downloaded["GoMod"]))["Replace"] or []
+        staging = [line["Old"]["Path"] for line in replaced if line["New"]["Path"].startswith("./staging/")]
+    except (ValueError, LookupError, TypeError) as error:
+        raise BuildError(f"`go mod` answered what cannot be read ({error}).") from error
     if staging:
         published = source.version.replace("v1.", "v0.", 1)
         go("mod", "edit", *(f"-replace={module}={module}@{published}" for module in staging))
