@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rlhf_api.resource.run import RLHFRunSpec
@@ -13,6 +12,7 @@ from rlhf_trainer.models.templates import DATE
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
+from .configuration import read_config
 from .weights import require_architecture, require_ids_within
 
 
@@ -41,7 +41,7 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[st
 def positions(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """The sampler refuses a context that the model has no positions for."""
     folder = sources.fetch_model(spec.policy.model, scratch, storage)
-    limit = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    limit = read_config(folder, spec.policy.model).get("max_position_embeddings")
     longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
     if isinstance(limit, int) and longest > limit:
         raise ConfigurationProblem(
