@@ -33,6 +33,12 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        # Without the wrapper of transformers, which takes as long as the tokenizer itself.
+        self._backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        if self._backend is not None:
+            # A tokenizer.json may come with either.
+            self._backend.no_truncation()
+            self._backend.no_padding()
         controls = control_tokens(tokenizer)
         self._controls = re.compile("(" + "|".join(map(re.escape, controls)) + ")") if controls else None
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
@@ -80,12 +86,13 @@ class Encoder:
 
     def _whole(self, text: str, *, split_controls: bool = False) -> tuple[list[int], list[tuple[int, int]] | None]:
         """Ids and offsets of a text."""
-        # A tokenizer warns of lengths that are none of its business.
-        options = {"add_special_tokens": False, "verbose": False, "split_special_tokens": split_controls}
-        if not self._tokenizer.is_fast:
-            return list(self._tokenizer(text, **options)["input_ids"]), None
-        found = self._tokenizer(text, return_offsets_mapping=True, **options)
-        return list(found["input_ids"]), list(found["offset_mapping"])
+        if self._backend is None:
+            # A tokenizer warns of lengths that are none of its business.
+            found = self._tokenizer(text, add_special_tokens=False, verbose=False, split_special_tokens=split_controls)
+            return list(found["input_ids"]), None
+        self._backend.encode_special_tokens = split_controls
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
     def _require_separable(self, guarded: Guarded, text: str) -> None:
         """What is read in pieces must be read as the whole is. Without its control tokens, a text can be read both ways."""
