@@ -9,6 +9,10 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "RLHFRun"
 
+#: Raised by a version that gives spec or status a field that no older one may pass over: it writes its number, as `status.format`,
+#: into each run that uses the field. An older CRD cuts the field off, and the older operator sees the number alone (ADR 0019).
+STATUS_FORMAT = 1
+
 
 class StageName(StrEnum):
     """What a Job or a process group does. Order is the order of a run."""

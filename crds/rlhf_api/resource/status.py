@@ -6,17 +6,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from rlhf_api.base import ATOMIC, EntryName, Model, Sha256, WholeNumber, unique_by
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.words import ConditionType, Phase, Reason, StageName
+from rlhf_api.words import STATUS_FORMAT, ConditionType, Phase, Reason, StageName
 
 from .evaluation import GateAction
 
 Message = Annotated[str, StringConstraints(max_length=2048)]
 Metrics = Annotated[dict[Metric, MetricValue], Field(max_length=32)]
 Seconds = Annotated[float, Field(ge=0.0)]
+UNKNOWN_FORMAT = "unknown_format"
+
+
+def _known_format(number: int) -> int:
+    """No `maximum` of the schema: the CRD of a version that is rolled back to must keep the number that warns its operator."""
+    if number > STATUS_FORMAT:
+        raise PydanticCustomError(UNKNOWN_FORMAT, "this version knows formats up to {known}", {"known": STATUS_FORMAT})
+    return number
 
 
 class ConditionStatus(StrEnum):
@@ -161,6 +170,8 @@ class Totals(Model):
 
 
 class RLHFRunStatus(Model):
+    format: Annotated[int, Field(ge=1), AfterValidator(_known_format)] | None = None
+    """Absent: 1. What knows less leaves the run alone."""
     observed_generation: int | None = None
     """The generation of spec that this status speaks of."""
     phase: Phase = Phase.PENDING
