@@ -19,6 +19,7 @@ def counted() -> dict[str, set[str]]:
     """Names of families → names under which Prometheus has their samples."""
     metrics = Metrics()
     metrics.serve_runs(dict)
+    metrics.serve_untouched(lambda: 0)
     metrics.serve_queue(lambda: 0)
     return {family.name: {family.name + end for end in _SAMPLES[family.type]} for family in metrics.registry.collect()}
 

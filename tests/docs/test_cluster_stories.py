@@ -123,6 +123,7 @@ def test_it_begins_with_the_installation(document: str, heading: str) -> None:
 def test_every_metric_stands_in_the_table_with_its_meaning() -> None:
     metrics = Metrics()
     metrics.serve_runs(dict)
+    metrics.serve_untouched(lambda: 0)
     metrics.serve_queue(lambda: 0)
     ours = [family for family in metrics.registry.collect() if family.name.startswith("rlhf_")]
     rows = text_of("docs/kubernetes.md").splitlines()

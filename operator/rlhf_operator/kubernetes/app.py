@@ -37,6 +37,7 @@ from rlhf_operator.kubernetes.api.requests import verb_and_resource
 from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.controller.lease import Lease
 from rlhf_operator.kubernetes.controller.rounds import Rounds
+from rlhf_operator.kubernetes.controller.untouched import Untouched
 from rlhf_operator.kubernetes.controller.workers import Workers
 from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
@@ -101,8 +102,10 @@ class Operator:
             watching=self._readiness.watching,
         )
 
+        untouched = Untouched(cluster, clock)
+
         def backend_of(key: RunKey) -> KubernetesBackend:
-            return KubernetesBackend(key, cluster, self._index, settings.installation, clock)
+            return KubernetesBackend(key, cluster, self._index, settings.installation, clock, untouched)
 
         self._workers = Workers(
             self._queue,
@@ -114,6 +117,7 @@ class Operator:
             clock=monotonic,
         )
         metrics.serve_runs(self._index.phases)
+        metrics.serve_untouched(untouched.count)
         metrics.serve_queue(self._queue.depth)
         self._health = HealthServer(
             settings.http_host,

@@ -318,7 +318,7 @@ def test_an_event_that_is_told_again_is_the_same_object(world: KubernetesWorld) 
 def test_the_same_words_after_another_status_are_told_again(world: KubernetesWorld) -> None:
     run, action, now = seen(world).run, EmitEvent(EventKind.RUN, Reason.SUSPENDED, "Suspended."), SystemClock().now()
     later = run.model_copy(update={"metadata": run.metadata.model_copy(update={"resource_version": "2"})})
-    names = [event(each, action, now)["metadata"]["name"] for each in (run, run, later)]
+    names = [event(each.metadata, action, now)["metadata"]["name"] for each in (run, run, later)]
     assert len(set(names)) == 2
 
 

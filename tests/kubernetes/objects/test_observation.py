@@ -13,7 +13,7 @@ from rlhf_operator.core.jobs.names import attempt_of, child_name
 from rlhf_operator.core.observed import Job, JobPhase, Pod, PodState
 from rlhf_operator.kubernetes.objects.hindrance import hindrance_of, needs_events
 from rlhf_operator.kubernetes.objects.keys import Kind
-from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pod_of, pods_of
+from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pod_of, pods_of, unknown_in
 from rlhf_operator.kubernetes.objects.trim import trimmed
 from support.runs import run_of
 
@@ -303,3 +303,45 @@ def test_a_job_that_somebody_else_gave_to_the_run_is_none_of_its_own() -> None:
     owned["metadata"]["ownerReferences"] = [{"uid": run.metadata.uid, "controller": True}]
     foreign = {**owned, "metadata": owned["metadata"] | {"name": "by-hand"}}
     assert own_jobs(run, [owned, foreign]) == [owned]
+
+
+def owned_job(name: str = "tiny-i1-train-2") -> Json:
+    found = job()
+    owner = [{"uid": run_of().metadata.uid, "controller": True}]
+    return {**found, "metadata": found["metadata"] | {"name": name, "ownerReferences": owner}}
+
+
+@pytest.mark.parametrize("name", ["tiny-i0-prepare-1", "tiny-i12-warm-up2-3", "a-i1-train-x-i1-prepare-1"])
+def test_a_job_of_a_stage_that_is_none_here_is_another_version_s(name: str) -> None:
+    [found] = unknown_in(run_of(), [owned_job(name)], [])
+    assert str(found).startswith(f"the stage of Job {name} is '")
+    assert found.word
+
+
+@pytest.mark.parametrize("name", ["tiny-i1-train-2", "tiny-i0-preflight-1", "by-hand", "tiny-i1-2", "tiny-prepare-1"])
+def test_a_known_job_and_one_by_hand_are_not(name: str) -> None:
+    assert list(unknown_in(run_of(), [owned_job(name)], [])) == []
+
+
+def test_a_job_of_a_former_run_of_that_name_is_not() -> None:
+    found = owned_job("tiny-i0-prepare-1")
+    found["metadata"]["ownerReferences"] = [{"uid": "another", "controller": True}]
+    assert list(unknown_in(run_of(), [found], [])) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ('{"stage": "train", "warmth": 3}', ["the result of pod p has a field 'warmth'"]),
+        ('{"stage": "prepare"}', ["stage of the result of pod p is 'prepare'"]),
+        ('{"stage": "train"}', []),
+        ("Traceback (most recent call last)", []),
+        ('{"warmth": 3}', []),
+        ("", []),
+    ],
+)
+def test_a_result_in_words_that_are_none_here_is_another_version_s(message: str, words: list[str]) -> None:
+    owned = owned_job()
+    ended = pod("Succeeded", {"terminated": {"exitCode": 0, "message": message}})
+    ended["metadata"] |= {"name": "p", "ownerReferences": [{"uid": owned["metadata"]["uid"], "controller": True}]}
+    assert [str(found) for found in unknown_in(run_of(), [owned], [ended])] == words

@@ -14,6 +14,8 @@ _MAX_RUN_PART = MAX_CHILD_NAME - len("-i50-reference-") - 6
 _HASH_DIGITS = 8
 _ATTEMPT = re.compile(rf".*-i(\d+)-({'|'.join(StageName)})-(\d+)")
 
+_ATTEMPT_OF_ANY_VERSION = re.compile(r".+-i\d+-([a-z][a-z0-9-]*)-\d+")
+
 
 def child_name(run: str, iteration: int | None, stage: StageName, attempt: int) -> str:
     """The name of one attempt's Job, and of its ConfigMap and Service: `<run>-i<iteration>-<stage>-<attempt>`.
@@ -28,6 +30,12 @@ def attempt_of(name: str) -> tuple[int | None, StageName, int] | None:
     """Iteration, stage and attempt that `child_name` wrote into a name; None: it did not write this one."""
     found = _ATTEMPT.fullmatch(name)
     return None if found is None else (int(found[1]) or None, StageName(found[2]), int(found[3]))
+
+
+def unknown_stage_of(name: str) -> str | None:
+    """The stage in a name that is as `child_name` writes them, where this version has no such stage; else None."""
+    found = _ATTEMPT_OF_ANY_VERSION.fullmatch(name)
+    return None if found is None or attempt_of(name) is not None else found[1]
 
 
 def run_child_name(run: str, suffix: str) -> str:

@@ -6,10 +6,11 @@ once, before the run has begun.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
-from pydantic import ValidationError
-
+from rlhf_api.reading.unknown import Mismatch
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.validation import validate
@@ -58,25 +59,21 @@ class Acceptance:
         return problems
 
 
-def tell_unreadable(cluster: Cluster, raw: Json, error: ValidationError, now: datetime) -> None:
-    """This version's models do not take what the API server holds.
-
-    A run that has not begun ends with that: nothing is lost, and somebody waits for an answer. Of one that has begun nothing is
-    concluded, for it was readable before: the CRD or the operator is of another version, and it goes on when the right one is back.
+def refuse_unreadable(cluster: Cluster, raw: Json, why: Sequence[Mismatch], now: datetime) -> bool:
+    """End a run that no operator has begun and whose manifest this version's models do not take, though the API server did: nothing
+    is lost, and somebody waits for an answer. False, and nothing done, where an operator has written its status, or a word of it
+    may be another version's: of such a run nothing is concluded.
     """
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = clip(f"This version of the operator cannot read it: {place}: {first['msg']}. Is the CRD of the same version?")
-    status = raw.get("status") or {}
-    if status.get("message") == message or status.get("phase") in {phase.value for phase in Phase if phase.finished}:
-        return
+    if raw.get("status") or any(entry.word for entry in why):
+        return False
+    message = clip(f"This version of the operator cannot read it: {why[0]}. Is the CRD of the same version?")
     identity = {"uid": raw["metadata"]["uid"], "resourceVersion": raw["metadata"]["resourceVersion"]}
     namespace, name = raw["metadata"]["namespace"], raw["metadata"]["name"]
-    patch = {"message": message} if status.get("stages") else _refused(message, raw["metadata"].get("generation"), now).to_wire()
-    try:
+    patch = _refused(message, raw["metadata"].get("generation"), now).to_wire()
+    # It may be another one by now.
+    with suppress(Conflict, NotFound):
         cluster.merge_patch(RUNS, namespace, name, {"metadata": identity, "status": patch}, subresource="status")
-    except (Conflict, NotFound):
-        return  # It is another one by now.
+    return True
 
 
 def _refused(message: str, generation: int | None, now: datetime) -> RLHFRunStatus:

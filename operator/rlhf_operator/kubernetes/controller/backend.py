@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
+from rlhf_api.reading.unknown import mismatches
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Reason
@@ -34,11 +35,12 @@ from rlhf_operator.kubernetes.objects.hindrance import hindrance_of, needs_event
 from rlhf_operator.kubernetes.objects.keys import Kind, RunKey
 from rlhf_operator.kubernetes.objects.labels import selector
 from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
-from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pods_of
+from rlhf_operator.kubernetes.objects.observation import job_of, own_jobs, pods_of, unknown_in
 from rlhf_operator.kubernetes.watch.index import Index
 from rlhf_operator.ports import Clock, Seen
 
-from .acceptance import Acceptance, tell_unreadable
+from .acceptance import Acceptance, refuse_unreadable
+from .untouched import Untouched
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,22 @@ class KubernetesBackend:
     Raises Unavailable where the API server is away, and NotLeader where the Lease is lost: the round is then to be repeated.
     """
 
-    def __init__(self, key: RunKey, cluster: Cluster, index: Index, installation: Installation, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: RunKey,
+        cluster: Cluster,
+        index: Index,
+        installation: Installation,
+        clock: Clock,
+        untouched: Untouched | None = None,
+    ) -> None:
         self._key = key
         self._cluster = cluster
         self._index = index
         self._installation = installation
         self._clock = clock
+        self._untouched = untouched or Untouched(cluster, clock)
+        """Outlives us: a run that is left alone is to a round as one that is gone."""
         self._acceptance = Acceptance(installation)
         self._refusals: dict[str, Refusal] = {}
         self._refused: tuple[str | None, int | None] | None = None
@@ -76,16 +88,24 @@ class KubernetesBackend:
     def observe(self, *, live: bool) -> Seen | None:
         raw = self._read_run() if live else self._index.run(self._key)
         if raw is None:
+            self._untouched.forget(self._key)
             return None
         try:
             run = RLHFRun.model_validate(raw)
         except ValidationError as error:
-            tell_unreadable(self._cluster, raw, error, self._clock.now())
+            why = mismatches(error)
+            if not refuse_unreadable(self._cluster, raw, why, self._clock.now()):
+                self._untouched.leave(self._key, raw, why)
             return None
+        jobs, pods = self._read_children(run) if live else self._indexed_children()
+        if unknown := tuple(unknown_in(run, jobs, pods)):
+            self._untouched.leave(self._key, raw, unknown)
+            return None
+        self._untouched.forget(self._key)
         if (identity := (run.metadata.uid, run.metadata.generation)) != self._refused:
             self._refused = identity
             self._refusals.clear()
-        jobs, pods = self._read_children(run) if live else self._indexed_children(run)
+        jobs = own_jobs(run, jobs)
         observed = Observed(
             jobs=tuple(self._observed(job, pods_of(job, pods)) for job in jobs),
             live=live,
@@ -135,10 +155,10 @@ class KubernetesBackend:
         for kind, objs in ((Kind.JOB, jobs), (Kind.POD, pods)):
             for obj in objs:
                 self._index.put(kind, obj)
-        return own_jobs(run, jobs), pods
+        return jobs, pods
 
-    def _indexed_children(self, run: RLHFRun) -> tuple[list[Json], list[Json]]:
-        jobs = own_jobs(run, self._index.children(Kind.JOB, self._key))
+    def _indexed_children(self) -> tuple[list[Json], list[Json]]:
+        jobs = self._index.children(Kind.JOB, self._key)
         return jobs, self._index.children(Kind.POD, self._key) if jobs else []
 
     def _observed(self, job: Json, pods: list[Json]) -> Job:
@@ -266,7 +286,7 @@ class KubernetesBackend:
     def _tell(self, run: RLHFRun, action: EmitEvent) -> None:
         """Nothing depends on it, so nothing waits for it."""
         try:
-            self._cluster.create(EVENTS, self._key.namespace, event(run, action, self._clock.now()))
+            self._cluster.create(EVENTS, self._key.namespace, event(run.metadata, action, self._clock.now()))
         except AlreadyExists:
             pass
         except ApiError as error:

@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.run import ObjectMeta
 from rlhf_api.words import API_VERSION, KIND
 from rlhf_operator.core.actions import EmitEvent
 from rlhf_operator.core.status.sentences import clip
@@ -17,16 +17,17 @@ from .labels import MANAGER, run_labels
 _LONGEST = 1024
 
 
-def event(run: RLHFRun, action: EmitEvent, now: datetime) -> dict[str, Any]:
-    """Its name is a function of what is told and of the status that it follows: told again it is the same object."""
-    metadata = run.metadata
+def event(metadata: ObjectMeta, action: EmitEvent, now: datetime) -> dict[str, Any]:
+    """Of the run with this metadata. Its name is a function of what is told and of the status that it follows: told again it is the
+    same object.
+    """
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     told = (metadata.uid, metadata.resource_version, action.kind, action.iteration, action.stage, action.attempt, action.message)
     digest = hashlib.sha256(repr(tuple(map(str, told))).encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{metadata.name}.{digest}", "namespace": metadata.namespace, "labels": run_labels(run)},
+        "metadata": {"name": f"{metadata.name}.{digest}", "namespace": metadata.namespace, "labels": run_labels(metadata)},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.run import ObjectMeta, RLHFRun
 from rlhf_api.words import GROUP, StageName
 
 MANAGER = "rlhf-operator"
@@ -32,19 +32,19 @@ STAGE_CONTAINER = "stage"
 OURS = f"{MANAGED_BY_LABEL}={MANAGER}"
 
 
-def run_labels(run: RLHFRun) -> dict[str, str]:
-    """Of everything that belongs to this run; also what its NetworkPolicy selects by."""
+def run_labels(run: ObjectMeta) -> dict[str, str]:
+    """Of everything that belongs to the run with this metadata; also what its NetworkPolicy selects by."""
     return {
         "app.kubernetes.io/name": MANAGER,
         MANAGED_BY_LABEL: MANAGER,
-        RUN_LABEL: run.metadata.name,
-        RUN_UID_LABEL: run.metadata.uid or "",
+        RUN_LABEL: run.name,
+        RUN_UID_LABEL: run.uid or "",
     }
 
 
 def attempt_labels(run: RLHFRun, iteration: int | None, stage: StageName, attempt: int, component: StageName) -> dict[str, str]:
     return {
-        **run_labels(run),
+        **run_labels(run.metadata),
         "app.kubernetes.io/component": component.value,
         ITERATION_LABEL: str(iteration or 0),
         STAGE_LABEL: stage.value,

@@ -8,12 +8,13 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from rlhf_api.conventions.quantity import parse_quantity
+from rlhf_api.reading.unknown import Mismatch, mismatches_of
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.stage import StageResult
 from rlhf_api.validation.rules.pods import GPU
 from rlhf_api.words import StageExit
 from rlhf_operator.core.attempts.outcome import is_ignored
-from rlhf_operator.core.jobs.names import attempt_of
+from rlhf_operator.core.jobs.names import attempt_of, unknown_stage_of
 from rlhf_operator.core.observed import Hindrance, Job, JobPhase, Pod, PodState
 from rlhf_operator.kubernetes.api.resources import Json
 from rlhf_operator.kubernetes.objects.manifests.metadata import is_owned_by
@@ -35,6 +36,22 @@ _EMPTY_REASONS = frozenset({"Completed", "Error"})
 def own_jobs(run: RLHFRun, jobs: Iterable[Json]) -> list[Json]:
     """Those of its attempts; what else somebody made it the owner of is none of our business."""
     return [job for job in jobs if is_owned_by(job, run) and attempt_of(job["metadata"]["name"]) is not None]
+
+
+def unknown_in(run: RLHFRun, jobs: Iterable[Json], pods: Iterable[Json]) -> Iterator[Mismatch]:
+    """What another version's Jobs and stages say and this one does not know: were it passed over, the attempt would be taken for
+    absent, or for one that ended without a word.
+    """
+    own = [job for job in jobs if is_owned_by(job, run)]
+    for job in own:
+        name = job["metadata"]["name"]
+        if (stage := unknown_stage_of(name)) is not None:
+            yield Mismatch(f"the stage of Job {name}", f"is {stage!r}", word=True)
+    uids = {job["metadata"]["uid"] for job in own}
+    for pod in pods:
+        message = _last_word(pod)
+        if message and any(_controls(owner, uid) for owner in pod["metadata"].get("ownerReferences", ()) for uid in uids):
+            yield from mismatches_of(StageResult, message, f"the result of pod {pod['metadata']['name']}")
 
 
 def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
@@ -99,7 +116,7 @@ def pod_of(pod: Json) -> Pod:
         started_at=_time(running.get("startedAt") or terminated.get("startedAt")),
         finished_at=_time(terminated.get("finishedAt")) or _ended_at(pod),
         gpus=_gpus(pod),
-        result=_result(terminated.get("message")),
+        result=_result(_last_word(pod)),
         name=pod["metadata"].get("name", ""),
         uid=pod["metadata"].get("uid", ""),
         beside=tuple(_beside(pod)),
@@ -215,6 +232,11 @@ def _gpus(pod: Json) -> int:
         if container["name"] == STAGE_CONTAINER:
             return int(parse_quantity(container.get("resources", {}).get("limits", {}).get(GPU, 0)))
     return 0
+
+
+def _last_word(pod: Json) -> str | None:
+    message: str | None = stage_container(pod).get("state", {}).get("terminated", {}).get("message")
+    return message
 
 
 def _result(message: str | None) -> StageResult | None:

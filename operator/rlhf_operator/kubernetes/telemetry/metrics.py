@@ -65,6 +65,11 @@ class Metrics:
         """`phases` is asked at each scrape: how many runs are in each phase."""
         self.registry.register(_Runs(phases))
 
+    def serve_untouched(self, count: Callable[[], int]) -> None:
+        words = "Runs that another version wrote, in words that this one does not know: left as they are"
+        gauge = Gauge("rlhf_untouched_runs", words, registry=self.registry)
+        gauge.set_function(count)
+
     def serve_queue(self, depth: Callable[[], int]) -> None:
         gauge = Gauge("rlhf_queue_depth", "Runs that wait for a worker", registry=self.registry)
         gauge.set_function(depth)

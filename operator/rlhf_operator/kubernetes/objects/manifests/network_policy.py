@@ -13,10 +13,10 @@ from .metadata import child_metadata
 
 def network_policy(run: RLHFRun, action: CreateNetworkPolicy) -> dict[str, Any]:
     """Egress stays open: stores and hubs are anywhere."""
-    pods = {"matchLabels": run_labels(run)}
+    pods = {"matchLabels": run_labels(run.metadata)}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": child_metadata(run, action.name, run_labels(run)),
+        "metadata": child_metadata(run, action.name, run_labels(run.metadata)),
         "spec": {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": pods}]}]},
     }

@@ -20,11 +20,11 @@ def service(run: RLHFRun, action: CreateService) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": child_metadata(run, action.name, run_labels(run)),
+        "metadata": child_metadata(run, action.name, run_labels(run.metadata)),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {**run_labels(run), _JOB_NAME: action.name},
+            "selector": {**run_labels(run.metadata), _JOB_NAME: action.name},
             "ports": [{"name": "rendezvous", "port": MASTER_PORT, "targetPort": MASTER_PORT, "protocol": "TCP"}],
         },
     }
