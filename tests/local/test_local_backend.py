@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlhf_api.words import StageName
 from rlhf_operator.clock import SystemClock
 from rlhf_operator.core.observed import Job
-from rlhf_operator.local import LocalState
+from rlhf_operator.local import LocalEventKind, LocalState
 from rlhf_operator.local.backend import LocalBackend
 from rlhf_operator.local.processes.launcher import GuardedLauncher
 from rlhf_operator.local.processes.machine import Machine
@@ -39,7 +40,7 @@ class LocalHarness(Harness):
             machine=Machine(cores=4, gpus=0, memory=lambda: 2**40, oom_kills=lambda: 0),
             clock=self.clock,
             cpu=True,
-            listener=lambda _: None,
+            listener=self.world.events.append,
             wake=self.wake,
         )
         self.backend = self.local
@@ -81,6 +82,18 @@ def test_what_is_closed_starts_nothing_more(harness: LocalHarness) -> None:
     harness.local.close()
     assert harness.world.starts() == ["sample-1", "sample-1"]
     assert not any(alive(int(pid)) for pid in harness.world.notes("hanging"))
+
+
+def test_a_manifest_that_a_newer_version_edits_is_told_once_and_the_run_goes_on_by_the_former(harness: LocalHarness) -> None:
+    before = harness.seen().run.spec
+    path = harness.world.state.run_folder("tiny") / "run.yaml"
+    fields = yaml.safe_load(path.read_text())
+    fields["spec"]["warmth"] = 3
+    path.write_text(yaml.safe_dump(fields))
+    assert harness.seen().run.spec == before
+    assert harness.seen().run.spec == before
+    [told] = [event.message for event in harness.world.events if event.kind is LocalEventKind.WARNING]
+    assert "spec has a field 'warmth'" in told
 
 
 def test_a_change_between_the_manifest_and_the_first_round_is_seen(tmp_path: Path) -> None:

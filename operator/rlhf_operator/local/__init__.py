@@ -12,7 +12,7 @@ from rlhf_operator.local.folder.lock import Holder
 from rlhf_operator.local.folder.state import LocalState
 from rlhf_operator.local.processes.machine import this_machine
 
-from .errors import LocalError, RunConflict, RunLocked, RunNotFound, StateUnusable
+from .errors import LocalError, RunConflict, RunLocked, RunNotFound, StateUnusable, UnknownWords
 from .events import LocalEvent, LocalEventKind, Progress
 from .supervise import run_local
 
@@ -27,6 +27,7 @@ __all__ = [
     "RunLocked",
     "RunNotFound",
     "StateUnusable",
+    "UnknownWords",
     "run_local",
     "this_machine",
 ]

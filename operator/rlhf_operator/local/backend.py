@@ -24,7 +24,7 @@ from rlhf_operator.local.processes.launcher import MARKER, Launcher
 from rlhf_operator.local.processes.machine import Machine
 from rlhf_operator.ports import Clock, Seen
 
-from .errors import LocalError, writing
+from .errors import LocalError, UnknownWords, writing
 from .events import LocalEvent, LocalEventKind
 
 
@@ -242,6 +242,10 @@ class LocalBackend:
         self._manifest_stamp = stamp
         try:
             changed = self._state.load(self._run.metadata.name)
+        except UnknownWords as error:
+            words = f"{error} It goes on by the manifest that it had."
+            self._listener(LocalEvent(self._clock.now(), LocalEventKind.WARNING, words))
+            return
         except LocalError:
             return
         if changed.metadata.uid == self._run.metadata.uid:

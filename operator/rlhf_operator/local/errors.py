@@ -5,15 +5,19 @@ LocalError
 ├── RunLocked       another process drives it
 ├── RunConflict     the manifest changes what cannot change while the run exists
 └── StateUnusable   the state folder cannot be written, or a file in it cannot be read
+    └── UnknownWords    another version wrote the run, in words that this one does not know
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from rlhf_api.reading.unknown import Mismatch, in_words
 
 
 class LocalError(Exception):
@@ -59,6 +63,17 @@ class StateUnusable(LocalError):  # noqa: N818
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
         super().__init__(f"{path}: {problem}.")
+
+
+class UnknownWords(StateUnusable):
+    """`stored`: the run as it is in its files. They are left as they are."""
+
+    def __init__(self, name: str, folder: Path, found: Sequence[Mismatch], stored: Mapping[str, Any]) -> None:
+        self.name = name
+        self.found = tuple(found)
+        self.stored = stored
+        remedy = "go on with the version of rlhfctl that wrote it, or a newer one"
+        super().__init__(folder, f"run {name!r} was written by another version: {in_words(found)}. It is left as it is; {remedy}")
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rlhf_api.reading.unknown import Mismatch, mismatches_of
 from rlhf_api.stage import StageResult
 from rlhf_api.words import StageName
 from rlhf_operator.core.actions import Topology
@@ -22,7 +24,7 @@ _FILE = "attempt.json"
 class PodRecord(BaseModel):
     """One process of a stage. `uid` is in its environment and in that of all its descendants."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uid: str
     index: int
@@ -50,7 +52,7 @@ class PodRecord(BaseModel):
 
 
 class AttemptRecord(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     uid: str
@@ -118,6 +120,17 @@ def read_record(folder: Path) -> AttemptRecord | None:
         return AttemptRecord.model_validate_json((folder / _FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def unknown_in_records(folder: Path) -> tuple[Mismatch, ...]:
+    """What another version wrote into an attempt's record below `folder` and this one does not know: passed over, the attempt would
+    be taken for absent.
+    """
+    found: list[Mismatch] = []
+    for path in sorted(folder.glob(f"*/{_FILE}")):
+        with suppress(OSError):
+            found += mismatches_of(AttemptRecord, path.read_bytes(), str(path.relative_to(folder.parent)))
+    return tuple(found)
 
 
 def scratch_folder(attempt_folder: Path, pod: str) -> Path:

@@ -16,19 +16,20 @@ from pydantic import ValidationError
 
 from rlhf_api.conventions.file_urls import file_url
 from rlhf_api.conventions.log_names import LogName
+from rlhf_api.reading.unknown import mismatches
 from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.changes import immutable_changes, with_said_later
 from rlhf_operator.core.cursor import current_stage
 from rlhf_operator.core.observed import PodState
-from rlhf_operator.local.errors import RunConflict, RunLocked, RunNotFound, StateUnusable, writing
+from rlhf_operator.local.errors import RunConflict, RunLocked, RunNotFound, StateUnusable, UnknownWords, writing
 from rlhf_operator.local.events import Progress
 
 from .files import write_atomically
 from .lock import Holder, exclusive, holder, locked
 from .progress import read_progress
-from .records import read_record
+from .records import read_record, unknown_in_records
 
 #: What `delete` calls a run's folder. The state folder may be any: nothing else that lies in it has such a name.
 _DELETED = re.compile(r"deleted-[0-9a-f]{32}")
@@ -72,6 +73,8 @@ class LocalState:
         try:
             return RLHFRun.model_validate(fields)
         except ValidationError as error:
+            if (found := mismatches(error))[0].word:
+                raise UnknownWords(name, manifest.parent, found, fields) from error
             problem = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise StateUnusable(manifest.parent, f"holds a run of another version of this program ({problem})") from error
 
@@ -127,12 +130,15 @@ class LocalState:
 
         An unfinished run takes what may change and refuses the rest with RunConflict. A run that succeeded, applied unchanged,
         stays as it is. Any other finished run begins anew under a new uid; the stages that it finished are found in the store.
-        What `edit` has written stays where the manifest does not say it, up to the moment in which the manifest is taken.
+        What `edit` has written stays where the manifest does not say it, up to the moment in which the manifest is taken. Raises
+        UnknownWords, with nothing changed, where another version wrote what this one does not know.
         """
         name = run.metadata.name
         self.lock_file(name)
         with self._editing(name):
             known = self.load(name) if name in self.names() else None
+            if known is not None and (found := unknown_in_records(self.run_folder(name) / "attempts")):
+                raise UnknownWords(name, self.run_folder(name), found, known.to_wire())
             if known is None or known.metadata.uid is None:
                 return self._begin(run, now)
             phase = Phase.PENDING if known.status is None else known.status.phase
