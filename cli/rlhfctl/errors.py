@@ -2,6 +2,7 @@
 """Every error that a user meets: what happened, why, and what to try.
 
 CliError                 exit 1
+├── OtherVersion         exit 1: a run has words that this version does not know
 ├── UsageProblem         exit 2: the command line asks for something that cannot be
 ├── NotFound             exit 3: a run, file, field, log or artifact
 ├── Refused              exit 4: a manifest, with every problem that it has
@@ -15,7 +16,8 @@ CliError                 exit 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .exits import Exit
 
@@ -32,6 +34,14 @@ class CliError(Exception):
         self.what = what
         self.why = why
         self.hints = hints
+
+
+class OtherVersion(CliError):
+    """`raw`: the run as it is stored."""
+
+    def __init__(self, what: str, *, why: str, hints: tuple[str, ...], raw: Mapping[str, Any]) -> None:
+        super().__init__(what, why=why, hints=hints)
+        self.raw = raw
 
 
 class UsageProblem(CliError):

@@ -6,15 +6,14 @@ import sys
 
 import click
 
-from rlhf_api import RLHFRun
 from rlhfctl.display import terminal
 from rlhfctl.errors import Interrupted, UsageProblem
-from rlhfctl.sources.source import Source, command_for
+from rlhfctl.sources.source import Source, Target, command_for, target_of
 
 from .watching import detaching
 
 
-def delete(source: Source, name: str, *, sure: bool) -> RLHFRun | None:
+def delete(source: Source, name: str, *, sure: bool) -> Target | None:
     """Ask where nobody is sure, then delete; returns the run as it was where it is not gone yet.
 
     Raises:
@@ -22,7 +21,7 @@ def delete(source: Source, name: str, *, sure: bool) -> RLHFRun | None:
         Interrupted: the answer is no.
         Conflict: a process of this machine drives it.
     """
-    run = source.load(name)
+    run = target_of(source, name)
     words = source.deletion(run)
     err = terminal.stderr()
     if not sure:
@@ -39,13 +38,13 @@ def delete(source: Source, name: str, *, sure: bool) -> RLHFRun | None:
     return None if gone else run
 
 
-def wait_until_gone(source: Source, run: RLHFRun, timeout: float | None) -> None:
+def wait_until_gone(source: Source, run: Target, timeout: float | None) -> None:
     """Return when the run and everything that belonged to it is gone.
 
     Raises:
         TimedOut, Detached: it is still there.
     """
-    name = run.metadata.name
+    name = run.name
     with detaching(command_for(source, "delete", name, "--yes", "--wait")):
         source.wait_until_gone(run, timeout)
     terminal.stderr().line(f"run {name!r} is gone")

@@ -12,6 +12,7 @@ from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.cursor import stages_of
 from rlhfctl import figures
 from rlhfctl.results.iterates import HEADLINE, initial_evaluation, iterates
+from rlhfctl.sources.source import Stored
 
 from . import phases, table
 from .terminal import Terminal
@@ -102,8 +103,25 @@ def stage_table(run: RLHFRun, out: Terminal, now: datetime) -> list[str]:
     return [out.paint(lines[0], "dim"), *lines[1:]]
 
 
-def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: bool, namespaces: bool = False) -> list[str]:
-    """`rlhfctl list`; with `namespaces` the runs may be of several."""
+def stored_lines(run: Stored, out: Terminal) -> list[str]:
+    """`rlhfctl status NAME` of a run of another version: what stands there, word for word, and that it is not understood."""
+    stage, iteration = run.text("status", "stage"), run.text("status", "iteration")
+    where = ", ".join(part for part in (f"iteration {iteration}" if iteration else "", stage) if part)
+    lines = ["  ".join(part for part in (out.paint(run.name, "bold"), out.paint(_stored_phase(run), "yellow"), where) if part)]
+    lines += [f"  {line}" for line in wrap(run.text("status", "message"), out.width - 2)]
+    return [*lines, "", *wrap(f"{run.why}.", out.width)]
+
+
+def list_table(
+    runs: Sequence[RLHFRun],
+    out: Terminal,
+    now: datetime,
+    *,
+    wide: bool,
+    namespaces: bool = False,
+    stored: Sequence[Stored] = (),
+) -> list[str]:
+    """`rlhfctl list`; with `namespaces` the runs may be of several. Those of another version come last."""
     header = (
         (["NAMESPACE"] if namespaces else [])
         + ["NAME", "PHASE", "ITERATION", "STAGE", "BEST", "WIN RATE VS π0", "AGE"]
@@ -121,8 +139,20 @@ def list_table(runs: Sequence[RLHFRun], out: Terminal, now: datetime, *, wide: b
         since = status.start_time or run.metadata.creation_timestamp
         cells.append(figures.compact((now - since).total_seconds()) if since else "-")
         body.append([*cells, status.message] if wide else cells)
+    body += [[other.namespace] * namespaces + _stored_cells(other, now) + [other.why] * wide for other in stored]
     lines = table.rows(header, body, width=0 if wide else out.width)
     return [out.paint(lines[0], "dim"), *lines[1:]]
+
+
+def _stored_cells(run: Stored, now: datetime) -> list[str]:
+    since = run.time("status", "startTime") or run.time("metadata", "creationTimestamp")
+    age = figures.compact((now - since).total_seconds()) if since is not None and since.tzinfo is not None else "-"
+    place = f"{run.text('status', 'iteration') or 0}/{run.text('spec', 'iterations') or '?'}"
+    return [run.name, _stored_phase(run), place, run.text("status", "stage") or "-", "-", "-", age]
+
+
+def _stored_phase(run: Stored) -> str:
+    return f"? {run.text('status', 'phase') or Phase.PENDING.value}"
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -5,9 +5,10 @@ Each command is written once, over `Source`; `local.source` and `cluster.source`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.conventions.log_names import LogName
@@ -15,7 +16,7 @@ from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.jobs.execution import compute_of, shards_of
 from rlhf_operator.local import Progress
-from rlhfctl.errors import CliError, NotFound
+from rlhfctl.errors import CliError, NotFound, OtherVersion
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,59 @@ class LogNote:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What is needed to delete a run, whatever else it holds."""
+
+    name: str
+    namespace: str
+    uid: str | None
+    phase: str
+    """May be another version's word."""
+    store: str
+    """URL; may be empty."""
+
+    @property
+    def finished(self) -> bool:
+        return self.phase in {phase.value for phase in Phase if phase.finished}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run with words that this version does not know, as it is stored: no field of it can be counted on."""
+
+    raw: Mapping[str, Any]
+    why: str
+    """One line."""
+
+    @property
+    def name(self) -> str:
+        return self.text("metadata", "name")
+
+    @property
+    def namespace(self) -> str:
+        return self.text("metadata", "namespace") or "default"
+
+    def text(self, *path: str) -> str:
+        """What stands there; empty where nothing does."""
+        found: Any = self.raw
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return "" if found is None else " ".join(str(found).split())
+
+    def time(self, *path: str) -> datetime | None:
+        try:
+            return datetime.fromisoformat(self.text(*path))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
 class Listing:
     """The runs of a place."""
 
     runs: tuple[RLHFRun, ...]
+    stored: tuple[Stored, ...] = ()
+    """Those of another version."""
     left_out: tuple[str, ...] = ()
     """Runs that cannot be read, one sentence each."""
 
@@ -76,7 +126,7 @@ class Source(Protocol):
         ...
 
     def load(self, name: str) -> RLHFRun:
-        """Raises NotFound, with the nearest name there is."""
+        """Raises NotFound, with the nearest name there is, and OtherVersion."""
         ...
 
     def runs(self) -> Listing:
@@ -87,15 +137,15 @@ class Source(Protocol):
         """Write what `change` makes of the spec. Raises NotFound, and Conflict where that cannot change."""
         ...
 
-    def deletion(self, run: RLHFRun) -> str:
+    def deletion(self, run: Target) -> str:
         """What deleting it would end, and what stays, as half a sentence. Raises Conflict where it cannot be deleted now."""
         ...
 
-    def delete(self, run: RLHFRun) -> bool:
+    def delete(self, run: Target) -> bool:
         """Begin to delete it; whether it is gone already. Raises as `deletion` does."""
         ...
 
-    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
+    def wait_until_gone(self, run: Target, timeout: float | None) -> None:
         """Return when the run and everything that belonged to it is gone.
 
         Raises:
@@ -137,16 +187,41 @@ class Source(Protocol):
 
 def listing(reads: Iterable[Callable[[], RLHFRun]]) -> Listing:
     """What each of `reads` returns, in their order; one that cannot be read is left out and named. NotFound: it has gone since."""
-    runs, left_out = [], []
+    runs, stored, left_out = [], [], []
     for read in reads:
         try:
             runs.append(read())
         except NotFound:
             continue
+        except OtherVersion as error:
+            stored.append(stored_of(error))
         except CliError as error:
-            why = f" ({error.why})" if error.why else ""
-            left_out.append(" ".join(f"{error.what}{why}".split()))
-    return Listing(tuple(runs), tuple(left_out))
+            left_out.append(_line(error))
+    return Listing(tuple(runs), tuple(stored), tuple(left_out))
+
+
+def names_of(listed: Listing) -> list[str]:
+    return [*(run.metadata.name for run in listed.runs), *(run.name for run in listed.stored)]
+
+
+def stored_of(error: OtherVersion) -> Stored:
+    return Stored(error.raw, _line(error))
+
+
+def target_of(source: Source, name: str) -> Target:
+    """The run of this name, of this version or another; raises NotFound."""
+    try:
+        run = source.load(name)
+    except OtherVersion as error:
+        found = stored_of(error)
+        uid, phase = found.text("metadata", "uid"), found.text("status", "phase")
+        return Target(name, found.namespace, uid or None, phase or Phase.PENDING.value, found.text("spec", "storage", "url"))
+    return Target(name, run.metadata.namespace, run.metadata.uid, phase_of(run).value, run.spec.storage.url)
+
+
+def _line(error: CliError) -> str:
+    why = f" ({error.why})" if error.why else ""
+    return " ".join(f"{error.what}{why}".split())
 
 
 def heading_of(name: LogName) -> str:

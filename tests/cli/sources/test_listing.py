@@ -18,8 +18,9 @@ def test_a_run_of_another_version_hides_no_other_in_a_list() -> None:
     other["spec"]["iterations"] = "three"
     found = listing(partial(parse_run, wire) for wire in (other, good))
     assert [run.metadata.name for run in found.runs] == ["good"]
-    (left_out,) = found.left_out
-    assert left_out.startswith("run 'other' is of another version of the API")
+    (stored,) = found.stored
+    assert (stored.name, found.left_out) == ("other", ())
+    assert stored.why.startswith("run 'other' is of another version of the API")
 
 
 def test_a_run_that_has_gone_since_it_was_seen_is_not_missed() -> None:

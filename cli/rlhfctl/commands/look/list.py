@@ -23,13 +23,16 @@ def command(place: Place, output: str | None) -> None:
     source = source_of(place, terminal.say)
     listed = source.runs()
     found = listed.runs
+    for run in listed.stored:
+        terminal.stderr().line(f"not understood: {run.why}")
     for sentence in listed.left_out:
         terminal.stderr().line(f"left out: {sentence}")
     out = terminal.stdout()
     if output in ("json", "yaml", "name"):
-        documents.print_list(found, output, out)
-    elif found:
-        for line in views.list_table(found, out, datetime.now(UTC), wide=output == "wide", namespaces=place.all_namespaces):
+        documents.print_list(found, output, out, listed.stored)
+    elif found or listed.stored:
+        wide, now = output == "wide", datetime.now(UTC)
+        for line in views.list_table(found, out, now, wide=wide, namespaces=place.all_namespaces, stored=listed.stored):
             out.line(line)
     else:
         terminal.stderr().line(f"no runs in {source.place}")

@@ -13,6 +13,7 @@ from rlhfctl.sources.place import Place
 
 if TYPE_CHECKING:
     from rlhfctl.display.terminal import Terminal
+    from rlhfctl.errors import OtherVersion
     from rlhfctl.sources.source import Sight, Source
 
 
@@ -27,16 +28,33 @@ def command(name: str, place: Place, output: str | None, watch: bool) -> None:
     It exits with 0 for a run of any phase, without --watch. With --watch the exit code is the run's, as with wait.
     """
     from rlhfctl.commands.watching import detaching, mirror
+    from rlhfctl.errors import OtherVersion
     from rlhfctl.sources.choosing import source_of
     from rlhfctl.sources.source import command_for
 
     source, out = source_of(place, terminal.say), terminal.stdout()
     if not watch:
-        _print(next(source.watch(name, timeout=0)), source, output, out)
+        try:
+            _print(next(source.watch(name, timeout=0)), source, output, out)
+        except OtherVersion as error:
+            _print_stored(error, output, out)
         return
     with detaching(command_for(source, "status", name, "--watch")):
         last = _watch(source, name, output, out)
     mirror(last.run, source)
+
+
+def _print_stored(error: OtherVersion, output: str | None, out: Terminal) -> None:
+    from rlhfctl.display import documents, views
+    from rlhfctl.sources.source import stored_of
+
+    if output in ("json", "yaml", "name"):
+        documents.print_stored(stored_of(error), output, out)
+        return
+    for line in views.stored_lines(stored_of(error), out):
+        out.line(line)
+    for hint in error.hints:
+        out.line(f"  {hint}")
 
 
 def _watch(source: Source, name: str, output: str | None, out: Terminal) -> Sight:

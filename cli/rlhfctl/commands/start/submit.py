@@ -42,7 +42,7 @@ def command(file: str, place: Place, dry_run: str, output: str | None, wait: boo
         documents.print_run(done.run, output, out)
     else:
         suffix = "" if dry is DryRun.NONE else f" ({dry.value} dry run)"
-        out.line(f"{documents.name_of(done.run)} {done.done}{suffix}")
+        out.line(f"{documents.name_of(done.run.metadata.name)} {done.done}{suffix}")
     if dry is not DryRun.NONE:
         return
     source = source.in_namespace(done.run.metadata.namespace)

@@ -64,11 +64,16 @@ class Connection:
         with told(self.target, "patch", RUNS, namespace):
             return parse_run(self._cluster.merge_patch(RUNS, namespace, name, body, dry_run=dry_run))
 
-    def delete_run(self, known: RLHFRun) -> None:
+    def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
         """In the foreground: it goes after its Jobs and pods have gone."""
-        namespace, name = known.metadata.namespace, known.metadata.name
         with told(self.target, "delete", RUNS, namespace):
-            self._cluster.delete(RUNS, namespace, name, uid=known.metadata.uid, propagation="Foreground")
+            self._cluster.delete(RUNS, namespace, name, uid=uid, propagation="Foreground")
+
+    def run_uids(self, namespace: str, name: str, uid: str, say: Callable[[str], None]) -> Iterator[Change[str]]:
+        """Each change of the run of this name, as its uid, whatever else it holds; `uid`: of the one that was there."""
+        known: dict[str, Mapping[str, Any]] = {uid: {"metadata": {"uid": uid, "resourceVersion": ""}}}
+        watched = changes(self._cluster, RUNS, namespace, self.target, say, field_selector=f"metadata.name={name}", known=known)
+        return (Change(str(item["metadata"]["uid"]), gone) for item, gone in watched)
 
     def run_changes(self, run: RLHFRun, say: Callable[[str], None]) -> Iterator[Change[RLHFRun]]:
         """Each change since `run` was read, across broken connections; that it is gone by now is one."""
@@ -81,10 +86,13 @@ class Connection:
 
     def pods(self, run: RLHFRun) -> list[PodView]:
         """Oldest first."""
-        namespace = run.metadata.namespace
+        return self.pods_of(run.metadata.namespace, run.metadata.name, run.metadata.uid)
+
+    def pods_of(self, namespace: str, name: str, uid: str | None) -> list[PodView]:
+        """Of the run of this name and uid, oldest first."""
         with told(self.target, "list", PODS, namespace):
-            found = self._cluster.list(PODS, namespace, label_selector=selector(run.metadata.name))
-        views = [view for item in found if (view := pod_view(item)) is not None and view.run_uid == run.metadata.uid]
+            found = self._cluster.list(PODS, namespace, label_selector=selector(name))
+        views = [view for item in found if (view := pod_view(item)) is not None and view.run_uid == uid]
         return sorted(views, key=lambda view: (view.created, view.index or 0))
 
     def pod_changes(self, run: RLHFRun, say: Callable[[str], None]) -> Iterator[Change[PodView]]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_api import RLHFRun
 from rlhf_api.conventions.log_names import LogName
+from rlhf_api.reading.unknown import in_words, mismatches
 from rlhf_api.words import StageName
 from rlhf_operator.kubernetes.objects.labels import (
     ATTEMPT_LABEL,
@@ -23,7 +24,7 @@ from rlhf_operator.kubernetes.objects.labels import (
     STAGE_CONTAINER,
     STAGE_LABEL,
 )
-from rlhfctl.errors import CliError
+from rlhfctl.errors import OtherVersion
 
 _BEFORE = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -32,7 +33,7 @@ def parse_run(raw: Mapping[str, Any]) -> RLHFRun:
     """What this version knows of the run; fields that a newer operator's CRD has beside are passed over.
 
     Raises:
-        CliError: what this version knows is not there, or is something else.
+        OtherVersion: what this version knows is not there, or is something else.
     """
     known: dict[str, Any] = copy.deepcopy(dict(raw))
     known["metadata"].pop("managedFields", None)
@@ -45,12 +46,12 @@ def parse_run(raw: Mapping[str, Any]) -> RLHFRun:
     try:
         return RLHFRun.model_validate(known)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
         name = known["metadata"].get("name")
-        raise CliError(
+        raise OtherVersion(
             f"run {name!r} is of another version of the API than this rlhfctl",
-            why=wrong,
+            why=in_words(mismatches(error)),
             hints=("update rlhfctl to the version of the operator", f"kubectl get rlhfrun {name} -o yaml"),
+            raw=raw,
         ) from error
 
 

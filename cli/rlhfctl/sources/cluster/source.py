@@ -17,7 +17,7 @@ from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.errors import CliError, Conflict, NotFound, TimedOut, hint_for
 from rlhfctl.sources.place import Place
-from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, command_for, phase_of
+from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, Target, command_for, names_of, phase_of
 
 from .applying import merge_patch
 from .changes import Change
@@ -89,25 +89,25 @@ class ClusterSource:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def deletion(self, run: RLHFRun) -> str:
-        stopped = "" if phase_of(run).finished else f"it is {phase_of(run).value} and stops after a checkpoint; "
-        return f"{stopped}its artifacts stay in {run.spec.storage.url}"
+    def deletion(self, run: Target) -> str:
+        stopped = "" if run.finished else f"it is {run.phase} and stops after a checkpoint; "
+        return f"{stopped}its artifacts stay in {run.store or 'its store'}"
 
-    def delete(self, run: RLHFRun) -> bool:
-        self.connection.delete_run(run)
+    def delete(self, run: Target) -> bool:
+        self.connection.delete_run(run.namespace, run.name, run.uid)
         return False
 
-    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
-        name, deadline = run.metadata.name, None if timeout is None else time.monotonic() + timeout
-        streams: Streams[Change[RLHFRun]] = Streams()
+    def wait_until_gone(self, run: Target, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        streams: Streams[Change[str]] = Streams()
         with closing(streams):
-            streams.add(self.connection.run_changes(run, self._say))
+            streams.add(self.connection.run_uids(run.namespace, run.name, run.uid or "", self._say))
             for change in streams.until(deadline):
-                if change.gone or change.object.metadata.uid != run.metadata.uid:
+                if change.gone or change.object != run.uid:
                     return
-        pods = len(self.connection.pods(run))
+        pods = len(self.connection.pods_of(run.namespace, run.name, run.uid))
         raise TimedOut(
-            f"run {name!r} is still being deleted after {figures.duration(timeout or 0)}",
+            f"run {run.name!r} is still being deleted after {figures.duration(timeout or 0)}",
             why=f"{figures.plural(pods, 'pod')} of it still there: a stage may write a checkpoint" if pods else "",
         )
 
@@ -189,7 +189,7 @@ class ClusterSource:
             listed = self.connection.runs(self.namespace)
             for sentence in listed.left_out:
                 self._say(f"left out: {sentence}")
-            known = [run.metadata.name for run in listed.runs]
+            known = names_of(listed)
         except CliError:
             known = []  # What may be read of one run may not be of all.
         hints = hint_for(name, known) or (
@@ -216,7 +216,7 @@ def names_within(place: Place, seconds: float) -> list[str]:
 
     def look() -> None:
         try:
-            found.extend(run.metadata.name for run in connect(place, _nothing).runs().runs)
+            found.extend(names_of(connect(place, _nothing).runs()))
         except CliError:
             return
 

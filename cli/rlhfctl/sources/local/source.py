@@ -15,7 +15,7 @@ from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.conventions.log_names import LogName
 from rlhf_operator.local import LocalState
 from rlhfctl.sources.place import flag, shown
-from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, heading_of, listing, phase_of
+from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, Target, heading_of, listing, phase_of
 
 from .resuming import resume_command
 from .state import backend_errors, holder_words, load
@@ -49,17 +49,17 @@ class LocalSource:
         with backend_errors(self.state):
             return self.state.edit(name, change)
 
-    def deletion(self, run: RLHFRun) -> str:
+    def deletion(self, run: Target) -> str:
         with backend_errors(self.state):
-            self.state.check_free(run.metadata.name)
-        return f"its logs and its report go with it; its artifacts stay in {run.spec.storage.url}"
+            self.state.check_free(run.name)
+        return f"its logs and its report go with it; its artifacts stay in {run.store or 'its store'}"
 
-    def delete(self, run: RLHFRun) -> bool:
+    def delete(self, run: Target) -> bool:
         with backend_errors(self.state):
-            self.state.delete(run.metadata.name, datetime.now(UTC))
+            self.state.delete(run.name, datetime.now(UTC))
         return True
 
-    def wait_until_gone(self, run: RLHFRun, timeout: float | None) -> None:
+    def wait_until_gone(self, run: Target, timeout: float | None) -> None:
         """`delete` returns when it is."""
 
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_api import RLHFRun
-from rlhf_operator.local import LocalError, LocalState, RunConflict, RunLocked, RunNotFound, StateUnusable
+from rlhf_api.reading.unknown import in_words
+from rlhf_operator.local import LocalError, LocalState, RunConflict, RunLocked, RunNotFound, StateUnusable, UnknownWords
 from rlhfctl import figures
-from rlhfctl.errors import CliError, Conflict, NotFound, hint_for
+from rlhfctl.errors import CliError, Conflict, NotFound, OtherVersion, hint_for
 from rlhfctl.sources.place import flag, shown
 
 
@@ -44,6 +45,13 @@ def backend_errors(state: LocalState) -> Iterator[None]:
         ) from error
     except RunConflict as error:
         raise Conflict.of_fields(error.name, error.fields) from error
+    except UnknownWords as error:
+        raise OtherVersion(
+            f"run {error.name!r} in {shown(state.folder)} was written by another version",
+            why=f"{in_words(error.found)}; it is left as it is",
+            hints=("go on with the version of rlhfctl that wrote it, or a newer one",),
+            raw=error.stored,
+        ) from error
     except StateUnusable as error:
         raise CliError(str(error).rstrip(".")) from error
     except LocalError as error:

@@ -103,7 +103,7 @@ def test_list_prints_a_list_that_kubectl_users_know(state: Path) -> None:
 
 def test_a_damaged_run_hides_no_other_in_a_list(state: Path) -> None:
     (state / "runs" / "broken" / "run.yaml").write_text("{")
-    (state / "runs" / "waiting" / "status.json").write_text('{"phase": "Nonsense"}')
+    (state / "runs" / "waiting" / "status.json").write_text("[]")
     done = rlhfctl("list", "--state", str(state), "-o", "name")
     assert (done.code, done.out.splitlines()) == (0, ["rlhfrun.rlhf.dev/quickstart", "rlhfrun.rlhf.dev/working"])
     left_out = done.err.splitlines()
@@ -111,7 +111,52 @@ def test_a_damaged_run_hides_no_other_in_a_list(state: Path) -> None:
     assert "broken/run.yaml" in left_out[0]
     assert "put the manifest back" in left_out[0]
     assert "runs/waiting" in left_out[1]
-    assert "another version" in left_out[1]
+
+
+@pytest.fixture
+def newer(state: Path) -> dict[str, object]:
+    """The status of run `waiting`, as a newer version left it."""
+    path = state / "runs" / "waiting" / "status.json"
+    status: dict[str, object] = json.loads(path.read_text()) | {"phase": "Preparing", "stage": "prepare", "message": "Warming up."}
+    path.write_text(json.dumps(status))
+    return status
+
+
+def test_a_run_of_a_newer_version_has_a_row_in_its_own_words(state: Path, newer: dict[str, object]) -> None:
+    done = rlhfctl("list", "--state", str(state))
+    *others, row = done.out.splitlines()[1:]
+    assert [line.split()[0] for line in others] == ["broken", "quickstart", "working"]
+    assert row.split()[:5] == ["waiting", "?", "Preparing", f"{newer['iteration']}/3", "prepare"]
+    assert (done.code, done.err.startswith("not understood: run 'waiting' in ")) == (0, True)
+    assert "status.phase is 'Preparing' (and 1 more), which this version (" in done.err
+    items = json.loads(rlhfctl("list", "--state", str(state), "-o", "json").out)["items"]
+    assert items[-1]["status"] == newer
+    assert "rlhfrun.rlhf.dev/waiting" in rlhfctl("list", "--state", str(state), "-o", "name").out
+    wide = rlhfctl("list", "--state", str(state), "-o", "wide").out.splitlines()[-1]
+    assert "which this version" in wide
+
+
+def test_status_of_a_run_of_a_newer_version_says_its_words_and_what_to_do(state: Path, newer: dict[str, object]) -> None:
+    done = rlhfctl("status", "waiting", "--state", str(state))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"waiting  ? Preparing  iteration {newer['iteration']}, prepare\n  Warming up.\n")
+    assert "status.phase is 'Preparing'" in done.out.replace("\n", " ")
+    assert "or a newer one" in done.out
+    assert json.loads(rlhfctl("status", "waiting", "--state", str(state), "-o", "json").out)["status"] == newer
+
+
+def test_what_would_change_a_run_of_a_newer_version_is_refused_and_changes_nothing(state: Path, newer: dict[str, object]) -> None:
+    for words in (["suspend", "waiting"], ["cancel", "waiting"], ["status", "waiting", "--watch"]):
+        done = rlhfctl(*words, "--state", str(state))
+        assert (done.code, "written by another version" in done.err) == (Exit.RUN_FAILED, True), (words, done.err)
+    assert json.loads((state / "runs" / "waiting" / "status.json").read_text()) == newer
+
+
+@pytest.mark.usefixtures("newer")
+def test_a_run_of_a_newer_version_can_be_deleted(state: Path) -> None:
+    done = rlhfctl("delete", "waiting", "--yes", "--state", str(state))
+    assert (done.code, "run 'waiting' is deleted" in done.err) == (0, True)
+    assert not (state / "runs" / "waiting").exists()
 
 
 def test_list_of_an_empty_folder_is_no_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rlhfctl.display import terminal
 from rlhfctl.exits import Exit
 from rlhfctl.sources.cluster.source import connect
 from rlhfctl.sources.place import Place
+from rlhfctl.sources.source import target_of
 from support import example_runs
 from support.cluster_runs import STORE, ClusterRuns
 from support.rlhfctl import on_terminal
@@ -136,7 +137,7 @@ def test_a_run_that_goes_before_it_is_watched_is_seen_to_be_gone(runs: ClusterRu
     """`delete --wait` would watch for ever for somebody who is gone, or for the next of that name."""
     runs.create(example_runs.finished)
     source = connect(Place(kubeconfig=str(runs.kubeconfig)), terminal.say)
-    run = source.load("tiny")
+    run = target_of(source, "tiny")
     runs.cluster.kubectl("delete", "rlhf", "tiny", "-n", runs.namespace, "--wait")
     if again:
         runs.create(example_runs.at_work)

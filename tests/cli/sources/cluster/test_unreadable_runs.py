@@ -55,12 +55,12 @@ def source(url: str, said: list[str]) -> ClusterSource:
 def test_it_is_named_beside_those_that_are_listed_by_namespace_and_name(url: str) -> None:
     found = source(url, []).runs()
     assert [(run.metadata.namespace, run.metadata.name) for run in found.runs] == [("a-team", "z"), ("team", "b")]
-    assert [sentence.startswith("run 'other' is of another version") for sentence in found.left_out] == [True]
+    assert [(run.namespace, run.name) for run in found.stored] == [("team", "other")]
+    assert found.stored[0].why.startswith("run 'other' is of another version")
 
 
 def test_it_is_named_where_a_run_is_looked_for_in_vain(url: str) -> None:
-    said: list[str] = []
     with pytest.raises(NotFound, match="there is no run 'x'") as caught:
-        source(url, said).load("x")
+        source(url, []).load("x")
     assert "b" in caught.value.why
-    assert [text.startswith("left out: run 'other' is of another version") for text in said] == [True]
+    assert "other" in caught.value.why
