@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ KINDS = [
 ]
 
 
+def encode_all(kind: Kind, under: Vocabulary, rows: Sequence[list[Message]]) -> list[object]:
+    return [kind.ours(under, row) for row in rows]
+
+
 def conversation(words: Sequence[str], turns: int, chance: random.Random) -> list[Message]:
     def said(count: int) -> str:
         return " ".join(chance.choices(words, k=count))
@@ -97,9 +102,9 @@ def main() -> None:
         ratios, ours = [], []
         for number in range(options.rounds):
             timed: dict[str, float] = {}
-            works = {
-                "ours": lambda rows=rows, kind=kind: [kind.ours(under, row) for row in rows],
-                "bare": lambda texts=texts: backend.encode_batch(texts, add_special_tokens=False),
+            works: dict[str, Callable[[], object]] = {
+                "ours": partial(encode_all, kind, under, rows),
+                "bare": partial(backend.encode_batch, texts, add_special_tokens=False),
             }
             for name in sorted(works, reverse=bool(number % 2)):
                 timed[name] = seconds(works[name])

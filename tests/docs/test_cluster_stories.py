@@ -92,7 +92,8 @@ class Reader:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     for name in ("charts", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (manifest,) = [block.text for block in blocks("yaml") if block.document == "docs/kubernetes.md"]
+    texts = [block.text for block in blocks("yaml") if block.document == "docs/kubernetes.md"]
+    (manifest,) = [text for text in texts if "kind: RLHFRun" in text]
     (tmp_path / "run.yaml").write_text(manifest)
     program("helm")
     own = layout(f"story-{os.getpid()}")
