@@ -17,7 +17,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_store import Store, download_files, open_store
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from . import hub
+from .outside import hub
 from .rows import Row, Unparsable
 from .splits import split_files
 

@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from rlhf_trainer.data.hub import Patience, Repository, commit_of, snapshot_of
+from rlhf_trainer.data.outside.hub import Patience, Repository, commit_of, snapshot_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
