@@ -31,12 +31,53 @@ def test_a_second_put_replaces_the_first(store: Store) -> None:
     assert store.get("object") == b"second, and longer"
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "found"), [(0, 3, b"012"), (3, 4, b"3456"), (8, 5, b"89"), (9, 1, b"9"), (10, 4, b""), (99, 1, b"")]
+)
+def test_a_range_is_what_lies_there(store: Store, start: int, length: int, found: bytes) -> None:
+    store.put("object", b"0123456789")
+
+    assert store.get_range("object", start, length) == found
+
+
+def test_of_an_empty_object_every_range_is_empty(store: Store) -> None:
+    store.put("object", b"")
+
+    assert store.get_range("object", 0, 8) == b""
+
+
+def test_another_content_of_the_same_size_has_another_checksum(store: Store, tmp_path: Path) -> None:
+    store.put("object", b"content")
+    first = store.checksum("object")
+    store.put("same", b"content")
+    (tmp_path / "file").write_bytes(b"another")
+    store.upload(tmp_path / "file", "object")
+
+    assert first == store.checksum("same") != store.checksum("object")
+    assert first.startswith("sha256:")
+
+
+def test_a_large_object_has_a_checksum_until_it_is_another(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(0).randbytes(LARGE))
+    store.upload(source, "large")
+    first, again = store.checksum("large"), store.checksum("large")
+    source.write_bytes(random.Random(1).randbytes(LARGE))
+    store.upload(source, "large")
+
+    assert first == again != store.checksum("large")
+
+
 def test_an_absent_object_is_not_found_by_any_way_of_reading(store: Store, tmp_path: Path) -> None:
     target = tmp_path / "target"
 
     assert store.head("absent") is None
     with pytest.raises(NotFound, match="absent"):
         store.get("absent")
+    with pytest.raises(NotFound, match="absent"):
+        store.get_range("absent", 0, 1)
+    with pytest.raises(NotFound, match="absent"):
+        store.checksum("absent")
     with pytest.raises(NotFound, match="absent"):
         store.download("absent", target)
     assert list(tmp_path.glob("*target*")) == []

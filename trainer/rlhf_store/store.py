@@ -37,12 +37,23 @@ class Store(Protocol):
         """The whole object. Raises NotFound."""
         ...
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes (at least 1) from byte `start` on; fewer, or none, where the object ends before. Raises NotFound."""
+        ...
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write or replace; with `if_absent`, exactly one of all writers succeeds and the others get AlreadyExists."""
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
         """None where there is no such object."""
+        ...
+
+    def checksum(self, key: str) -> str:
+        """A word that another content has another one of, as `sha256:…`: whatever the store keeps of it. Raises NotFound.
+
+        In a bucket nothing of the object is read. The same content may get another word where it is written anew, in other parts.
+        """
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -39,7 +39,9 @@ pytestmark = pytest.mark.s3
 
 OPERATIONS: dict[str, Callable[[Store, Path], object]] = {
     "get": lambda store, _: store.get("key"),
+    "get_range": lambda store, _: store.get_range("key", 0, 8),
     "head": lambda store, _: store.head("key"),
+    "checksum": lambda store, _: store.checksum("key"),
     "put": lambda store, _: store.put("key", b"data"),
     "conditional put": lambda store, _: store.put("key", b"data", if_absent=True),
     "list": lambda store, _: list(store.list()),

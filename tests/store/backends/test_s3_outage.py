@@ -167,6 +167,13 @@ def test_a_body_that_ends_early_is_read_again(server: S3Server, storage: Storage
         assert len(open_store(storage.model_copy(update={"endpoint_url": endpoint})).get("key")) == 1 << 20
 
 
+def test_a_range_that_ends_early_is_read_again(server: S3Server, storage: Storage) -> None:
+    open_store(storage).put("key", bytes(2 << 20))
+
+    with loses_answer(server.port, rb"^GET .*/key ") as endpoint:
+        assert len(open_store(storage.model_copy(update={"endpoint_url": endpoint})).get_range("key", 8, 1 << 20)) == 1 << 20
+
+
 def test_nothing_of_an_interrupted_seal_can_be_found(server: S3Server, storage: Storage) -> None:
     store = open_store(storage, retry_seconds=0.5)
     with ThreadPoolExecutor(max_workers=1) as pool:

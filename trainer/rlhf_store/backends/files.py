@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -41,6 +42,12 @@ class FileStore:
         with self._reading(key):
             return path.read_bytes()
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        path = self._path(key)
+        with self._reading(key), path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self._write(key, lambda file: file.write(data), if_absent=if_absent)
 
@@ -51,6 +58,12 @@ class FileStore:
                 return ObjectInfo(key, path.stat().st_size) if path.is_file() else None
         except NotFound:
             return None
+
+    def checksum(self, key: str) -> str:
+        """Of its bytes, which are read: a file system keeps nothing of them."""
+        path = self._path(key)
+        with self._reading(key), path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         folder = self._root / prefix.rpartition("/")[0]

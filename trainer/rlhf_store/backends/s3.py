@@ -34,6 +34,8 @@ _TRANSFER = TransferConfig(
     num_download_attempts=3,
 )
 _KEYS_PER_DELETE = 1000
+#: What a server may keep of an object, the strongest first. An ETag says less: each write of an encrypted object has another.
+_CHECKSUMS = ("ChecksumSHA256", "ChecksumSHA1", "ChecksumCRC64NVME", "ChecksumCRC32C", "ChecksumCRC32")
 
 
 class S3Store:
@@ -59,16 +61,17 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         with self._errors(key):
-            attempts = _TRANSFER.num_download_attempts
-            while True:
-                body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
-                try:
-                    return body.read()
-                except TRANSPORT_ERRORS:
-                    # The headers came, the rest did not; a server that is away now is waited for by the next request.
-                    attempts -= 1
-                    if attempts == 0:
-                        raise
+            return self._read(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with self._errors(key):
+            try:
+                return self._read(key, Range=f"bytes={start}-{start + length - 1}")
+            except ClientError as error:
+                # Nothing of the object lies there.
+                if error.response["ResponseMetadata"].get("HTTPStatusCode") == 416:
+                    return b""
+                raise
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
@@ -88,6 +91,18 @@ class S3Store:
         except NotFound:
             self._see_bucket()
             return None
+
+    def checksum(self, key: str) -> str:
+        try:
+            with self._errors(key):
+                found: Any = self._client.head_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
+        except NotFound:
+            self._see_bucket()
+            raise
+        kept = next((name for name in _CHECKSUMS if found.get(name)), None)
+        if kept is not None:
+            return f"{kept.removeprefix('Checksum').lower()}:{found[kept]}"
+        return f"etag:{found['ETag'].strip(chr(34))}"
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix))
@@ -141,6 +156,25 @@ class S3Store:
 
     def check_writable(self) -> None:
         probe(self)
+
+    def _read(self, key: str, **options: Any) -> bytes:
+        attempts = _TRANSFER.num_download_attempts
+        while True:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **options)
+            body = answer["Body"]
+            if "Range" in options and "ContentRange" not in answer:
+                body.close()
+                url = f"{self._url}/{key}"
+                raise StoreError(
+                    "the server answers a request for a part with the whole object", url, "Use one that honours Range."
+                )
+            try:
+                return body.read()
+            except TRANSPORT_ERRORS:
+                # The headers came, the rest did not; a server that is away now is waited for by the next request.
+                attempts -= 1
+                if attempts == 0:
+                    raise
 
     def _see_bucket(self) -> None:
         """The answer 404 to a HEAD does not say whether the object, the bucket or the user is unknown; this one does."""
