@@ -47,7 +47,7 @@ def test_every_letter_of_a_path_is_itself(tmp_path: Path, name: str) -> None:
     (folder / "config.json").write_text("{}")
     assert read(folder / "p.jsonl") == [1]
     assert fetch_model(ModelRef(uri=f"file://{folder}"), tmp_path, STORAGE) == folder
-    assert len(resolve_revision(PromptSource(uri=f"file://{folder}"), tmp_path, STORAGE)) == 40
+    assert len(resolve_revision(PromptSource(uri=f"file://{folder}"), STORAGE)) == 40
 
 
 def test_a_split_is_the_files_of_its_name(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_of_a_model_in_a_bucket_only_what_is_read_is_fetched(s3_storage: Storage
     model = ModelRef(uri=f"{s3_storage.url}/model", trust_remote_code=trusted)
     found = sorted(path.name for path in fetch_model(model, tmp_path, s3_storage).rglob("*") if path.is_file())
     assert found == ["config.json", "model.safetensors", *(["modeling_own.py"] if trusted else [])]
-    revision = resolve_revision(model, tmp_path / "first", s3_storage)
+    revision = resolve_revision(model, s3_storage)
     store.put("model/global_step8/optim_states.pt", b"others")
-    assert resolve_revision(model, tmp_path / "second", s3_storage) == revision
+    assert resolve_revision(model, s3_storage) == revision
 
 
 @pytest.mark.parametrize("scheme", ["file", pytest.param("s3", marks=pytest.mark.s3)])
@@ -147,8 +147,8 @@ def test_files_that_changed_since_they_were_resolved_are_refused(
 
     write(1)
     data, model = PromptSource(uri=f"{storage.url}/data"), ModelRef(uri=f"{storage.url}/model")
-    pinned_data = data.model_copy(update={"revision": resolve_revision(data, tmp_path / "preflight", storage)})
-    pinned_model = model.model_copy(update={"revision": resolve_revision(model, tmp_path / "preflight", storage)})
+    pinned_data = data.model_copy(update={"revision": resolve_revision(data, storage)})
+    pinned_model = model.model_copy(update={"revision": resolve_revision(model, storage)})
     for stage in ("one", "one", "two"):
         assert read_rows(pinned_data, tmp_path / stage, storage) == [{"n": 1}]
         assert (fetch_model(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
@@ -165,7 +165,7 @@ def test_files_that_changed_since_they_were_resolved_are_refused(
 
 def test_the_revision_of_files_is_their_content(tmp_path: Path) -> None:
     def revision(folder: Path) -> str:
-        return resolve_revision(PromptSource(uri=f"file://{folder}"), tmp_path, STORAGE)
+        return resolve_revision(PromptSource(uri=f"file://{folder}"), STORAGE)
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

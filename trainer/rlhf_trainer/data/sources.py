@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
 from typing import Any
 
 from rlhf_api.conventions.file_urls import file_path
@@ -14,10 +15,9 @@ from rlhf_api.conventions.mounts import hub_token_variable
 from rlhf_api.resource.data import Source
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
-from rlhf_store import Store, download_files, open_store
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .outside import hub
+from .outside import bucket, hub
 from .rows import Row, Unparsable
 from .splits import split_files
 
@@ -31,7 +31,27 @@ def fetch_model(model: ModelRef, scratch: Path, storage: Storage) -> Path:
     """A local folder with the model's files. Raises ConfigurationProblem when it does not exist, cannot be read or has changed."""
     if model.uri.startswith("hf:"):
         return hub.snapshot_of(_repository(model), list(_read_of(model)))
-    return _unchanged(model, _local_copy(model, scratch, storage), scratch)
+    return _unchanged_copy(model, scratch, storage)
+
+
+def fetch_without_weights(model: ModelRef, scratch: Path, storage: Storage) -> Path:
+    """As `fetch_model`, with the header alone of each weights file in a hub or a bucket: kilobytes, where there are gigabytes.
+
+    Names and shapes of tensors are found there, and whether a file is whole; tensors are not. Raises ConfigurationProblem.
+    """
+    if model.uri.startswith("file:"):
+        return _unchanged_copy(model, scratch, storage)
+    known = f"{model.uri}@{model.revision} {_read_of(model)}"
+    folder = scratch / f"{_short_hash(known)}.without-weights"
+    if not folder.exists():
+        scratch.mkdir(parents=True, exist_ok=True)
+        incomplete = Path(mkdtemp(prefix="incomplete-", dir=scratch))
+        if model.uri.startswith("hf:"):
+            hub.fetch_without_weights(_repository(model), _read_of(model), incomplete)
+        else:
+            _objects(model, storage).download_without_weights(incomplete)
+        incomplete.rename(folder)
+    return folder
 
 
 def read_rows(source: Source, scratch: Path, storage: Storage) -> list[Row | Unparsable]:
@@ -44,29 +64,69 @@ def read_rows(source: Source, scratch: Path, storage: Storage) -> list[Row | Unp
     if source.uri.startswith("hf:"):
         rows = list(_rows_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source))
     else:
-        rows = list(_rows_of_path(_unchanged(source, _local_copy(source, scratch, storage), scratch), source))
+        rows = list(_rows_of_path(_unchanged_copy(source, scratch, storage), source))
     if not rows:
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) has no rows.")
     return rows
 
 
-def resolve_revision(target: ModelRef | Source, scratch: Path, storage: Storage) -> str:
-    """The commit of a hub repository; for files, the first 40 hex digits of the SHA-256 over their names and contents."""
+def resolve_revision(target: ModelRef | Source, storage: Storage) -> str:
+    """The commit of a hub repository; of objects in a bucket, a digest over names and checksums; of files in a mounted folder, the
+    first 40 hex digits of the SHA-256 over names and contents (ADR 0021).
+    """
     if target.uri.startswith("hf:"):
         return hub.commit_of(_repository(target))
-    return _content_revision(_local_copy(target, scratch, storage), target.uri)
-
-
-def _local_copy(target: ModelRef | Source, scratch: Path, storage: Storage) -> Path:
-    """The folder or file that a file:// uri names, or a download of what lies in a bucket."""
     if target.uri.startswith("s3:"):
-        return _from_bucket(target, scratch / _short_hash(target.uri), storage)
+        return _objects(target, storage).revision()
+    return _content_revision(_mounted(target), target.uri)
+
+
+def _unchanged_copy(target: ModelRef | Source, scratch: Path, storage: Storage) -> Path:
+    """With the files that preflight saw: nobody keeps a folder or a bucket from being written to while a run goes on."""
+    # A stage asks for the same model several times, and models are large.
+    seen = scratch / f"{_short_hash(f'{target.uri}@{target.revision}')}.unchanged"
+    if target.revision is None or seen.exists():
+        return _copy(target, scratch, storage)
+    if bucket.is_of_objects(target.revision):
+        # Before gigabytes are downloaded in vain, and once more, for they may be replaced meanwhile.
+        _require_unchanged(target, _objects(target, storage).revision())
+        root = _copy(target, scratch, storage)
+        _require_unchanged(target, _objects(target, storage).revision())
+    else:
+        root = _copy(target, scratch, storage)
+        _require_unchanged(target, _content_revision(root, target.uri))
+    scratch.mkdir(parents=True, exist_ok=True)
+    seen.touch()
+    return root
+
+
+def _require_unchanged(target: ModelRef | Source, found: str) -> None:
+    if found != target.revision:
+        raise ConfigurationProblem(
+            f"{target.uri} has other files than when this run began: they were resolved to {target.revision}, and are {found} "
+            "now. Put the former ones back; or delete the run and begin it again, with what it finds in the store."
+        )
+
+
+def _copy(target: ModelRef | Source, scratch: Path, storage: Storage) -> Path:
+    """A mounted folder or file itself, or a download."""
+    if target.uri.startswith("s3:"):
+        return _objects(target, storage).download(scratch / _short_hash(target.uri))
+    return _mounted(target)
+
+
+def _mounted(target: ModelRef | Source) -> Path:
+    """What a file:// uri names."""
     path = file_path(target.uri)
     if isinstance(target, ModelRef) and not (path / "config.json").is_file():
         raise ConfigurationProblem(
             f"{target.uri} is no model: there is no readable {path}/config.json. Mount the volume, or correct the path."
         )
     return path
+
+
+def _objects(target: ModelRef | Source, storage: Storage) -> bucket.Objects:
+    return bucket.objects_of(target.uri, storage, lambda key: not isinstance(target, ModelRef) or _is_read_of(target, key))
 
 
 def _content_revision(root: Path, uri: str) -> str:
@@ -76,24 +136,6 @@ def _content_revision(root: Path, uri: str) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:40]
-
-
-def _unchanged(target: ModelRef | Source, root: Path, scratch: Path) -> Path:
-    """`root`, with the files that preflight saw: nobody keeps a folder or a bucket from being written to while a run goes on."""
-    if target.revision is None:
-        return root
-    # A stage asks for the same model several times, and models are large.
-    seen = scratch / f"{_short_hash(f'{target.uri}@{target.revision}')}.unchanged"
-    if not seen.exists():
-        found = _content_revision(root, target.uri)
-        if found != target.revision:
-            raise ConfigurationProblem(
-                f"{target.uri} has other files than when this run began: they were resolved to {target.revision}, and are {found} "
-                "now. Put the former ones back; or delete the run and begin it again, with what it finds in the store."
-            )
-        scratch.mkdir(parents=True, exist_ok=True)
-        seen.touch()
-    return root
 
 
 def _short_hash(text: str) -> str:
@@ -142,28 +184,13 @@ def _files(path: Path, uri: str) -> list[Path]:
     return files
 
 
-def _from_bucket(wanted: ModelRef | Source, folder: Path, storage: Storage) -> Path:
-    """s3:// beside the run's own store: the same endpoint and credentials."""
-    uri = wanted.uri.rstrip("/")
-    store: Store = open_store(storage.model_copy(update={"url": uri}))
-    # Consoles make an object for a folder: it has the folder's name, and nothing in it.
-    keys = [info.key for info in store.list() if info.key and not info.key.endswith("/")]
-    if isinstance(wanted, ModelRef):
-        keys = [key for key in keys if any(PurePosixPath(key).match(pattern) for pattern in _read_of(wanted))]
-    if keys:
-        download_files(store, keys, folder)
-        return folder
-    bucket_url, _, name = uri.rpartition("/")
-    parent = open_store(storage.model_copy(update={"url": bucket_url}))
-    if parent.head(name) is None:
-        raise ConfigurationProblem(f"{wanted.uri} does not exist or is empty.")
-    download_files(parent, [name], folder)
-    return folder / name
-
-
 def _read_of(model: ModelRef) -> tuple[str, ...]:
     """Names of files, as patterns."""
     return MODEL_FILES + (CODE_FILES if model.trust_remote_code else ())
+
+
+def _is_read_of(model: ModelRef, path: str) -> bool:
+    return any(PurePosixPath(path).match(pattern) for pattern in _read_of(model))
 
 
 def _repository(target: ModelRef | Source) -> hub.Repository:

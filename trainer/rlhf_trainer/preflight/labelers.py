@@ -26,7 +26,7 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
         return
-    folder = sources.fetch_model(model, scratch, storage)
+    folder = sources.fetch_without_weights(model, scratch, storage)
     require_architecture(folder, model, "ForSequenceClassification")
     require_head(folder, model)
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code, classifier=True)
@@ -53,7 +53,7 @@ def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSe
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:
     """A reward model's own base: its trunk is kept, so it may have any head; its template is the reward model's."""
-    folder = sources.fetch_model(base, scratch, storage)
+    folder = sources.fetch_without_weights(base, scratch, storage)
     require_architecture(folder, base, "ForCausalLM", "ForSequenceClassification")
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=base.trust_remote_code, classifier=True)
     require_ids_within(folder, base, vocabulary.tokenizer)

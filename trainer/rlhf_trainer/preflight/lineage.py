@@ -41,7 +41,7 @@ def _ancestors(model: ModelRef, scratch: Path, storage: Storage) -> set[str]:
     names = {_name(model.uri)}
     if model.base is not None:
         return names | {_name(model.base)}
-    return names | {_name(base) for base in _bases_of_card(sources.fetch_model(model, scratch, storage) / "README.md")}
+    return names | {_name(base) for base in _bases_of_card(sources.fetch_without_weights(model, scratch, storage) / "README.md")}
 
 
 def _bases_of_card(card: Path) -> list[str]:

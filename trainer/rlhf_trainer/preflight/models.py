@@ -18,7 +18,7 @@ from .weights import require_architecture, require_ids_within
 
 def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str]) -> None:
     """Tokenizer, template, end of turn, BOS, date."""
-    folder = sources.fetch_model(spec.policy.model, scratch, storage)
+    folder = sources.fetch_without_weights(spec.policy.model, scratch, storage)
     require_architecture(folder, spec.policy.model, "ForCausalLM")
     vocabulary = policy_vocabulary(spec, scratch, storage)
     require_ids_within(folder, spec.policy.model, vocabulary.tokenizer)
@@ -40,7 +40,7 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[st
 
 def positions(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """The sampler refuses a context that the model has no positions for."""
-    folder = sources.fetch_model(spec.policy.model, scratch, storage)
+    folder = sources.fetch_without_weights(spec.policy.model, scratch, storage)
     limit = read_config(folder, spec.policy.model).get("max_position_embeddings")
     longest = spec.train.max_prompt_length + spec.sample.max_new_tokens
     if isinstance(limit, int) and longest > limit:
@@ -54,13 +54,13 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
     """A reference of its own reads the policy's ids: it must have the policy's vocabulary."""
     if spec.reference.model is None:
         return
-    folder = sources.fetch_model(spec.reference.model, scratch, storage)
+    folder = sources.fetch_without_weights(spec.reference.model, scratch, storage)
     require_architecture(folder, spec.reference.model, "ForCausalLM")
     own, policy = (
         load_vocabulary(place, spec.policy.chat_template, [], trust_remote_code=model.trust_remote_code).tokenizer.get_vocab()
         for place, model in (
             (folder, spec.reference.model),
-            (sources.fetch_model(spec.policy.model, scratch, storage), spec.policy.model),
+            (sources.fetch_without_weights(spec.policy.model, scratch, storage), spec.policy.model),
         )
     )
     if own != policy:
@@ -72,7 +72,7 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
 
 def policy_vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
     """Of the policy as the manifest names it, before any artifact."""
-    folder = sources.fetch_model(spec.policy.model, scratch, storage)
+    folder = sources.fetch_without_weights(spec.policy.model, scratch, storage)
     return load_vocabulary(
         folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
     )

@@ -42,7 +42,7 @@ class _Attention:
 def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bool) -> None:
     """`allow_cpu`: the run goes without the GPUs that its manifest asks for."""
     model = spec.policy.model
-    folder = sources.fetch_model(model, scratch, storage)
+    folder = sources.fetch_without_weights(model, scratch, storage)
     architectures = architectures_of(folder, model)
     config = transformers_config(folder, model)
     prepare_cpu_environment()

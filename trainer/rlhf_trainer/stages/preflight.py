@@ -86,7 +86,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     for reference in external_references(spec):
 
         def resolve(path: str = reference.path, target: object = reference.target) -> None:
-            found.resolved[path] = sources.resolve_revision(target, scratch, storage)  # type: ignore[arg-type]
+            found.resolved[path] = sources.resolve_revision(target, storage)  # type: ignore[arg-type]
 
         yield resolve
     found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from rlhf_trainer.data.outside.hub import Patience, Repository, commit_of, snapshot_of
+from rlhf_trainer.data.outside.headers import Part
+from rlhf_trainer.data.outside.hub import Patience, Repository, commit_of, fetch_without_weights, part_of, snapshot_of
+from rlhf_trainer.models.stored import stored_shapes
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
+from support.hub import COMMIT, hub_with
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = Repository("owner/name", "model", None, "secret-token")
 BROKEN = 0
 """The connection ends without an answer."""
@@ -82,7 +85,14 @@ def test_a_hub_that_comes_back_is_waited_for(failures: list[int], monkeypatch: p
     assert len(time.slept) == len(failures)
 
 
-@pytest.mark.parametrize("ask", [commit_of, lambda model, patience: snapshot_of(model, ["*.json"], patience)])
+ASKS: list[Callable[[Repository, Patience], object]] = [
+    commit_of,
+    lambda model, patience: snapshot_of(model, ["*.json"], patience),
+    lambda model, patience: part_of(model, "model.safetensors", 0, 8, patience),
+]
+
+
+@pytest.mark.parametrize("ask", ASKS)
 def test_one_that_stays_away_is_transient_after_two_minutes_in_all(
     ask: Callable[[Repository, Patience], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +122,7 @@ def test_a_refusal_is_told_at_once_and_names_what_to_change(
     status: int, error_code: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = Time()
-    for ask in (commit_of, lambda model, patience: snapshot_of(model, ["*.json"], patience)):
+    for ask in ASKS:
         with hub_that_answers([status], error_code) as endpoint:
             monkeypatch.setenv("HF_ENDPOINT", endpoint)
             with pytest.raises(ConfigurationProblem, match=said) as raised:
@@ -121,9 +131,35 @@ def test_a_refusal_is_told_at_once_and_names_what_to_change(
     assert time.slept == []
 
 
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "whole files only"])
+def test_of_weights_the_headers_alone_are_taken(ranges: bool, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = shutil.copytree(world / "model", tmp_path / "model"), tmp_path / "headers"
+    for name in ("pytorch_model.bin", "modeling_own.py"):
+        (model / name).write_bytes(b"not asked for")
+    with hub_with(model, ranges=ranges) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        fetch_without_weights(MODEL, ["*.json", "*.jinja", "*.safetensors"], folder)
+    assert stored_shapes(folder, "m") == stored_shapes(model, "m")
+    whole = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert {path.name for path in folder.iterdir()} == whole | {"model.safetensors"} == set(hub.sent)
+    assert all((folder / name).read_bytes() == (model / name).read_bytes() for name in whole)
+    assert list((tmp_path / "cache").rglob("*.safetensors")) == [], "a stage on this machine would take the hole for weights"
+
+
+def test_a_part_of_a_file_is_what_lies_there(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (world / "model" / "model.safetensors").read_bytes()
+    pinned = replace(MODEL, revision=COMMIT)
+    for ranges in (True, False):
+        with hub_with(world / "model", ranges=ranges) as hub:
+            monkeypatch.setenv("HF_ENDPOINT", hub.url)
+            assert part_of(pinned, "model.safetensors", 8, 1000) == Part(data[8:1008], len(data))
+            assert part_of(pinned, "model.safetensors", len(data) - 3, 10) == Part(data[-3:], len(data))
+
+
 def test_a_machine_that_must_not_ask_the_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     time = Time()
-    with pytest.raises(ConfigurationProblem, match="HF_HUB_OFFLINE"):
-        snapshot_of(MODEL, None, time.patience)
+    for ask in ASKS:
+        with pytest.raises(ConfigurationProblem, match="HF_HUB_OFFLINE"):
+            ask(MODEL, time.patience)
     assert time.slept == []

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from rlhf_store.store import RETRY_SECONDS
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient, first_line
 from rlhf_trainer.runtime.logs import log
 
+from .headers import WEIGHTS, Part, ReadPart, write_headers
+
 _T = TypeVar("_T")
+_ANSWER_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _CREDENTIALS = "Check credentials.secretRef (its HF_TOKEN); on this machine, the environment variable HF_TOKEN."
 
@@ -40,13 +43,27 @@ class Repository:
         return f"hf://{self.name}" + (f" at {self.revision}" if self.revision else "")
 
 
+@dataclass(frozen=True)
+class Listing:
+    """files: paths in the repository, at that commit."""
+
+    commit: str
+    files: tuple[str, ...]
+
+
 def commit_of(repository: Repository, patience: Patience = Patience()) -> str:
     """What its revision points to now. Raises ConfigurationProblem, Transient."""
+    return listing_of(repository, patience).commit
+
+
+def listing_of(repository: Repository, patience: Patience = Patience()) -> Listing:
+    """What its revision points to now, and which files that has. Raises ConfigurationProblem, Transient."""
     from huggingface_hub import HfApi
 
-    def ask() -> str:
+    def ask() -> Listing:
         api = HfApi(endpoint=_endpoint(), token=repository.token)
-        return str(api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision).sha)
+        info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
+        return Listing(str(info.sha), tuple(sibling.rfilename for sibling in info.siblings or ()))
 
     return _patiently(repository, ask, patience)
 
@@ -67,6 +84,63 @@ def snapshot_of(repository: Repository, patterns: list[str] | None, patience: Pa
         return Path(folder)
 
     return _patiently(repository, ask, patience)
+
+
+def fetch_without_weights(repository: Repository, patterns: Sequence[str], folder: Path, patience: Patience = Patience()) -> None:
+    """Its files that match `patterns` into `folder`: links to a snapshot, and of each weights file the header alone.
+
+    Raises ConfigurationProblem, Transient.
+    """
+    listing = listing_of(repository, patience)
+    pinned = replace(repository, revision=listing.commit)
+    files = [file for file in listing.files if any(PurePosixPath(file).match(pattern) for pattern in patterns)]
+    weights = [file for file in files if PurePosixPath(file).match(WEIGHTS)]
+    if len(weights) < len(files):
+        snapshot = snapshot_of(pinned, [pattern for pattern in patterns if pattern != WEIGHTS], patience)
+        for file in files:
+            if file not in weights:
+                link = folder / file
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to((snapshot / file).resolve())
+
+    def reader(file: str) -> ReadPart:
+        return lambda start, length: part_of(pinned, file, start, length, patience)
+
+    write_headers(folder, {file: reader(file) for file in weights}, f"hf://{repository.name}")
+
+
+def part_of(repository: Repository, file: str, start: int, length: int, patience: Patience = Patience()) -> Part:
+    """Of a file at its revision; also from a mirror that knows no ranges, of which no more is taken than that.
+
+    Raises ConfigurationProblem, Transient.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    url = hf_hub_url(repository.name, file, repo_type=repository.kind, revision=repository.revision, endpoint=_endpoint())
+    asked = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+
+    def ask() -> Part:
+        headers = build_hf_headers(token=repository.token) | asked
+        with get_session().stream("GET", url, headers=headers, timeout=_ANSWER_SECONDS) as response:
+            hf_raise_for_status(response)
+            partial = response.status_code == 206
+            size = response.headers.get("Content-Range" if partial else "Content-Length", "").rpartition("/")[2]
+            if not size.isdecimal():
+                raise ConfigurationProblem(f"The hub does not say how large {file} of {repository} is. Name another HF_ENDPOINT.")
+            return Part(_taken(response.iter_bytes(), 0 if partial else start, length), int(size))
+
+    return _patiently(repository, ask, patience)
+
+
+def _taken(chunks: Iterable[bytes], start: int, length: int) -> bytes:
+    """No further chunk is read than the one in which the part ends."""
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) >= start + length:
+            break
+    return bytes(data[start : start + length])
 
 
 def _endpoint() -> str | None:
