@@ -52,7 +52,7 @@ def stored_shapes(folder: Path, model: str) -> dict[str, Shape]:
 @lru_cache(maxsize=1024)
 def _header(file: FileVersion) -> Mapping[str, Shape]:
     """Several checks ask for the same."""
-    with safe_open(str(file.path), "pt") as weights:
+    with safe_open(str(file.path), "np") as weights:
         return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
 
 
