@@ -48,10 +48,12 @@ def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
     _tell(tally, look)
 
 
-def prompts(spec: RLHFRunSpec, load: Load, look: Look, counts: dict[str, int]) -> None:
+def prompts(
+    spec: RLHFRunSpec, load: Load, load_sets: Callable[[], prompt_sets.PromptSets], look: Look, counts: dict[str, int]
+) -> None:
     """Enough prompts for T iterations, and for validation, that are short enough. Fails only where an iteration would have none."""
     vocabulary, warnings = load(), look.warnings
-    sets = prompt_sets.load_prompt_sets(spec.prompts, spec.iterations, look.scratch, look.storage, identify=rendered(load))
+    sets = load_sets()
     for number, part in enumerate(sets.training, start=1):
         counts[f"prompts/{number}"] = len(part)
         if not part:

@@ -105,7 +105,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
             yield partial(data.prompt_source, reference.target, vocabulary, look)
-    yield partial(data.prompts, spec, vocabulary, look, found.counts)
+    yield partial(data.prompts, spec, vocabulary, prompt_sets, look, found.counts)
     if spec.sft is not None:
         for source in spec.sft.data:
             yield partial(data.demonstrations, source, spec.sft.max_length, vocabulary, held_out, look)
