@@ -18,7 +18,7 @@ import pytest
 
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
-from support.mini import NAME, artifacts_of, read_manifest, stages_of, write_manifest
+from support.mini import NAME, artifacts_of, stages_of
 from support.rlhfctl import Done, process, rlhfctl
 
 pytestmark = pytest.mark.engine
@@ -82,15 +82,3 @@ def test_it_goes_on_and_no_stage_is_done_again(resumed: Resumed) -> None:
     assert after.phase is Phase.SUCCEEDED
     assert {name: stages_of(after)[name] for name in FINISHED} == {name: stages_of(resumed.before)[name] for name in FINISHED}
     assert resumed.made.items() <= sealed().items()
-
-
-def test_its_artifacts_are_found_by_a_run_that_begins_now(resumed: Resumed, tmp_path: Path) -> None:
-    """By their fingerprints, so these are what they were."""
-    there = artifacts_of(status(STATE))
-    assert {*FINISHED, "train-1", "evaluate-1"} <= set(there)
-    manifest = write_manifest(tmp_path / "run.yaml", read_manifest(MANIFEST), {"spec.storage.url": f"file://{STATE}/store"})
-    done = process("run", "--local", "--state", str(tmp_path / "state"), str(manifest))
-    assert done.code == 0, done.err
-    again = status(tmp_path / "state")
-    assert artifacts_of(again) == there
-    assert all(stages_of(again)[name].adopted for name in there)

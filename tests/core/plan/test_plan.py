@@ -24,6 +24,7 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import Reason, StageName
 from rlhf_operator.core.chain.history import History, StageRecord, history_of
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY
 from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
 from support.runs import RUN, artifact_of, improving, result_of, spec_of, walk
 
@@ -330,3 +331,33 @@ def test_a_resolve_attempt_looks_up_the_fingerprint_of_its_target() -> None:
 def test_no_two_stages_of_a_run_share_a_fingerprint() -> None:
     configs, _ = walk(Planner(RUN, spec_of(iterations=5, sft=SFT, reward=REWARD)))
     assert len({config.fingerprint for config in configs}) == len(configs)
+
+
+def works(resolved: Mapping[str, str], **changes: Any) -> dict[StageName, dict[str, Any]]:
+    """Of a run of one iteration that has every stage, as the stages are told."""
+    spec = spec_of(iterations=1, sft=SFT, reward=REWARD, **changes)
+    configs, _ = walk(Planner(RUN, spec, resolved))
+    return {config.stage: config.work.model_dump(mode="json", by_alias=True, exclude_defaults=True) for config in configs}
+
+
+def test_a_run_that_began_before_prompts_had_an_identity_keeps_the_work_it_had() -> None:
+    """What it sealed is found by that work, and what it held out stays held out."""
+    for work in works({}).values():
+        assert "heldOut" not in work
+        assert "promptIdentity" not in work
+        assert "identity" not in work.get("prompts", {})
+
+
+def test_a_run_that_begins_now_knows_prompts_by_what_is_read_and_trains_on_none_that_are_held_out() -> None:
+    now = works({PROMPT_IDENTITY: "Rendered"})
+    assert now[StageName.SAMPLE]["prompts"]["identity"] == "Rendered"
+    assert now[StageName.EVALUATE]["promptIdentity"] == "Rendered"
+    for stage in (StageName.SFT, StageName.REWARD):
+        assert now[stage]["heldOut"]["identity"] == "Rendered"
+
+
+def test_how_many_prompts_an_iteration_takes_changes_no_training_that_only_must_not_see_them() -> None:
+    fewer = works({PROMPT_IDENTITY: "Rendered"}, prompts={"source": {"uri": "hf://example/prompts"}, "perIteration": 7})
+    more = works({PROMPT_IDENTITY: "Rendered"}, prompts={"source": {"uri": "hf://example/prompts"}, "perIteration": 8})
+    assert fewer[StageName.SFT] == more[StageName.SFT]
+    assert fewer[StageName.SAMPLE] != more[StageName.SAMPLE]
