@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,6 @@ from rlhf_trainer.quickstart import task
 
 
 def responses(count: int) -> list[Response]:
-    import random
-
     rng = random.Random(0)
     prompts = [task.make_prompt(rng) for _ in range(count)]
     return [Response([{"role": "user", "content": prompt}], task.attempt(prompt, rng)) for prompt in prompts]
@@ -93,3 +92,13 @@ def test_a_score_that_is_not_finite_is_told_of_its_own_response_and_not_of_its_n
 
 def test_responses_beside_none_that_overflows_are_scored(overflowing: BradleyTerryLabeler, labeler: BradleyTerryLabeler) -> None:
     assert overflowing.score(named(SOUND)) == pytest.approx(labeler.score(named(SOUND)), abs=1e-6)
+
+
+def test_scores_are_the_same_to_the_last_bit_however_prompts_are_shared_out(labeler: BradleyTerryLabeler) -> None:
+    rng = random.Random(1)
+    prompts = [[Response(one.messages, task.attempt(one.messages[0]["content"], rng)) for _ in range(4)] for one in responses(12)]
+    together = labeler.score([response for prompt in prompts for response in prompt])
+    for shards in (2, 3, 12):
+        for shard in range(shards):
+            alone = labeler.score([response for prompt in prompts[shard::shards] for response in prompt])
+            assert alone == [score for prompt in range(shard, 12, shards) for score in together[4 * prompt : 4 * prompt + 4]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,11 @@ Key = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class BradleyTerryLabeler:
-    """Responses are packed without padding, so a score depends on nothing but its own response."""
+    """Packed without padding, so a score depends on its own response alone, but for rounding.
+
+    That depends on what shares a batch. So a prompt's responses share theirs with no others: a shard has whole prompts, and the
+    scores of a prompt are the same to the last bit however many shards there are, on machines of a kind.
+    """
 
     def __init__(self, model: Any, chat: Chat) -> None:
         self._model = model
@@ -41,22 +46,24 @@ class BradleyTerryLabeler:
 
     @torch.no_grad()
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
-        # Equal responses are scored once: the last bits of a score depend on what shares its row, and equal responses must tie.
-        examples: dict[Key, Example] = {}
+        prompts: dict[str, dict[Key, Example]] = {}
         first: dict[int, Response] = {}
-        keys: list[Key] = []
+        asked: list[Example] = []
         for response in responses:
             prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text})
-            keys.append((tuple(prompt), tuple(answer)))
-            first.setdefault(id(examples.setdefault(keys[-1], Example(prompt, [answer]))), response)
-        require_full_attention(self._model, list(examples.values()))
-        packing = Packing.choose(max((example.tokens for example in examples.values()), default=1), device_of(self._model))
+            examples = prompts.setdefault(json.dumps([dict(message) for message in response.messages], sort_keys=True), {})
+            # Equal responses are scored once, so that they tie to the last bit.
+            asked.append(examples.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
+            first.setdefault(id(asked[-1]), response)
+        require_full_attention(self._model, asked)
         scores: dict[int, float] = {}
-        for rows in micro_batches(list(examples.values()), packing):
-            scores |= self._finite(rows, first)
-            on_progress(len(scores))
+        for examples in prompts.values():
+            packing = Packing.choose(max(example.tokens for example in examples.values()), device_of(self._model))
+            for rows in micro_batches(list(examples.values()), packing):
+                scores |= self._finite(rows, first)
+                on_progress(len(scores))
         on_progress(len(responses))
-        return [scores[id(examples[key])] for key in keys]
+        return [scores[id(example)] for example in asked]
 
     def _finite(self, rows: list[list[Example]], responses: Mapping[int, Response]) -> dict[int, float]:
         """By identity of the example. Raises ScoreNotFinite, and names the response.
