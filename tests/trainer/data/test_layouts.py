@@ -110,6 +110,9 @@ def test_the_manifest_decides_where_a_set_fits_twice() -> None:
         ({"messages": 7}, "7 is no list"),
         ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "column history"),
         ({"prompt": "a", "response": None}, "column response holds None"),
+        ({"prompt": "a", "completion": "b", "label": False}, "column label says whether the answer is good"),
+        ({"instruction": "Summarise.", "context": "A passage.", "response": "b"}, "column context belongs to the question"),
+        ({"messages": "Assistant:"}, "nobody says anything"),
     ],
 )  # fmt: skip
 def test_a_demonstration_that_cannot_be_used_is_refused_in_words(row: dict[str, Any], words: str) -> None:
@@ -133,6 +136,8 @@ def test_a_demonstration_that_cannot_be_used_is_refused_in_words(row: dict[str, 
           "rejected_score": 1.5}, "ChosenRejected", 0.5),
         ({"prompt": "q", "responses": ["meh", "no", "yes"], "rewards": [0.5, -1.0, 2.0]}, "ResponsesWithScores", 3.0),
         ({"prompt": "q", "completions": ["yes", "no"], "scores": [3, 1]}, "ResponsesWithScores", 2.0),
+        ({"prompt": "q", "chosen": "yes", "rejected": "no", "chosen-rating": 3, "rejected-rating": 2}, "PromptChosenRejected", 1),
+        ({"prompt": "q", "chosen": "yes", "rejected": "no", "margin": -2.0}, "PromptChosenRejected", -2.0),
     ],
 )  # fmt: skip
 def test_preferences_of_the_usual_layouts_are_the_same_pair(row: dict[str, Any], layout: str, margin: float | None) -> None:

@@ -2,69 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
-from rlhf_api.resource.data import DataSource
-from rlhf_trainer.data.examples import Example
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
 from rlhf_trainer.models.chat import Chat
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.ends import NoEnd
 from rlhf_trainer.models.templates import NAMED_TEMPLATES, TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
+from support.conversations import assistant, counted_text, demonstrations, gemma, llama3, preferences, qwen2_5, qwen3, user
+from support.vocabularies import CHATML, LLAMA3, template, tokenizer, vocabulary
 
-SOURCE = DataSource(name="d", uri="file:///d.jsonl", max_unusable_rows=0.5)
 GLM = ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": text, **more}
-
-
-def llama3(**more: Any) -> Vocabulary:
-    return vocabulary(tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], **more))
-
-
-def qwen2_5() -> Vocabulary:
-    return vocabulary(tokenizer(CHATML, template("qwen2_5"), eos="<|im_end|>"))
-
-
-def qwen3() -> Vocabulary:
-    return vocabulary(tokenizer(CHATML, template("qwen3"), eos="<|im_end|>", plain=("<think>", "</think>")))
-
-
-def gemma() -> Vocabulary:
-    return vocabulary(tokenizer(GEMMA, template("gemma"), bos="<bos>", eos="<eos>"))
-
-
-def demonstrations(
-    rows: Sequence[dict[str, Any]], under: Vocabulary, counts: dict[str, int] | None = None, max_length: int = 4096
-) -> list[Example]:
-    items, tally = read_demonstrations(SOURCE, rows, "sft.data")
-    counts = {} if counts is None else counts
-    examples = encode_demonstrations(items, tally, under, max_length, counts)
-    tally.report(counts)
-    return examples
-
-
-def preferences(rows: Sequence[dict[str, Any]], under: Vocabulary, counts: dict[str, int] | None = None) -> list[Example]:
-    items, tally = read_preferences(SOURCE, rows, "reward.bradleyTerry.train.data")
-    return encode_preferences(items, tally, under, 4096, 0.0, {} if counts is None else counts)
-
-
-def counted_text(under: Vocabulary, example: Example) -> str:
-    assert example.counted is not None
-    pairs = zip(example.completions[0], example.counted[0], strict=True)
-    return str(under.tokenizer.decode([token for token, counts in pairs if counts]))
 
 
 # --- ends ---
@@ -259,7 +207,7 @@ def test_an_answer_that_begins_with_a_newline_costs_one_row_and_no_run() -> None
     rows = [{"messages": [user("q"), assistant(text)]} for text in ("a", "\na", "b")]
     counts: dict[str, int] = {}
     assert len(demonstrations(rows, merging(), counts)) == 2
-    assert counts["conversationsWithoutBoundary"] == 1
+    assert counts["unusable/withoutBoundary"] == 1
     with pytest.raises(ConfigurationProblem, match="stands across the boundary"):
         demonstrations(rows[1:2], merging())
 

@@ -192,6 +192,8 @@ def theirs(vocabulary: Vocabulary, turns: Turns, tools: list[Any] | None, *, ask
     """transformers' own ids of a conversation, on the day of ours."""
     parts = vocabulary.chat.template.in_parts
     handed = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} if parts else turn for turn in turns]
+    # Families call it by one name or the other.
+    handed = [turn | ({"thinking": turn["reasoning_content"]} if "reasoning_content" in turn else {}) for turn in handed]
     options: dict[str, Any] = {"tools": tools, "add_generation_prompt": ask, "strftime_now": DATE.strftime}
     return list(vocabulary.tokenizer.apply_chat_template(handed, tokenize=True, return_dict=False, **options))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ _CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 #: Another word for the reasoning.
 _THINKING = "thinking"
 #: Says of a turn whether it is trained on: 0 or 1; true or false.
-_FLAGS = ("weight", "train")
+_FLAGS = ("weight", "train", "loss")
 _READ = frozenset({"role", "from", "content", "value", _THINKING, *_CARRIED, *_FLAGS})
 #: Anthropic's transcripts; each turn begins with two line breaks.
 _TURN = re.compile(r"\n\n(Human|Assistant):(?: |(?=\n)|$)")
@@ -113,6 +114,8 @@ def transcript(text: str) -> list[Message]:
     turns = [(speaker, said.strip()) for speaker, said in zip(parts[1::2], parts[2::2], strict=True)]
     if turns and turns[-1] == ("Assistant", ""):
         turns = turns[:-1]
+    if not turns:
+        raise Unusable("emptyConversation", "nobody says anything in it")
     for speaker, said in turns:
         if not said:
             raise Unusable("emptyTurn", f"a turn of {speaker} says nothing")
@@ -130,7 +133,7 @@ def tools_of(value: object) -> list[Any] | None:
         return None
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, Mapping) for item in value):
         raise Unusable("toolsNotReadable", f"tools holds {shown(value)}; expected a list of JSON schemas")
-    return [_without_nulls(item) for item in value] or None
+    return [dict(item) for item in value] or None
 
 
 def _messages(items: Sequence[Any], roles: Mapping[str, str]) -> tuple[Message, ...]:
@@ -204,7 +207,7 @@ def _calls(value: object) -> list[Any]:
             raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}, which is no JSON") from None
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(call, Mapping) for call in value):
         raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}; expected a list of calls")
-    return [_call(_without_nulls(call)) for call in value]
+    return [_call(copy.deepcopy(dict(call))) for call in value]
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
@@ -216,12 +219,3 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise Unusable("toolCallsNotReadable", f"a tool call has arguments of {shown(arguments)}, which is no JSON") from None
     return call
-
-
-def _without_nulls(value: Any) -> Any:
-    """Arrow gives every object of a column the keys of all others, with null."""
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_nulls(item) for item in value]
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from rlhf_trainer.runtime.logs import log
 Row = Mapping[str, Any]
 #: Characters of a value that a message shows.
 _SHOWN = 80
+_HALF = re.compile("[\ud800-\udfff]")
 #: Reasons that a message tells, the most frequent first.
 _REASONS_TOLD = 4
 
@@ -48,6 +50,8 @@ class Tally:
     layout: str = ""
     rows: int = 0
     used: int = 0
+    unread: set[str] = field(default_factory=set)
+    """Names of what its messages hold and nobody reads."""
     _reasons: dict[str, _Reason] = field(default_factory=dict)
 
     def leave_out(self, row: int, problem: Unusable) -> None:
@@ -99,6 +103,28 @@ class Tally:
                 f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "
                 f"(now {self.source.max_unusable_rows:g})."
             )
+
+
+def require_unicode(value: object) -> None:
+    """Raises Unusable for half a character, as a text that was cut in bytes has it: no tokenizer reads that."""
+    if isinstance(value, str):
+        if _HALF.search(value):
+            raise Unusable("notUnicode", f"{shown(value)} holds half of a character (a lone surrogate)")
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            require_unicode(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            require_unicode(item)
+
+
+def without_nulls(value: Any) -> Any:
+    """Arrow gives every object of a column the keys of all others, with null."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
 
 
 def shown(value: object) -> str:

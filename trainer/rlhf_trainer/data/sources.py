@@ -18,8 +18,8 @@ from rlhf_api.resource.storage import Storage
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .outside import bucket, hub
-from .rows import Row, Unparsable
-from .splits import split_files
+from .outside.splits import split_files
+from .rows import Row, Unparsable, without_nulls
 
 #: What of a model's repository is read; pickled weights never are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.md")
@@ -156,7 +156,7 @@ def _rows_of_file(file: Path, uri: str) -> Iterator[Row | Unparsable]:
 
     if file.suffix == ".parquet":
         try:
-            yield from pq.read_table(file).to_pylist()
+            yield from map(_of_arrow, pq.read_table(file).to_pylist())
         except (pa.ArrowInvalid, OSError) as error:
             raise ConfigurationProblem(f"{uri}: {file.name} is no readable Parquet file: {str(error).splitlines()[0]}") from error
         return
@@ -211,7 +211,12 @@ def _rows_of_hub_snapshot(folder: Path, source: Source) -> list[dict[str, Any]]:
     from datasets import load_dataset
 
     try:
-        return [dict(row) for row in load_dataset(str(folder), split=source.split)]
+        return [_of_arrow(row) for row in load_dataset(str(folder), split=source.split)]
     except ValueError as error:
         # Of an unknown split among others, which it lists.
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _of_arrow(row: dict[str, Any]) -> dict[str, Any]:
+    """A column that is null is one; what is null within it mostly is a key that only other rows have."""
+    return {name: value if value is None else without_nulls(value) for name, value in row.items()}

@@ -43,7 +43,7 @@ class Chat:
     def __init__(self, tokenizer: Any, day: date = DATE, leading: Sequence[int] = ()) -> None:
         self.template = Template(tokenizer, day)
         self._tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer)
+        self._encoder = Encoder(tokenizer, self.template.controls)
         self._leading = list(leading)
 
     def prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
@@ -55,9 +55,12 @@ class Chat:
         return self._led(self._encoder.encode(guarded, self.template.text(guarded, ask=True)).ids)
 
     def asked(self, messages: Sequence[Message]) -> str:
-        """The text of a prompt, as the policy reads it. Raises TemplateRefusal."""
+        """The text of a prompt, as the policy reads it. Raises TemplateRefusal, also where the tokenizer cannot read it so."""
         guarded = self.template.guard(messages)
-        return guarded.restored(self.template.text(guarded, ask=True))[0]
+        text = self.template.text(guarded, ask=True)
+        if guarded.stand_ins:
+            self._encoder.encode(guarded, text)
+        return guarded.restored(text)[0]
 
     def conversation(
         self, messages: Sequence[Message], stop_ids: frozenset[int] = frozenset(), tools: Tools = None
@@ -74,18 +77,17 @@ class Chat:
             return []
         guarded = self.template.guard(messages[: answers[-1] + 1], tools)
         turns = [guarded.messages[position] for position in answers]
+        heads = [self.template.text(guarded, position, ask=True) for position in answers]
         if self.template.marks_answers:
             text, marked = self.template.marked_text(guarded)
-            return [self._counted(guarded, text, _marked(text, marked, turns), stop_ids)]
-        heads = [self.template.text(guarded, position, ask=True) for position in answers]
+            if not all(text.startswith(head) for head in heads):
+                raise _other_question()
+            return [self._counted(guarded, text, _marked(self.template.letters(text), _behind(heads, marked), turns), stop_ids)]
         texts = [self.template.text(guarded, position + 1, ask=False) for position in answers]
         if not all(text.startswith(head) for head, text in zip(heads, texts, strict=True)):
-            raise ConfigurationProblem(
-                "The chat template does not continue its own prompt: what it renders for a conversation does not begin with "
-                "what it renders for the conversation so far, so the assistant's tokens cannot be found. Set policy.chatTemplate "
-                "to a template that appends, or that marks what the assistant says with {% generation %}."
-            )
-        spans = [_span(text, len(head), len(text), turn) for head, text, turn in zip(heads, texts, turns, strict=True)]
+            raise _other_question()
+        each = zip(heads, texts, turns, strict=True)
+        spans = [_span(self.template.letters(text), len(head), len(text), turn) for head, text, turn in each]
         wanted = [(text, span) for text, span, turn in zip(texts, spans, turns, strict=True) if _is_trained(turn)]
         if all(texts[-1].startswith(text) for text in (*heads, *texts)):
             return [self._counted(guarded, texts[-1], [span for _, span in wanted], stop_ids)]
@@ -113,6 +115,12 @@ class Chat:
             return set()
         whole = self.template.text(self.template.guard(messages, tools), ask=False)
         found = {name for name in names if self._without(messages, name, tools) == whole}
+        for position, message in enumerate(messages):
+            calls = message.get("tool_calls", ())
+            if len(calls) > 1 and self._with(messages, position, tools, tool_calls=calls[:-1]) == whole:
+                found.add("tool_calls")
+            if calls and message["content"].strip() and self._with(messages, position, tools, content="") == whole:
+                found.add("content")
         if tools is not None and self._without(messages, None, None) == whole:
             found.add("tools")
         return found
@@ -124,6 +132,11 @@ class Chat:
             return self.template.text(self.template.guard(kept, tools), ask=False)
         except TemplateRefusal:
             return None
+
+    def _with(self, messages: Sequence[Message], position: int, tools: Tools, **changed: Any) -> str | None:
+        """The text with one message changed; None where the template cannot do without what it had."""
+        others = [{**message, **changed} if place == position else message for place, message in enumerate(messages)]
+        return self._without(others, None, tools)
 
     def _counted(self, guarded: Guarded, text: str, spans: Sequence[_Span], stop_ids: frozenset[int]) -> Answered:
         encoded = self._encoder.encode(guarded, text)
@@ -163,6 +176,23 @@ class Chat:
                 f"The chat template writes BOS twice at the start (id {bos}). Remove one bos_token from the template."
             )
         return ids
+
+
+def _other_question() -> ConfigurationProblem:
+    return ConfigurationProblem(
+        "The chat template does not continue its own prompt: what it renders for a conversation does not begin with what it "
+        "renders for the conversation so far, so that the assistant's tokens cannot be found, or answer what is never asked. Set "
+        "policy.chatTemplate to a template that appends."
+    )
+
+
+def _behind(heads: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of what a template marks, what stands behind the header with which an answer is asked for: nobody generates the header."""
+    found = []
+    for start, end in spans:
+        head = max((len(head) for head in heads if len(head) <= end), default=0)
+        found.append((max(start, head), end))
+    return found
 
 
 def _span(text: str, start: int, end: int, turn: Message) -> _Span:

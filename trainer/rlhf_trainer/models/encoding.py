@@ -13,6 +13,7 @@ from rlhf_trainer.data.rows import Tally, Unusable
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .chat import Answered, Chat
+from .questions import require_untemplated
 from .templates import TemplateRefusal
 from .tokens import BoundaryProblem
 from .vocabulary import Vocabulary
@@ -35,10 +36,11 @@ def encode_demonstrations(
     Raises ConfigurationProblem where no row can be encoded, or the template is at fault.
     """
     found: list[Example] = []
-    unclear: BoundaryProblem | None = None
     for item in items:
         _count(counts, "conversations")
         answers = [i for i, message in enumerate(item.messages) if message["role"] == "assistant"]
+        if not _is_untemplated(item.messages, item.row, tally, vocabulary.chat):
+            continue
         if _is_held_out([item.messages[:i] for i in answers], held_out, counts):
             continue
         try:
@@ -47,19 +49,16 @@ def encode_demonstrations(
             tally.leave_out(item.row, Unusable("templateRefuses", str(problem)))
             continue
         except BoundaryProblem as problem:
-            # One answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
-            _count(counts, "conversationsWithoutBoundary")
-            unclear = unclear or BoundaryProblem(f"{tally.source.uri}: row {item.row}: {problem}")
+            # An answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
+            tally.leave_out(item.row, Unusable("withoutBoundary", str(problem)))
             continue
         except ConfigurationProblem as problem:
             raise _at(tally, item.row, problem) from problem
         if len(parts) > 1:
             _count(counts, "conversationsUnrolled")
         found += [example for part in parts if (example := _cut(part, max_length, counts)) is not None]
-    tally.used -= tally.reasons.get("templateRefuses", 0)
+    tally.used = tally.rows - tally.unusable
     tally.require_usable()
-    if unclear is not None and not found:
-        raise unclear
     return found
 
 
@@ -78,6 +77,8 @@ def encode_preferences(
     found: list[Example] = []
     for item in items:
         _count(counts, "pairsRead")
+        if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, vocabulary.chat):
+            continue
         if _is_held_out([item.prompt], held_out, counts):
             continue
         reason = _reason_to_drop(item, min_margin)
@@ -89,13 +90,14 @@ def encode_preferences(
                 continue
             except ConfigurationProblem as problem:
                 raise _at(tally, item.row, problem) from problem
-            if len(example.prompt) + max(map(len, example.completions)) <= max_length:
+            # The head reads the last token: a cut pair would be scored where nothing has ended.
+            overlong = len(example.prompt) + max(map(len, example.completions)) > max_length
+            reason = "pairsEqual" if example.completions[0] == example.completions[1] else "pairsOverlong" if overlong else None
+            if reason is None:
                 found.append(example)
                 continue
-            # The head reads the last token: a cut pair would be scored where nothing has ended.
-            reason = "pairsOverlong"
         _count(counts, reason)
-    tally.used -= tally.reasons.get("templateRefuses", 0)
+    tally.used = tally.rows - tally.unusable
     tally.require_usable()
     return found
 
@@ -110,6 +112,20 @@ def _is_held_out(asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts | 
     if any(map(held_out.has_near, asked)):
         _count(counts, "nearHeldOut")
     return False
+
+
+def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: Chat) -> bool:
+    """Whether nobody has put a template around its turns before; else the tally has it."""
+    try:
+        require_untemplated(messages)
+        for message in messages:
+            closed = [token for token in chat.template.controls if message["content"].rstrip().endswith(token)]
+            if closed and message["role"] == "assistant":
+                raise Unusable("alreadyTemplated", f"an answer ends with {closed[0]}, as templates close turns; remove it")
+    except Unusable as problem:
+        tally.leave_out(row, problem)
+        return False
+    return True
 
 
 def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int]) -> list[Answered]:

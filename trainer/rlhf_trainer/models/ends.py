@@ -49,7 +49,8 @@ def turn_closing_id(tokenizer: Any) -> int | None:
 
     It is the first one in what is the same behind two different answers: a template may write others in front of an answer.
     """
-    template, encoder = Template(tokenizer), Encoder(tokenizer)
+    template = Template(tokenizer)
+    encoder = Encoder(tokenizer, template.controls)
     first, second = (
         encoder.encode(guarded, template.text(guarded, ask=False)).ids
         for guarded in (
@@ -57,7 +58,7 @@ def turn_closing_id(tokenizer: Any) -> int | None:
         )
     )
     same = next((i for i, (a, b) in enumerate(zip(first[::-1], second[::-1], strict=False)) if a != b), 0)
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    special = {tokenizer.convert_tokens_to_ids(token) for token in template.controls} - {tokenizer.unk_token_id}
     return next((token for token in first[len(first) - same :] if token in special), None)
 
 

@@ -39,7 +39,9 @@ _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PRIVATE = 0xF0000
 _MAX_WORDS = 300
 #: Roles whose words must stand in what a template writes; of an answer it may leave out earlier reasoning.
-_HEARD = frozenset({"system", "developer", "user"})
+_HEARD = frozenset({"system", "developer", "user", "tool"})
+#: Added tokens that a model says itself, though they control nothing: a template may write them around what it says.
+_SAID = re.compile("think|tool|reason|response|answer", re.IGNORECASE)
 _PROBE = "What is 17 + 25?"
 
 
@@ -72,10 +74,12 @@ class Template:
         self._tokenizer = tokenizer
         self._day = day
         self.source = str(tokenizer.chat_template)
-        found = control_tokens(tokenizer)
-        self._controls = re.compile("|".join(map(re.escape, found))) if found else None
+        self.controls = control_tokens(tokenizer)
+        self._controls = _any_of(self.controls)
         self.in_parts = False
         self.in_parts = self._wants_parts()
+        self.controls = sorted({*self.controls, *self._markers()}, key=lambda token: (-len(token), token))
+        self._controls = _any_of(self.controls)
 
     @property
     def asks_for_the_date(self) -> bool:
@@ -92,11 +96,16 @@ class Template:
         text = f"{self.source}\0{self._day.isoformat()}" if self.asks_for_the_date else self.source
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def letters(self, text: str) -> str:
+        """The text with the template's control tokens blotted out: what is sought is not found in their spelling."""
+        return text if self._controls is None else self._controls.sub(lambda match: "\0" * len(match[0]), text)
+
     def guard(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Guarded:
         if self._controls is None or not _any_text(self._controls.search, [messages, tools]):
             return Guarded(messages, tools)
-        text = str([messages, tools])
-        free = (chr(code) for code in range(_PRIVATE, _PRIVATE + 0xFFFE) if chr(code) not in text)
+        taken: set[str] = set()
+        _any_text(taken.update, [messages, tools])
+        free = (chr(code) for code in range(_PRIVATE, _PRIVATE + 0xFFFE) if chr(code) not in taken)
         found = sorted(_all_matches(self._controls, [messages, tools]))
         by_token = dict(zip(found, islice(free, len(found)), strict=True))
         stand_in = partial(self._controls.sub, lambda match: by_token[match[0]])
@@ -114,6 +123,17 @@ class Template:
     def marked_text(self, guarded: Guarded) -> tuple[str, list[tuple[int, int]]]:
         """The text, and where in it what the template marks as the assistant's begins and ends."""
         return self._rendered(guarded, None, ask=False)
+
+    def _markers(self) -> set[str]:
+        """Added tokens with which it begins turns, though the tokenizer calls them nothing special."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        plain = {str(token.content) for token in added if not token.special and not _SAID.search(str(token.content))}
+        probe = Guarded([{"role": "user", "content": _PROBE}], None)
+        try:
+            text = self._rendered(probe, None, ask=True)[0].replace(_PROBE, "")
+        except TemplateRefusal:
+            return set()
+        return {token for token in plain if token.strip() and token in text}
 
     def _wants_parts(self) -> bool:
         """Whether a content must be a list of typed parts: templates of models that see write nothing of plain text."""
@@ -155,7 +175,7 @@ class Template:
                     "apart from the template's own. Remove it from the text."
                 )
         for message in guarded.messages[:until]:
-            if message["role"] in _HEARD and message["content"].strip() not in texts[0]:
+            if message["role"] in _HEARD and not _stands_in(message["content"], texts[0]):
                 raise TemplateRefusal(
                     f"The chat template leaves out what the {message['role']} says. Change the data, or set policy.chatTemplate."
                 )
@@ -166,7 +186,20 @@ class Template:
         found = {name: value for name, value in message.items() if name != "train"}
         if self.in_parts:
             found["content"] = [{"type": "text", "text": message["content"]}]
+        if "reasoning_content" in found:
+            # Templates call it by either name.
+            found["thinking"] = found["reasoning_content"]
         return found
+
+
+def _any_of(tokens: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+
+
+def _stands_in(content: str, text: str) -> bool:
+    """As it is, or as JSON has it: some templates write a tool's answer so."""
+    said = content.strip()
+    return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text or json.dumps(said)[1:-1] in text
 
 
 def control_tokens(tokenizer: Any) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .templates import Guarded, control_tokens
+from .templates import Guarded, TemplateRefusal
 
 
 class BoundaryProblem(ConfigurationProblem):
@@ -28,10 +28,14 @@ class Encoded:
     offsets: list[tuple[int, int]] | None
 
 
-class Encoder:
-    """A tokenizer that adds nothing of its own: BOS is what the template writes."""
+class Inseparable(TemplateRefusal):
+    """A text with a control token in it, which this tokenizer cannot read as letters."""
 
-    def __init__(self, tokenizer: Any) -> None:
+
+class Encoder:
+    """A tokenizer that adds nothing of its own: BOS is what the template writes. controls: `Template.controls`."""
+
+    def __init__(self, tokenizer: Any, controls: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         # Without the wrapper of transformers, which takes as long as the tokenizer itself.
         self._backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
@@ -39,8 +43,8 @@ class Encoder:
             # A tokenizer.json may come with either.
             self._backend.no_truncation()
             self._backend.no_padding()
-        controls = control_tokens(tokenizer)
         self._controls = re.compile("(" + "|".join(map(re.escape, controls)) + ")") if controls else None
+        self._control_ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in controls}
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         self._strips_right = {str(token.content) for token in added if token.special and token.rstrip}
         self._strips_left = {str(token.content) for token in added if token.special and token.lstrip}
@@ -99,10 +103,7 @@ class Encoder:
         for character in guarded.stand_ins:
             text = text.replace(character, "x")
         if self._pieces(Guarded((), None), text).ids != self._whole(text)[0]:
-            raise ConfigurationProblem(
-                f"The text holds {', '.join(map(repr, guarded.stand_ins.values()))}, which this tokenizer takes for its control "
-                "token, and it cannot be made to read it as text. Remove it from the text."
-            )
+            raise _inseparable(guarded)
 
     def _pieces(self, guarded: Guarded, text: str) -> Encoded:
         """The stretches between the template's control tokens one by one: in them, no control token is one."""
@@ -131,4 +132,14 @@ class Encoder:
             return [], []
         piece, places = guarded.restored(part[first:last])
         ids, offsets = self._whole(piece, split_controls=True)
+        if not self._control_ids.isdisjoint(ids):
+            raise _inseparable(guarded)
         return ids, None if offsets is None else [(first + places[start], first + places[end]) for start, end in offsets]
+
+
+def _inseparable(guarded: Guarded) -> Inseparable:
+    held = ", ".join(map(repr, guarded.stand_ins.values())) or "a control token"
+    return Inseparable(
+        f"The text holds {held}, which this tokenizer takes for its control token, and it cannot be made to read it as text. "
+        "Remove it from the text."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def demonstrations(source: DataSource, max_length: int, load: Load, held_out: Lo
     tally.require_usable()
     counts: dict[str, int] = {}
     encode_demonstrations(items[:RENDERED], tally, load(), max_length, counts, held_out())
-    _tell(tally, look)
+    _tell(tally, look, counts)
     _tell_held_out(source, counts, look)
 
 
@@ -126,7 +126,7 @@ def preferences(source: DataSource, max_length: int, load: Load, held_out: LoadH
     tally.require_usable()
     counts: dict[str, int] = {}
     encode_preferences(items[:RENDERED], tally, load(), max_length, 0.0, counts, held_out())
-    _tell(tally, look)
+    _tell(tally, look, counts)
     _tell_held_out(source, counts, look)
 
 
@@ -143,9 +143,16 @@ def _tell_held_out(source: DataSource, counts: dict[str, int], look: Look) -> No
         )
 
 
-def _tell(tally: Tally, look: Look) -> None:
+def _tell(tally: Tally, look: Look, counts: Mapping[str, int] | None = None) -> None:
+    uri = tally.source.uri
     if told := tally.told():
         look.warnings.append(told)
+    if tally.unread:
+        look.warnings.append(f"{uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
+    for name, count in sorted((counts or {}).items()):
+        if name.startswith("notRendered/"):
+            field = name.removeprefix("notRendered/")
+            look.warnings.append(f"{uri}: the chat template leaves out {field}, of {count} of the first {RENDERED} rows.")
 
 
 def lengths(spec: RLHFRunSpec) -> list[str]:

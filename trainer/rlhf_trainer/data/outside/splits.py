@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-#: How the hub numbers the files of a split.
-_SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})$")
+#: How the hub numbers the files of a split; it once put a hash behind.
+_SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]{16})?$")
 #: What people call their splits. A file of another one is not taken for the one that was asked for.
 _SPLITS = frozenset({"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation"})
 _TOLD = 8
@@ -23,7 +23,7 @@ def split_files(root: Path, files: Sequence[Path], uri: str, split: str) -> list
     if root.is_file():
         return list(files)
     found = [file for file in files if _is_of(root, file, split)]
-    if not found and len(files) == 1 and not any(_is_of(root, files[0], other) for other in _SPLITS):
+    if not found and len(files) == 1 and not any(_is_named(root, files[0], other) for other in _SPLITS):
         found = list(files)
     if not found:
         stems = sorted({file.stem for file in files})
@@ -43,6 +43,11 @@ def split_files(root: Path, files: Sequence[Path], uri: str, split: str) -> list
 
 def _is_of(root: Path, file: Path, split: str) -> bool:
     return file.stem == split or file.stem.startswith(f"{split}-") or split in file.relative_to(root).parent.parts
+
+
+def _is_named(root: Path, file: Path, split: str) -> bool:
+    """Also where more is said of the split: test_sft."""
+    return _is_of(root, file, split) or file.stem.startswith(f"{split}_")
 
 
 def _folder(root: Path, file: Path, split: str) -> Path:

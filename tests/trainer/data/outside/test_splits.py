@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_trainer.data.splits import split_files
+from rlhf_trainer.data.outside.splits import split_files
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 
@@ -29,7 +29,9 @@ def test_a_split_is_a_files_name_its_beginning_or_a_folder(tmp_path: Path) -> No
 
 def test_defect_one_of_two_shards_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationProblem, match=r"of the 3 files train-…-of-00003 number 00001 is missing and 1 more"):
-        found(tmp_path, "train-00000-of-00003.parquet")
+        found(tmp_path / "a", "train-00000-of-00003.parquet")
+    with pytest.raises(ConfigurationProblem, match="number 00001 is missing"):
+        found(tmp_path / "b", "train-00000-of-00002-6f3344faa23e9b0a.parquet")
 
 
 def test_defect_a_file_of_another_split_is_not_taken(tmp_path: Path) -> None:
@@ -37,6 +39,8 @@ def test_defect_a_file_of_another_split_is_not_taken(tmp_path: Path) -> None:
         found(tmp_path / "a", "test.jsonl")
     with pytest.raises(ConfigurationProblem, match=r"has no split train"):
         found(tmp_path / "b", "validation-00000-of-00001.parquet")
+    with pytest.raises(ConfigurationProblem, match=r"has no split train"):
+        found(tmp_path / "d", "test_sft-00000-of-00001.parquet")
     with pytest.raises(ConfigurationProblem, match=r"has no split dev"):
         found(tmp_path / "c", "train.jsonl", "test.jsonl", split="dev")
 

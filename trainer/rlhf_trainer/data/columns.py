@@ -1,0 +1,154 @@
+"""What the columns of a data set hold, by their names: which layout its rows have. One that fits two, or none, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhf_api.resource.data import DataLayout, DataSource, PromptSource, Source
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .messages import as_conversation, is_transcript, json_messages
+from .rows import Row, Unparsable, Unusable
+
+#: Columns that hold a whole conversation; each may be a list of messages.
+_CONVERSATIONS = ("messages", "conversations", "conversation")
+PROMPTS = ("prompt", "question", "instruction", "query")
+RESPONSES = ("response", "completion", "output", "answer")
+RESPONSE_LISTS = ("responses", "completions")
+SCORE_LISTS = ("rewards", "scores")
+#: Of prompts alone; the published prompt sets of the paper's authors have the first.
+_QUESTIONS = ("context_messages", "conversations", "prompt", "question", "instruction")
+#: Ratings of one answer by several attributes, as HelpSteer has them.
+_ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+#: Rows that are looked at for columns.
+LOOKED_AT = 1000
+
+
+def columns_of(source: Source, rows: Sequence[Row | Unparsable]) -> list[str]:
+    """Raises ConfigurationProblem where none of the first rows is one."""
+    found: dict[str, None] = {}
+    unparsable: Unparsable | None = None
+    for row in rows[:LOOKED_AT]:
+        if isinstance(row, Unparsable):
+            unparsable = unparsable or row
+        else:
+            found |= dict.fromkeys(row)
+    if unparsable is not None and not found:
+        raise ConfigurationProblem(f"{source.uri}: {unparsable.words}.")
+    return list(found)
+
+
+def present(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in columns]
+
+
+def demonstration_layout(source: DataSource, columns: Sequence[str], field: str) -> tuple[DataLayout, str]:
+    """And the column of the conversation, or of the prompt."""
+    prompts, responses = present(columns, PROMPTS), present(columns, RESPONSES)
+    if source.layout is DataLayout.PROMPT_RESPONSE:
+        _one(source, columns, "the prompt", prompts, field)
+        _one(source, columns, "the response", responses, field)
+        return DataLayout.PROMPT_RESPONSE, prompts[0]
+    if source.layout not in (None, DataLayout.MESSAGES):
+        raise ConfigurationProblem(f"{field}.layout is {source.layout}, and demonstrations are Messages or PromptResponse.")
+    if source.column is not None:
+        _require_column(source, columns, source.column, field)
+        return DataLayout.MESSAGES, source.column
+    if "messages" in columns:
+        return DataLayout.MESSAGES, "messages"
+    conversations = present(columns, _CONVERSATIONS)
+    if source.layout is None and conversations and prompts and responses:
+        raise ConfigurationProblem(
+            f"{source.uri} fits two layouts: column {conversations[0]} may hold conversations, and {prompts[0]} and {responses[0]} "
+            f"prompts and responses. Set {field}.layout: Messages or PromptResponse."
+        )
+    if conversations:
+        _one(source, columns, "the conversation", conversations, field)
+        return DataLayout.MESSAGES, conversations[0]
+    if source.layout is None and len(prompts) == 1 and len(responses) == 1:
+        return DataLayout.PROMPT_RESPONSE, prompts[0]
+    raise ConfigurationProblem(
+        f"{source.uri} fits no layout of demonstrations (its columns are {_listed(columns)}): there is no column messages, and no "
+        f"prompt with a response. Set {field}.column to the one with the conversations."
+    )
+
+
+def preference_layout(source: DataSource, columns: Sequence[str], rows: Sequence[Row | Unparsable], field: str) -> DataLayout:
+    prompts = present(columns, PROMPTS)
+    lists = bool(present(columns, RESPONSE_LISTS) and present(columns, SCORE_LISTS) and prompts)
+    sides = {"chosen", "rejected"} <= set(columns)
+    wanted = source.layout
+    if wanted in (DataLayout.MESSAGES, DataLayout.PROMPT_RESPONSE):
+        raise ConfigurationProblem(
+            f"{field}.layout is {wanted}, and preferences are ChosenRejected, PromptChosenRejected or ResponsesWithScores."
+        )
+    if wanted is None and lists and sides:
+        raise ConfigurationProblem(
+            f"{source.uri} fits two layouts: it has chosen and rejected, and responses with scores (its columns are "
+            f"{_listed(columns)}). Set {field}.layout."
+        )
+    if wanted is DataLayout.RESPONSES_WITH_SCORES or (wanted is None and lists):
+        if not lists:
+            raise ConfigurationProblem(
+                f"{source.uri} has no prompt with responses and rewards (its columns are {_listed(columns)})."
+            )
+        _one(source, columns, "the prompt", prompts, field)
+        return DataLayout.RESPONSES_WITH_SCORES
+    if not sides:
+        attributes = present(columns, _ATTRIBUTES)
+        told = f" {', '.join(attributes)} rate one answer; this version trains on pairs." if attributes else ""
+        raise ConfigurationProblem(
+            f"{source.uri} needs columns chosen and rejected (it has {_listed(columns)}).{told} Name another data set, or write "
+            "the pairs into these columns."
+        )
+    if wanted is DataLayout.CHOSEN_REJECTED or (wanted is None and _are_whole(source, rows)):
+        return DataLayout.CHOSEN_REJECTED
+    if not prompts:
+        raise ConfigurationProblem(
+            f"{source.uri}: chosen and rejected hold answers alone, and no column has the prompt (its columns are "
+            f"{_listed(columns)}). Call the one with the prompt prompt."
+        )
+    _one(source, columns, "the prompt", prompts, field)
+    return DataLayout.PROMPT_CHOSEN_REJECTED
+
+
+def _are_whole(source: DataSource, rows: Sequence[Row | Unparsable]) -> bool:
+    """Whether chosen holds the prompt, too: it does not begin with the assistant, and is no plain text."""
+    for row in rows[:LOOKED_AT]:
+        value = None if isinstance(row, Unparsable) else row.get("chosen")
+        if isinstance(value, str):
+            return is_transcript(value) or json_messages(value) is not None
+        if value:
+            try:
+                return bool(as_conversation(value, source.roles)[0]["role"] != "assistant")
+            except Unusable:
+                continue
+    return True
+
+
+def question_column(source: PromptSource, columns: Sequence[str], field: str) -> str:
+    if source.column in columns:
+        return source.column
+    found = present(columns, _QUESTIONS) if source.column == PromptSource.model_fields["column"].default else []
+    if len(found) > 1:
+        raise ConfigurationProblem(
+            f"{source.uri} has no column messages, and {_listed(found)} may each be the prompt. Set {field}.column."
+        )
+    if not found:
+        _require_column(source, columns, source.column, field)
+    return found[0]
+
+
+def _require_column(source: Source, columns: Sequence[str], column: str, field: str) -> None:
+    if column not in columns:
+        raise ConfigurationProblem(f"{source.uri} has no column {column!r} (it has {_listed(columns)}). Set {field}.column.")
+
+
+def _one(source: Source, columns: Sequence[str], what: str, found: Sequence[str], field: str) -> None:
+    if len(found) != 1:
+        told = f"{_listed(found)} may each hold {what}" if found else f"no column holds {what}"
+        raise ConfigurationProblem(f"{source.uri}: {told} (its columns are {_listed(columns)}). Set {field}.column or layout.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
