@@ -57,11 +57,13 @@ UNIONS = [
         "spec.reward.bradleyTerry",
         "give exactly one of model and train",
     ),
-    Wrong({"spec.policy.chatTemplate": {}}, "spec.policy.chatTemplate", "give exactly one of name, inline and configMapKeyRef"),
+    Wrong(
+        {"spec.policy.chatTemplate": {}}, "spec.policy.chatTemplate", "give at least one of name, inline, configMapKeyRef and date"
+    ),
     Wrong(
         {"spec.policy.chatTemplate": {"name": "Llama3", "inline": "x"}},
         "spec.policy.chatTemplate",
-        "give exactly one of name, inline and configMapKeyRef",
+        "give at most one of name, inline and configMapKeyRef",
     ),
     Wrong(
         {"spec.storage.credentials": {"secretRef": {"name": "a"}, "serviceAccountName": "b"}},
