@@ -61,6 +61,7 @@ def test_a_run_that_began_before_keeps_what_its_prompts_were_known_by(tmp_path: 
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>",
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
         "  [INST] hi [/INST]",
+        "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>hi<\uff5cAssistant\uff5c>",
         "<start_of_turn>user\nhi<end_of_turn>\n",
     ],
 )

@@ -27,7 +27,7 @@ _OPENINGS = (
     "[INST]",
     "<|user|>",
     "<|system|>",
-    "<|begin▁of▁sentence|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
     "<|START_OF_TURN_TOKEN|>",
     "<|start|>",
 )
