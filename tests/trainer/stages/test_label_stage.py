@@ -198,19 +198,22 @@ class KilledAfter(FileStore):
         self._left -= 1
 
 
+def by_words(samples: ArtifactRef, rules: str, min_yield: float) -> LabelWork:
+    return LabelWork(
+        samples=samples,
+        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=f"{rules}:words")),
+        label=Label(min_yield=min_yield),
+        completions_per_prompt=3,
+    )
+
+
 @pytest.mark.parametrize("writes", range(6))
 def test_whoever_is_killed_while_a_yield_is_refused_comes_to_the_same_end(
     storage: Storage, tmp_path: Path, rules: str, writes: int
 ) -> None:
     """Two shards: two files, two records, and the removal of these. No shard with the scores that were refused is left."""
     samples = seal_samples(storage, ROWS, tmp_path)
-    work = LabelWork(
-        samples=samples,
-        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=f"{rules}:words")),
-        label=Label(min_yield=0.9),
-        completions_per_prompt=3,
-    )
-    config = config_of(work, storage, shards=2)
+    config = config_of(by_words(samples, rules, min_yield=0.9), storage, shards=2)
 
     def run_shards(store: Store) -> None:
         for shard in range(2):
@@ -235,13 +238,7 @@ def test_labels_are_the_same_whatever_the_number_of_shards(storage: Storage, tmp
 
 def test_a_committed_shard_is_not_scored_again(storage: Storage, tmp_path: Path, rules: str) -> None:
     samples = seal_samples(storage, ROWS, tmp_path)
-    work = LabelWork(
-        samples=samples,
-        labeler=Labeler(type=LabelerType.RULE, rule=Rule(entry_point=f"{rules}:words")),
-        label=Label(min_yield=0.0),
-        completions_per_prompt=3,
-    )
-    config = config_of(work, storage, shards=2)
+    config = config_of(by_words(samples, rules, min_yield=0.0), storage, shards=2)
     first = run(context_of(config, tmp_path / "0", 0))
     assert first.shard == 0
     assert run(context_of(config, tmp_path / "again", 0)) == first

@@ -156,7 +156,6 @@ def _read(
             found.append(read(number, row))
         except Unusable as problem:
             tally.leave_out(number, problem)
-    tally.used = len(found)
     return found, tally
 
 

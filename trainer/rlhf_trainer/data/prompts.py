@@ -135,7 +135,6 @@ def read_prompts(
             found.append(Prompt(identify(question.messages), question.messages, f"{source.uri}: row {question.row}"))
         except Unusable as problem:
             tally.leave_out(question.row, problem)
-    tally.used = len(found)
     tally.require_usable()
     return found, tally
 

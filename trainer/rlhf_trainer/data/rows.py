@@ -49,7 +49,6 @@ class Tally:
     source: Source
     layout: str = ""
     rows: int = 0
-    used: int = 0
     unread: set[str] = field(default_factory=set)
     """Names of what its messages hold and nobody reads."""
     _reasons: dict[str, _Reason] = field(default_factory=dict)
@@ -65,6 +64,10 @@ class Tally:
     @property
     def unusable(self) -> int:
         return sum(reason.rows for reason in self._reasons.values())
+
+    @property
+    def used(self) -> int:
+        return self.rows - self.unusable
 
     def counts(self) -> dict[str, int]:
         """`layout/messages: 30000`, `unusable/nullContent: 2`."""

@@ -57,7 +57,6 @@ def encode_demonstrations(
         if len(parts) > 1:
             _count(counts, "conversationsUnrolled")
         found += [example for part in parts if (example := _cut(part, max_length, counts)) is not None]
-    tally.used = tally.rows - tally.unusable
     tally.require_usable()
     return found
 
@@ -97,7 +96,6 @@ def encode_preferences(
                 found.append(example)
                 continue
         _count(counts, reason)
-    tally.used = tally.rows - tally.unusable
     tally.require_usable()
     return found
 

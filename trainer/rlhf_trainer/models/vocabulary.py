@@ -32,6 +32,12 @@ class Vocabulary:
     def template_hash(self) -> str:
         return self.chat.template.hash
 
+    @property
+    def unwritten_bos(self) -> str:
+        """What the tokenizer puts in front of a text by itself and the template does not write; empty where they agree."""
+        bos = str(self.tokenizer.decode(leading_ids(self.tokenizer)))
+        return "" if self.chat.asked([{"role": "user", "content": "Hello"}]).startswith(bos) else bos
+
 
 def load_vocabulary(
     folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool, classifier: bool = False

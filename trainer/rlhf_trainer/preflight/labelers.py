@@ -11,7 +11,7 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
-from rlhf_trainer.models.chat import Chat, leading_ids
+from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
@@ -62,9 +62,7 @@ def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:
 
 
 def _bos(model: ModelRef, vocabulary: Vocabulary, warnings: list[str]) -> None:
-    leading = leading_ids(vocabulary.tokenizer)
-    bos = vocabulary.tokenizer.decode(leading)
-    if leading and not vocabulary.chat.asked([{"role": "user", "content": "Hello"}]).startswith(bos):
+    if bos := vocabulary.unwritten_bos:
         warnings.append(
             f"The chat template of {model.uri} writes no {bos!r}, and its tokenizer adds one: it is added once in front of what is "
             "scored, as a text-classification pipeline does. If the model was trained without it, say so in its tokenizer "

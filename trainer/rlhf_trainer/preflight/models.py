@@ -7,7 +7,6 @@ from pathlib import Path
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
-from rlhf_trainer.models.chat import leading_ids
 from rlhf_trainer.models.templates import DATE
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -22,13 +21,12 @@ def policy(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[st
     require_architecture(folder, spec.policy.model, "ForCausalLM")
     vocabulary = policy_vocabulary(spec, scratch, storage)
     require_ids_within(folder, spec.policy.model, vocabulary.tokenizer)
-    asked = vocabulary.chat.prompt([{"role": "user", "content": "Hello"}])
-    leading = leading_ids(vocabulary.tokenizer)
-    if leading and asked[: len(leading)] != leading:
+    vocabulary.chat.prompt([{"role": "user", "content": "Hello"}])
+    if bos := vocabulary.unwritten_bos:
         warnings.append(
-            f"The tokenizer of {spec.policy.model.uri} puts {vocabulary.tokenizer.decode(leading)!r} in front of a text, and its "
-            "chat template does not write it: conversations have none, as with apply_chat_template and vLLM's chat. If the model "
-            "wants it, set policy.chatTemplate to a template that begins with {{ bos_token }}."
+            f"The tokenizer of {spec.policy.model.uri} puts {bos!r} in front of a text, and its chat template does not write it: "
+            "conversations have none, as with apply_chat_template and vLLM's chat. If the model wants it, set policy.chatTemplate "
+            "to a template that begins with {{ bos_token }}."
         )
     chosen = spec.policy.chat_template
     if vocabulary.chat.template.asks_for_the_date and (chosen is None or chosen.date is None):
