@@ -39,6 +39,7 @@ class ArtifactKind(StrEnum):
     REFERENCE_LOGPS = "reference-logps"
     EVALUATION = "evaluation"
     CHECKPOINT = "checkpoint"
+    TOKENS = "tokens"
 
 
 #: The kind of artifact that a stage seals; preflight, resolve and finalize seal none.

@@ -7,9 +7,9 @@ from typing import Any
 
 from rlhf_api.resource.data import DataSource
 from rlhf_trainer.data.examples import Example
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
 from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
 from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
 
 SOURCE = DataSource(name="d", uri="file:///d.jsonl", max_unusable_rows=0.5)
@@ -42,16 +42,19 @@ def gemma() -> Vocabulary:
 def demonstrations(
     rows: Sequence[dict[str, Any]], under: Vocabulary, counts: dict[str, int] | None = None, max_length: int = 4096
 ) -> list[Example]:
-    items, tally = read_demonstrations(SOURCE, rows, "sft.data")
+    items, tally = demonstrations_of(SOURCE, rows, "sft.data").read(rows)
     counts = {} if counts is None else counts
     examples = encode_demonstrations(items, tally, under, max_length, counts)
+    tally.require_usable()
     tally.report(counts)
     return examples
 
 
 def preferences(rows: Sequence[dict[str, Any]], under: Vocabulary, counts: dict[str, int] | None = None) -> list[Example]:
-    items, tally = read_preferences(SOURCE, rows, "reward.bradleyTerry.train.data")
-    return encode_preferences(items, tally, under, 4096, 0.0, {} if counts is None else counts)
+    items, tally = preferences_of(SOURCE, rows, "reward.bradleyTerry.train.data").read(rows)
+    examples = encode_preferences(items, tally, under, 4096, 0.0, {} if counts is None else counts)
+    tally.require_usable()
+    return examples
 
 
 def counted_text(under: Vocabulary, example: Example) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_api.resource.data import DataLayout, DataSource, PromptSource, Role
-from rlhf_trainer.data.layouts import Preference, read_demonstrations, read_preferences, read_questions
+from rlhf_trainer.data.layouts import Preference, demonstrations_of, preferences_of, questions_of
 from rlhf_trainer.data.rows import Tally, Unparsable
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
@@ -33,14 +33,14 @@ def assistant(text: str) -> dict[str, Any]:
 
 def said(row: dict[str, Any], **more: Any) -> tuple[list[tuple[str, str]], str]:
     """Role and content of a demonstration's turns, and its layout."""
-    items, tally = read_demonstrations(source(**more), [row], "sft.data")
+    items, tally = demonstrations_of(source(**more), [row], "sft.data").read([row])
     tally.require_usable()
     [item] = items
     return [(message["role"], message["content"]) for message in item.messages], tally.layout
 
 
 def pair(row: dict[str, Any], **more: Any) -> tuple[Preference, Tally]:
-    items, tally = read_preferences(source(**more), [row], "reward.bradleyTerry.train.data")
+    items, tally = preferences_of(source(**more), [row], "reward.bradleyTerry.train.data").read([row])
     tally.require_usable()
     [item] = items
     return item, tally
@@ -190,7 +190,7 @@ def test_a_score_that_is_no_finite_number_is_named_with_its_row_and_column(colum
     ],
 )
 def test_questions_of_the_usual_layouts_are_the_same_prompt(row: dict[str, Any]) -> None:
-    items, _ = read_questions(PromptSource(uri=URI), [row], "prompts.source")
+    items, _ = questions_of(PromptSource(uri=URI), [row], "prompts.source").read([row])
     assert [[dict(message) for message in item.messages] for item in items] == [[user("q")]]
 
 
@@ -206,7 +206,7 @@ def test_questions_of_the_usual_layouts_are_the_same_prompt(row: dict[str, Any])
 )
 def test_a_question_that_cannot_be_asked_is_refused_in_words(row: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationProblem) as raised:
-        read_questions(PromptSource(uri=URI), [row], "prompts.source")[1].require_usable()
+        questions_of(PromptSource(uri=URI), [row], "prompts.source").read([row])[1].require_usable()
     assert words in str(raised.value)
 
 
@@ -214,19 +214,19 @@ def test_few_bad_rows_are_counted_with_the_first_of_each_kind_and_many_are_refus
     good = {"messages": [user("a"), assistant("b")]}
     rows: list[dict[str, Any] | Unparsable] = [good] * 200
     rows[4], rows[9] = {"messages": None}, {"messages": [user("a")]}
-    items, tally = read_demonstrations(source(), rows, "sft.data")
+    items, tally = demonstrations_of(source(), rows, "sft.data").read(rows)
     tally.require_usable()
     assert (len(items), tally.unusable) == (198, 2)
     assert "row 5: column messages: there is null" in tally.told()
     assert "row 10: the assistant says nothing" in tally.told()
     rows[11] = {"messages": None}
     with pytest.raises(ConfigurationProblem, match=r"3 of 200 rows cannot be used .*maxUnusableRows \(now 0\.01\)"):
-        read_demonstrations(source(), rows, "sft.data")[1].require_usable()
-    read_demonstrations(source(max_unusable_rows=0.02), rows, "sft.data")[1].require_usable()
+        demonstrations_of(source(), rows, "sft.data").read(rows)[1].require_usable()
+    demonstrations_of(source(max_unusable_rows=0.02), rows, "sft.data").read(rows)[1].require_usable()
     rows[50] = Unparsable("line 51 of d.jsonl is no JSON")
     with pytest.raises(ConfigurationProblem, match=r"row 51: line 51 .*maxUnparsableRows \(now 0\)"):
-        read_demonstrations(source(max_unusable_rows=1.0), rows, "sft.data")[1].require_usable()
-    read_demonstrations(source(max_unusable_rows=0.02, max_unparsable_rows=1), rows, "sft.data")[1].require_usable()
+        demonstrations_of(source(max_unusable_rows=1.0), rows, "sft.data").read(rows)[1].require_usable()
+    demonstrations_of(source(max_unusable_rows=0.02, max_unparsable_rows=1), rows, "sft.data").read(rows)[1].require_usable()
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=6)
@@ -246,9 +246,9 @@ ROWS = st.lists(st.dictionaries(NAMES, MESSAGES | VALUES | MESSAGES.map(json.dum
 @given(ROWS)
 def test_no_row_is_lost_unseen_and_none_is_a_traceback(rows: Sequence[dict[str, Any]]) -> None:
     readers: list[Any] = [
-        lambda: read_demonstrations(source(), rows, "sft.data"),
-        lambda: read_preferences(source(), rows, "data"),
-        lambda: read_questions(PromptSource(uri=URI), rows, "prompts.source"),
+        lambda: demonstrations_of(source(), rows, "sft.data").read(rows),
+        lambda: preferences_of(source(), rows, "data").read(rows),
+        lambda: questions_of(PromptSource(uri=URI), rows, "prompts.source").read(rows),
     ]
     for read in readers:
         try:

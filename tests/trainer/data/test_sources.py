@@ -14,9 +14,9 @@ from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
-from rlhf_trainer.data.layouts import read_questions
+from rlhf_trainer.data.layouts import questions_of
 from rlhf_trainer.data.rows import Row, Unparsable
-from rlhf_trainer.data.sources import fetch_model, read_rows, resolve_revision
+from rlhf_trainer.data.sources import fetch_model, open_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.s3 import S3Server
 
@@ -24,7 +24,7 @@ STORAGE = Storage(url="file:///nowhere")
 
 
 def rows_of(path: Path, split: str = "train") -> list[Row | Unparsable]:
-    return read_rows(PromptSource(uri=f"file://{path}", split=split), Path("/nowhere"), STORAGE)
+    return list(open_rows(PromptSource(uri=f"file://{path}", split=split), Path("/nowhere"), STORAGE))
 
 
 def read(path: Path, split: str = "train") -> list[object]:
@@ -89,7 +89,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_place(tmp_path: Path, name
 
 
 def require_rows(source: PromptSource) -> None:
-    read_questions(source, read_rows(source, Path("/nowhere"), STORAGE), "prompts.source")[1].require_usable()
+    rows = list(open_rows(source, Path("/nowhere"), STORAGE))
+    questions_of(source, rows, "prompts.source").read(rows)[1].require_usable()
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_folder_made_in_a_console_is_no_file(s3_server: S3Server, s3_storage: 
         s3_server.create_folder(f"{s3_storage.url}/{made}")
     store.put("data/train.jsonl", b'{"n": 1}\n')
     store.put("model/config.json", b"{}")
-    assert read_rows(PromptSource(uri=f"{s3_storage.url}/data/"), tmp_path, s3_storage) == [{"n": 1}]
+    assert list(open_rows(PromptSource(uri=f"{s3_storage.url}/data/"), tmp_path, s3_storage)) == [{"n": 1}]
     folder = fetch_model(ModelRef(uri=f"{s3_storage.url}/model"), tmp_path, s3_storage)
     assert [path.name for path in folder.iterdir()] == ["config.json"]
 
@@ -150,12 +151,12 @@ def test_files_that_changed_since_they_were_resolved_are_refused(
     pinned_data = data.model_copy(update={"revision": resolve_revision(data, storage)})
     pinned_model = model.model_copy(update={"revision": resolve_revision(model, storage)})
     for stage in ("one", "one", "two"):
-        assert read_rows(pinned_data, tmp_path / stage, storage) == [{"n": 1}]
+        assert list(open_rows(pinned_data, tmp_path / stage, storage)) == [{"n": 1}]
         assert (fetch_model(pinned_model, tmp_path / stage, storage) / "config.json").read_text() == '{"n": 1}'
     write(2)
-    assert read_rows(data, tmp_path / "three", storage) == [{"n": 2}]
+    assert list(open_rows(data, tmp_path / "three", storage)) == [{"n": 2}]
     again: list[tuple[Callable[[], object], str]] = [
-        (lambda: read_rows(pinned_data, tmp_path / "four", storage), data.uri),
+        (lambda: list(open_rows(pinned_data, tmp_path / "four", storage)), data.uri),
         (lambda: fetch_model(pinned_model, tmp_path / "four", storage), model.uri),
     ]
     for read_again, uri in again:

@@ -38,7 +38,7 @@ def model_with(**config: object) -> Any:
     ],
 )
 def test_full_attention_and_windows_that_hold_every_sequence_are_taken(config: dict[str, object]) -> None:
-    require_full_attention(model_with(**config), PAIR)
+    require_full_attention(model_with(**config), LONGEST)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_full_attention_and_windows_that_hold_every_sequence_are_taken(config: d
 )
 def test_all_others_are_refused_by_name(config: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigurationProblem, match=words):
-        require_full_attention(model_with(**config), PAIR)
+        require_full_attention(model_with(**config), LONGEST)
 
 
 def test_a_model_that_keeps_a_state_is_refused() -> None:
@@ -62,7 +62,7 @@ def test_a_model_that_keeps_a_state_is_refused() -> None:
 
     model = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=8, state_size=2, num_hidden_layers=1))
     with pytest.raises(ConfigurationProblem, match="MambaForCausalLM has layers that are no full attention"):
-        require_full_attention(model, PAIR)
+        require_full_attention(model, LONGEST)
 
 
 def test_a_real_sliding_window_scores_as_unpacked_or_not_at_all() -> None:

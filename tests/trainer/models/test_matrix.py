@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.data import DataSource, PromptSource
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences, read_questions
+from rlhf_trainer.data.layouts import demonstrations_of, preferences_of, questions_of
 from rlhf_trainer.models.chat import Chat
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.templates import DATE, NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
 from support.vocabularies import LLAMA3, template, tokenizer
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "models.md"
@@ -234,24 +234,29 @@ def outcome(family: Family, layout: Layout, use: str) -> str:
 def ours(vocabulary: Vocabulary, layout: Layout, use: str) -> Any:
     source = DataSource(name="d", uri="file:///d.jsonl")
     if use == "prompt":
-        items, tally = read_questions(PromptSource(uri=source.uri), [layout.row(layout.turns[:-1])], "prompts.source")
+        asked = [layout.row(layout.turns[:-1])]
+        items, tally = questions_of(PromptSource(uri=source.uri), asked, "prompts.source").read(asked)
         tally.require_usable()
         return vocabulary.chat.prompt(items[0].messages)
     if use == "sft":
-        rows, tally = read_demonstrations(source, [layout.row(layout.turns)], "sft.data")
+        said = [layout.row(layout.turns)]
+        rows, tally = demonstrations_of(source, said, "sft.data").read(said)
         counts: dict[str, int] = {}
         examples = encode_demonstrations(rows, tally, vocabulary, 4096, counts)
+        tally.require_usable()
         if lost := [name for name in counts if name.startswith("notRendered/") and name != "notRendered/name"]:
             raise ConfigurationProblem(f"It is counted that the template leaves something out: {', '.join(lost)}.")
         return [(list(example.completions[0]), list((example.counted or [[]])[0])) for example in examples]
     other = [*layout.turns[:-1], assistant("No.")]
     if use == "preference":
-        pairs, tally = read_preferences(source, [pair_row(layout, other)], "reward.bradleyTerry.train.data")
+        compared = [pair_row(layout, other)]
+        pairs, tally = preferences_of(source, compared, "reward.bradleyTerry.train.data").read(compared)
         counts = {}
-        [example] = encode_preferences(pairs, tally, vocabulary, 4096, 0.0, counts)
+        examples = encode_preferences(pairs, tally, vocabulary, 4096, 0.0, counts)
+        tally.require_usable()
         if lost := [name for name in counts if name.startswith("notRendered/") and name != "notRendered/name"]:
             raise ConfigurationProblem(f"It is counted that the template leaves something out: {', '.join(lost)}.")
-        return [[*example.prompt, *completion] for completion in example.completions]
+        return [[*example.prompt, *completion] for example in examples for completion in example.completions]
     prompt, answer = vocabulary.chat.exchange(layout.turns[:-1], layout.turns[-1], layout.tools)
     return prompt + answer
 

@@ -12,12 +12,12 @@ import pytest
 from rlhf_api.resource.data import DataSource, HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PromptIdentity
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
+from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
 from rlhf_trainer.data.prompts import HeldOutPrompts, PromptSets, load_prompt_sets, prompt_id
 from rlhf_trainer.models.chat import Chat
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
 from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
 
 LLAMA = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4])
@@ -96,12 +96,12 @@ def test_defect_a_demonstration_that_answers_a_held_out_prompt_is_not_trained_on
         asked(free, one),
     ]
     counts: dict[str, int] = {}
-    items, tally = read_demonstrations(DataSource(name="d", uri="file:///d"), rows, "sft.data")
+    items, tally = demonstrations_of(DataSource(name="d", uri="file:///d"), rows, "sft.data").read(rows)
     examples = encode_demonstrations(items, tally, under, 999, counts, held)
     assert counts == {"conversations": 6, "heldOut": 3, "nearHeldOut": 1}
     assert len(examples) == 3
     pairs = [{"prompt": text, "chosen": "4", "rejected": "5"} for text in (one, free)]
-    preferred, tally = read_preferences(DataSource(name="d", uri="file:///d"), pairs, "data")
+    preferred, tally = preferences_of(DataSource(name="d", uri="file:///d"), pairs, "data").read(pairs)
     counts = {}
     assert len(encode_preferences(preferred, tally, under, 999, 0.0, counts, held)) == 1
     assert counts == {"pairsRead": 2, "heldOut": 1}

@@ -59,7 +59,7 @@ def test_of_a_model_in_a_bucket_kilobytes_are_read(
         result = run(world, f"{s3_storage.url}/model", s3_storage.model_copy(update={"endpoint_url": proxy.url}), tmp_path / "s")
     assert result.resolved["policy.model"].startswith("objects-")
     assert size(model) < proxy.sent < 100_000
-    assert on_disk(tmp_path / "s") < 100_000
+    assert on_disk(tmp_path / "s" / "inputs") < 100_000
     read = [r for r in s3_server.requests(s3_storage) if r.operation == "GetObject" and r.key.endswith("/model.safetensors")]
     assert len(read) == 2, "its length and its header"
 
@@ -73,7 +73,7 @@ def test_of_a_model_in_a_hub_no_weights_are_requested(
         result = run(world, "hf://owner/name", storage, tmp_path / "s")
     assert result.resolved["policy.model"] == COMMIT
     assert 0 < hub.sent["model.safetensors"] < 10_000
-    assert on_disk(tmp_path / "s") + on_disk(tmp_path / "cache") < 150_000
+    assert on_disk(tmp_path / "s" / "inputs") + on_disk(tmp_path / "cache") < 150_000
 
 
 @pytest.mark.s3

@@ -17,12 +17,10 @@ from rlhf_api.stage import ModelInput, PolicyInput, ReferenceWork, SftWork, Stag
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import ArtifactWriter, open_artifact, open_store, remove_files
 from rlhf_trainer.data.examples import Example
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
-from rlhf_trainer.data.mixtures import read_mixture
+from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
 from rlhf_trainer.forward.logps import score_examples
 from rlhf_trainer.forward.rows import Packing, build_batch
 from rlhf_trainer.models import heads
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.models.loading import without_dropout
@@ -32,6 +30,7 @@ from rlhf_trainer.stages import train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
+from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 from support.runs import RUN, spec_of, walk
 from support.stages import config_of, context_of
@@ -60,7 +59,7 @@ def test_defect_training_on_nothing_is_an_error(world: Path, storage: Storage, t
     job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
     counts = {"pairsRead": 7, "pairsPromptTooLong": 7}
     with pytest.raises(ApplicationProblem, match=r"nothing to train on \(pairsPromptTooLong 7, pairsRead 7\)") as raised:
-        train_and_seal(context, job, [], vocabulary, Lineage([]), counts)
+        train_and_seal(context, job, 0, vocabulary, Lineage([]), counts)
     assert raised.value.reason == "NoData"
 
 
@@ -168,7 +167,7 @@ def test_demonstrations_are_cut_counted_and_dropped_with_a_reason(world: Path, s
     question, answer = {"role": "user", "content": "sort : moon river"}, {"role": "assistant", "content": "moon river"}
     counts: dict[str, int] = {}
     rows = [{"messages": [question, answer]}, {"messages": [question]}, {"messages": [question, answer] * 3}]
-    items, tally = read_demonstrations(source, rows, "sft.data")
+    items, tally = demonstrations_of(source, rows, "sft.data").read(rows)
     found = encode_demonstrations(items, tally, vocabulary, 14, counts)
     tally.report(counts)
     assert counts == {"conversations": 2, "conversationsTruncated": 1, "unusable/noAnswer": 1, "layout/Messages": 2}
@@ -193,20 +192,6 @@ def test_training_drops_nothing_at_random() -> None:
         torch.testing.assert_close(without_dropout(model).train()(input_ids=ids).logits, whole)
 
 
-def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(world: Path, storage: Storage, tmp_path: Path) -> None:
-    data = [
-        {"name": "heavy", "uri": f"file://{world}/demonstrations.parquet", "weight": 2.0},
-        {"name": "light", "uri": f"file://{world}/demonstrations.parquet", "weight": 0.5},
-    ]
-    context = context_of(sft_config(world, storage, data=data), tmp_path)
-    work = context.config.work
-    assert isinstance(work, SftWork)
-    (heavy, _), (light, _) = read_mixture(context, work.data, read_demonstrations, "sft.data")
-    assert (len(heavy), len(light)) == (384, 96)
-    assert [items for items, _ in read_mixture(context, work.data, read_demonstrations, "sft.data")] == [heavy, light]
-    assert [item for item in heavy if item in light]
-
-
 @pytest.mark.parametrize(
     ("chosen", "rejected", "scores", "reason"),
     [
@@ -222,7 +207,7 @@ def test_preferences_are_cleaned_and_every_drop_has_a_reason(
     chosen: str, rejected: str, scores: tuple[float | None, float | None], reason: str | None
 ) -> None:
     row = {"prompt": "q", "chosen": chosen, "rejected": rejected, "chosen_score": scores[0], "rejected_score": scores[1]}
-    items, tally = read_preferences(DataSource(name="d", uri="file:///d"), [row], "data")
+    items, tally = preferences_of(DataSource(name="d", uri="file:///d"), [row], "data").read([row])
     counts: dict[str, int] = {}
     found = encode_preferences(items, tally, small_vocabulary(), 99, 0.5, counts)
     assert counts == {"pairsRead": 1} | ({reason: 1} if reason else {})
@@ -265,6 +250,5 @@ def test_a_job_reads_back_as_it_was_written(tmp_path: Path, world: Path, storage
     work = context.config.work
     assert isinstance(work, SftWork)
     job, _ = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
-    examples = [*random_pairs(3), Example([], [[4, 5, 6]], [[False, True, True]])]
-    job.write(examples)
-    assert TrainingJob.read(job.job_file) == (job, examples)
+    job.write()
+    assert TrainingJob.read(job.job_file) == job

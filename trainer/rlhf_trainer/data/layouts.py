@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rlhf_api.resource.data import DataLayout, DataSource, PromptSource, Source
 
@@ -33,6 +33,7 @@ from .messages import (
 from .rows import Row, Tally, Unparsable, Unusable, require_unicode, shown
 
 _T = TypeVar("_T")
+_Found = TypeVar("_Found", covariant=True)
 
 _SCORES = (
     ("chosen_score", "rejected_score"),
@@ -70,9 +71,43 @@ class Question:
     messages: tuple[Message, ...]
 
 
-def read_demonstrations(source: DataSource, rows: Sequence[Row | Unparsable], field: str) -> tuple[list[Demonstration], Tally]:
-    """Conversations that end with the assistant. `field`: of the manifest, for messages. Raises ConfigurationProblem."""
-    columns = columns_of(source, rows)
+@dataclass(frozen=True)
+class Reader(Generic[_Found]):
+    """What the rows of one source are read into."""
+
+    source: Source
+    layout: DataLayout | None
+    of_row: Callable[[int, Row], _Found]
+
+    def read(self, rows: Sequence[Row | Unparsable], first: int = 1) -> tuple[list[_Found], Tally]:
+        """Of some of the rows, of which the first has number `first`."""
+        tally = Tally(self.source, layout=str(self.layout) if self.layout is not None else "", rows=len(rows))
+        found: list[_Found] = []
+        for number, row in enumerate(rows, start=first):
+            try:
+                if isinstance(row, Unparsable):
+                    raise Unusable("unparsable", row.words)
+                if carried := [name for name in _NOT_READ if row.get(name)]:
+                    raise Unusable(
+                        "columnNotRead", f"column {carried[0]} belongs to the conversation, and this version does not read it"
+                    )
+                if isinstance(row.get("label"), bool):
+                    raise Unusable("columnNotRead", "column label says whether the answer is good, and is not read here")
+                require_unicode(row)
+                if number <= LOOKED_AT:
+                    tally.unread |= {field for value in row.values() for field in unread_fields(value)}
+                found.append(self.of_row(number, row))
+            except Unusable as problem:
+                tally.leave_out(number, problem)
+        return found, tally
+
+
+def demonstrations_of(source: DataSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Demonstration]:
+    """Conversations that end with the assistant, by the first rows of the source. `field`: of the manifest, for messages.
+
+    Raises ConfigurationProblem.
+    """
+    columns = columns_of(source, head)
     layout, column = demonstration_layout(source, columns, field)
 
     def read(number: int, row: Row) -> Demonstration:
@@ -87,13 +122,13 @@ def read_demonstrations(source: DataSource, rows: Sequence[Row | Unparsable], fi
         require_order(messages, ends_with="assistant")
         return Demonstration(number, messages, tools_of(row.get("tools")))
 
-    return _read(source, rows, layout, read)
+    return Reader(source, layout, read)
 
 
-def read_preferences(source: DataSource, rows: Sequence[Row | Unparsable], field: str) -> tuple[list[Preference], Tally]:
-    """Pairs of answers to one prompt. Raises ConfigurationProblem."""
-    columns = columns_of(source, rows)
-    layout = preference_layout(source, columns, rows, field)
+def preferences_of(source: DataSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Preference]:
+    """Pairs of answers to one prompt, by the first rows of the source. Raises ConfigurationProblem."""
+    columns = columns_of(source, head)
+    layout = preference_layout(source, columns, head, field)
     prompts = present(columns, PROMPTS)
 
     def read(number: int, row: Row) -> Preference:
@@ -115,12 +150,12 @@ def read_preferences(source: DataSource, rows: Sequence[Row | Unparsable], field
         require_order(prompt, ends_with="tool" if prompt and prompt[-1]["role"] == "tool" else "user")
         return Preference(number, prompt, chosen, rejected, margin, tools)
 
-    return _read(source, rows, layout, read)
+    return Reader(source, layout, read)
 
 
-def read_questions(source: PromptSource, rows: Sequence[Row | Unparsable], field: str) -> tuple[list[Question], Tally]:
-    """What the policy is asked: conversations that end with the user. Raises ConfigurationProblem."""
-    column = question_column(source, columns_of(source, rows), field)
+def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Question]:
+    """What the policy is asked, by the first rows: conversations that end with the user. Raises ConfigurationProblem."""
+    column = question_column(source, columns_of(source, head), field)
 
     def read(number: int, row: Row) -> Question:
         if tools_of(row.get("tools")) is not None:
@@ -132,31 +167,7 @@ def read_questions(source: PromptSource, rows: Sequence[Row | Unparsable], field
         require_order(messages, ends_with="user")
         return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages))
 
-    return _read(source, rows, None, read)
-
-
-def _read(
-    source: Source, rows: Sequence[Row | Unparsable], layout: DataLayout | None, read: Callable[[int, Row], _T]
-) -> tuple[list[_T], Tally]:
-    tally = Tally(source, layout=str(layout) if layout is not None else "", rows=len(rows))
-    found: list[_T] = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            if isinstance(row, Unparsable):
-                raise Unusable("unparsable", row.words)
-            if carried := [name for name in _NOT_READ if row.get(name)]:
-                raise Unusable(
-                    "columnNotRead", f"column {carried[0]} belongs to the conversation, and this version does not read it"
-                )
-            if isinstance(row.get("label"), bool):
-                raise Unusable("columnNotRead", "column label says whether the answer is good, and is not read here")
-            require_unicode(row)
-            if number <= LOOKED_AT:
-                tally.unread |= {field for value in row.values() for field in unread_fields(value)}
-            found.append(read(number, row))
-        except Unusable as problem:
-            tally.leave_out(number, problem)
-    return found, tally
+    return Reader(source, None, read)
 
 
 def _of(row: Row, column: str) -> Any:

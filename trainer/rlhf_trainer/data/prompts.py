@@ -14,7 +14,7 @@ from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 
 from . import sources
-from .layouts import read_questions
+from .layouts import questions_of
 from .messages import Message
 from .rows import Tally, Unusable
 
@@ -128,7 +128,8 @@ def read_prompts(
     source: PromptSource, scratch: Path, storage: Storage, identify: Identify = prompt_id
 ) -> tuple[list[Prompt], Tally]:
     """Raises ConfigurationProblem where more rows are no prompts than the source allows."""
-    questions, tally = read_questions(source, sources.read_rows(source, scratch, storage), "prompts.source")
+    rows = list(sources.open_rows(source, scratch, storage))
+    questions, tally = questions_of(source, rows, "prompts.source").read(rows)
     found: list[Prompt] = []
     for question in questions:
         try:

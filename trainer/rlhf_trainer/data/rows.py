@@ -57,6 +57,14 @@ class Tally:
         found = self._reasons.setdefault(problem.reason, _Reason(row, problem.words))
         found.rows += 1
 
+    def add(self, other: Tally) -> None:
+        """What became of rows behind those of this one."""
+        self.rows += other.rows
+        self.unread |= other.unread
+        for name, theirs in other._reasons.items():
+            found = self._reasons.setdefault(name, _Reason(theirs.first, theirs.words))
+            found.rows += theirs.rows
+
     @property
     def reasons(self) -> dict[str, int]:
         return {name: reason.rows for name, reason in self._reasons.items()}
@@ -93,15 +101,16 @@ class Tally:
         if told := self.told():
             log.warning("%s", told)
 
-    def require_usable(self) -> None:
-        """Raises ConfigurationProblem where more rows are left out than the source allows."""
+    def require_usable(self, rows: int | None = None) -> None:
+        """Raises ConfigurationProblem where more rows are left out than the source allows. `rows`: of it, if not all were read."""
+        rows = self.rows if rows is None else rows
         unparsable = self.reasons.get("unparsable", 0)
         if unparsable > self.source.max_unparsable_rows:
             raise ConfigurationProblem(
                 f"{self.told()} Mend the file; or allow so many with maxUnparsableRows (now {self.source.max_unparsable_rows})."
             )
         unusable = self.unusable - unparsable
-        if unusable > self.source.max_unusable_rows * self.rows or (unusable and self.unusable == self.rows):
+        if unusable > self.source.max_unusable_rows * rows or (unusable and self.unusable == self.rows):
             raise ConfigurationProblem(
                 f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "
                 f"(now {self.source.max_unusable_rows:g})."

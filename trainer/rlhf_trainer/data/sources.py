@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
-from typing import Any
 
 from rlhf_api.conventions.file_urls import file_path
 from rlhf_api.conventions.mounts import hub_token_variable
@@ -17,14 +14,13 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
+from .files import DATA_SUFFIXES, DatasetPart, Rows, part_of
 from .outside import bucket, hub
 from .outside.splits import split_files
-from .rows import Row, Unparsable, without_nulls
 
 #: What of a model's repository is read; pickled weights never are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.md")
 CODE_FILES = ("*.py",)
-DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
 def fetch_model(model: ModelRef, scratch: Path, storage: Storage) -> Path:
@@ -54,18 +50,18 @@ def fetch_without_weights(model: ModelRef, scratch: Path, storage: Storage) -> P
     return folder
 
 
-def read_rows(source: Source, scratch: Path, storage: Storage) -> list[Row | Unparsable]:
+def open_rows(source: Source, scratch: Path, storage: Storage) -> Rows:
     """All rows of a data set, in its order.
 
     Raises ConfigurationProblem when it is missing, incomplete, empty, has changed since it was resolved, or is not Parquet or JSON
     lines.
     """
-    rows: list[Row | Unparsable]
     if source.uri.startswith("hf:"):
-        rows = list(_rows_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source))
+        rows = Rows([_split_of_hub_snapshot(hub.snapshot_of(_repository(source), None), source)])
     else:
-        rows = list(_rows_of_path(_unchanged_copy(source, scratch, storage), source))
-    if not rows:
+        path = _unchanged_copy(source, scratch, storage)
+        rows = Rows([part_of(file, source.uri) for file in _data_files(path, source)])
+    if not rows.head(1):
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) has no rows.")
     return rows
 
@@ -142,37 +138,11 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rows_of_path(path: Path, source: Source) -> Iterator[Row | Unparsable]:
+def _data_files(path: Path, source: Source) -> list[Path]:
     files = [p for p in _files(path, source.uri) if p.suffix in DATA_SUFFIXES]
     if not files:
         raise ConfigurationProblem(f"{source.uri} holds no {', '.join(DATA_SUFFIXES)} file.")
-    for file in split_files(path, files, source.uri, source.split):
-        yield from _rows_of_file(file, source.uri)
-
-
-def _rows_of_file(file: Path, uri: str) -> Iterator[Row | Unparsable]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if file.suffix == ".parquet":
-        try:
-            yield from map(_of_arrow, pq.read_table(file).to_pylist())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigurationProblem(f"{uri}: {file.name} is no readable Parquet file: {str(error).splitlines()[0]}") from error
-        return
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigurationProblem(f"{uri}: {file.name} cannot be read: {error.strerror}.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield Unparsable(f"line {number} of {file.name} is no JSON: {error}. One object a line is read, in UTF-8")
-            continue
-        yield row if isinstance(row, dict) else Unparsable(f"line {number} of {file.name} is no object. One object a line is read")
+    return split_files(path, files, source.uri, source.split)
 
 
 def _files(path: Path, uri: str) -> list[Path]:
@@ -207,16 +177,11 @@ def hub_token(target: ModelRef | Source) -> str | None:
     return os.environ.get("HF_TOKEN") or None
 
 
-def _rows_of_hub_snapshot(folder: Path, source: Source) -> list[dict[str, Any]]:
+def _split_of_hub_snapshot(folder: Path, source: Source) -> DatasetPart:
     from datasets import load_dataset
 
     try:
-        return [_of_arrow(row) for row in load_dataset(str(folder), split=source.split)]
+        return DatasetPart(load_dataset(str(folder), split=source.split))
     except ValueError as error:
         # Of an unknown split among others, which it lists.
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _of_arrow(row: dict[str, Any]) -> dict[str, Any]:
-    """A column that is null is one; what is null within it mostly is a key that only other rows have."""
-    return {name: value if value is None else without_nulls(value) for name, value in row.items()}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from rlhf_trainer.data.examples import Example
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
-def require_full_attention(model: Any, examples: Sequence[Example]) -> None:
-    """Layers must attend to whatever the mask shows: a sliding window that no sequence is longer than does, too.
+def require_full_attention(model: Any, longest: int) -> None:
+    """Layers must attend to whatever the mask shows: a sliding window that no sequence is longer than does, too. longest: tokens.
 
     Recurrent and convolutional layers read over a row's borders; transformers takes a mask of our shape as it is, without a window.
     Raises ConfigurationProblem, also for models that keep a state beside the attention's keys and values.
@@ -32,7 +30,6 @@ def require_full_attention(model: Any, examples: Sequence[Example]) -> None:
             "and such layers would read over the borders between them. Take a model whose layers all attend in full."
         )
     slides = _SLIDING in kinds or (not kinds and window is not None and getattr(config, "use_sliding_window", True))
-    longest = max((len(example.prompt) + max(map(len, example.completions), default=0) for example in examples), default=0)
     if slides and (window or 0) < longest:
         raise ConfigurationProblem(
             f"{name} attends to the last {window} tokens alone, and a sequence here has {longest}: this version would let it see "

@@ -74,7 +74,7 @@ def score_examples(
 ) -> Iterator[ScoredBatch]:
     """Every example under `model`, packed as the trainer packs them; batches come in packing order, each with its examples."""
     examples = list(examples)
-    require_full_attention(model, examples)
+    require_full_attention(model, max((example.longest for example in examples), default=0))
     for rows in micro_batches(examples, packing):
         batch = build_batch(rows).to(device_of(model))
         scored = token_entropies(model, batch) if with_entropy else TokenLogps(token_logps(model, batch))

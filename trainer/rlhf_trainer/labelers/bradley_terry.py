@@ -55,7 +55,7 @@ class BradleyTerryLabeler:
             # Equal responses are scored once, so that they tie to the last bit.
             asked.append(examples.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
             first.setdefault(id(asked[-1]), response)
-        require_full_attention(self._model, asked)
+        require_full_attention(self._model, max((example.longest for example in asked), default=0))
         scores: dict[int, float] = {}
         for examples in prompts.values():
             packing = Packing.choose(max(example.tokens for example in examples.values()), device_of(self._model))

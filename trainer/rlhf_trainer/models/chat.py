@@ -46,6 +46,11 @@ class Chat:
         self._encoder = Encoder(tokenizer, self.template.controls)
         self._leading = list(leading)
 
+    @property
+    def identity(self) -> list[object]:
+        """What decides the text of a conversation, and the ids in front of it."""
+        return [self.template.source, self.template.hash, self._leading]
+
     def prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
         """Ids of `messages` and the header of the answer. BOS is what the template writes: the tokenizer adds none of its own.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf_api.conventions.canonical import canonical_json
 from rlhf_api.resource.model import ChatTemplate
 from rlhf_api.stage import PolicyInput
 from rlhf_trainer.runtime.config_maps import read_config_map_key
@@ -31,6 +33,22 @@ class Vocabulary:
     @property
     def template_hash(self) -> str:
         return self.chat.template.hash
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of what decides which ids a conversation has, and which of them end it.
+
+        The same for a model and for what is trained from it, whatever else the folders of the two hold.
+        """
+        kept = self.tokenizer.backend_tokenizer.to_str() if self.tokenizer.is_fast else sorted(self.tokenizer.get_vocab().items())
+        identity = [
+            type(self.tokenizer).__name__ if not self.tokenizer.is_fast else "",
+            kept,
+            self.tokenizer.special_tokens_map,
+            self.chat.identity,
+            sorted(self.stop_ids),
+        ]
+        return hashlib.sha256(canonical_json(identity)).hexdigest()
 
     @property
     def unwritten_bos(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PromptIdentity
 from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.layouts import read_demonstrations, read_preferences
 from rlhf_trainer.data.messages import Message
 from rlhf_trainer.data.rows import Tally
-from rlhf_trainer.models.encoding import encode_demonstrations, encode_preferences
 from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.training.prepared.prepare import Preprocessor
+from rlhf_trainer.training.prepared.recipe import Recipe
 
 #: Loads the vocabulary that a source is rendered under. Raises ConfigurationProblem.
 Load = Callable[[], Vocabulary]
 LoadHeldOut = Callable[[], prompt_sets.HeldOutPrompts]
-#: Rows of a source that are rendered and tokenised here; all of them are read.
+#: Rows of a source that are rendered and tokenised before anything else is done.
 RENDERED = 1000
 
 
@@ -45,7 +45,7 @@ def rendered(load: Load) -> prompt_sets.Identify:
 def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
     """Every row is a prompt that the policy can be asked, or is counted."""
     _, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, rendered(load))
-    _tell(tally, look)
+    tell(tally, look)
 
 
 def prompts(
@@ -110,49 +110,21 @@ def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[s
         raise ConfigurationProblem(f"{prompt.where}, {told}: {refusal}") from refusal
 
 
-def demonstrations(source: DataSource, max_length: int, load: Load, held_out: LoadHeldOut, look: Look) -> None:
-    """Every row is read; the first are rendered, so that what the template does to them is known."""
-    items, tally = read_demonstrations(source, sources.read_rows(source, look.scratch, look.storage), "sft.data")
-    tally.require_usable()
-    counts: dict[str, int] = {}
-    encode_demonstrations(items[:RENDERED], tally, load(), max_length, counts, held_out())
-    _tell(tally, look, counts)
-    _tell_held_out(source, counts, look)
+def first_rows(recipe: Recipe, source: DataSource, load: Load, held_out: LoadHeldOut, look: Look) -> None:
+    """What the layout of a data set is, and what the template does to its first rows; all are looked at when they are prepared.
+
+    Raises ConfigurationProblem.
+    """
+    rows = sources.open_rows(source, look.scratch, look.storage)
+    Preprocessor(recipe, load(), held_out()).try_first(source, rows, RENDERED)
 
 
-def preferences(source: DataSource, max_length: int, load: Load, held_out: LoadHeldOut, look: Look) -> None:
-    """Every row is read; the first are rendered, so that what the template does to them is known."""
-    items, tally = read_preferences(source, sources.read_rows(source, look.scratch, look.storage), "reward.bradleyTerry.train.data")
-    tally.require_usable()
-    counts: dict[str, int] = {}
-    encode_preferences(items[:RENDERED], tally, load(), max_length, 0.0, counts, held_out())
-    _tell(tally, look, counts)
-    _tell_held_out(source, counts, look)
-
-
-def _tell_held_out(source: DataSource, counts: dict[str, int], look: Look) -> None:
-    same, near = counts.get("heldOut", 0), counts.get("nearHeldOut", 0)
-    if same:
-        look.warnings.append(
-            f"{source.uri}: {same} of its first {RENDERED} rows answer prompts of validation or test; they are left out."
-        )
-    if near:
-        look.warnings.append(
-            f"{source.uri}: {near} of its first {RENDERED} rows answer prompts that have the words of one of validation or test, "
-            "written otherwise. They are trained on; remove them if they are the same question."
-        )
-
-
-def _tell(tally: Tally, look: Look, counts: Mapping[str, int] | None = None) -> None:
-    uri = tally.source.uri
+def tell(tally: Tally, look: Look) -> None:
+    """What of a source is left out, and what nobody reads."""
     if told := tally.told():
         look.warnings.append(told)
     if tally.unread:
-        look.warnings.append(f"{uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
-    for name, count in sorted((counts or {}).items()):
-        if name.startswith("notRendered/"):
-            field = name.removeprefix("notRendered/")
-            look.warnings.append(f"{uri}: the chat template leaves out {field}, of {count} of the first {RENDERED} rows.")
+        look.warnings.append(f"{tally.source.uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
 
 
 def lengths(spec: RLHFRunSpec) -> list[str]:

@@ -68,9 +68,10 @@ def reference(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
         )
 
 
-def policy_vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
-    """Of the policy as the manifest names it, before any artifact."""
-    folder = sources.fetch_without_weights(spec.policy.model, scratch, storage)
+def policy_vocabulary(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, classifier: bool = False) -> Vocabulary:
+    """Of the policy as the manifest names it, before any artifact; `classifier`: of a reward model that starts from it."""
+    policy = spec.policy
+    folder = sources.fetch_without_weights(policy.model, scratch, storage)
     return load_vocabulary(
-        folder, spec.policy.chat_template, spec.policy.stop_token_ids, trust_remote_code=spec.policy.model.trust_remote_code
+        folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=policy.model.trust_remote_code, classifier=classifier
     )

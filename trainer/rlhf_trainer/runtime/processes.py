@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_CGROUP = Path("/sys/fs/cgroup")
+#: Memory of a process that works on data, with a tokenizer of 128,000 tokens.
+_MEMORY_OF_ONE = 400 * 2**20
 #: This process was forked from the fork server: what it forks has every import, what it starts has none.
 warm = False
 
@@ -29,3 +34,26 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(-signal.SIGKILL & 0xFF)
+
+
+def processes_for(pieces: int) -> int:
+    """How many processes share so many pieces of work: one for each core that this one may use and has memory for."""
+    cores = [len(os.sched_getaffinity(0)), pieces]
+    # As the operator counts the cores of a container, who sees those of the node.
+    if threads := os.environ.get("OMP_NUM_THREADS", "").strip():
+        cores.append(int(threads))
+    quota, _, period = _limit("cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores.append(math.ceil(int(quota) / int(period)))
+    memory = _limit("memory.max")
+    if memory.isdigit():
+        cores.append(int(memory) // (2 * _MEMORY_OF_ONE))
+    return max(1, min(cores))
+
+
+def _limit(name: str) -> str:
+    """Of this process's container; empty where there is none, or nobody tells."""
+    try:
+        return (_CGROUP / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

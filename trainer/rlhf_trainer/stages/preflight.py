@@ -1,9 +1,13 @@
-"""preflight: everything that would stop the run later, found before a GPU is asked for, and told in one message."""
+"""preflight: everything that would stop the run later, found before a GPU is asked for, and told in one message.
+
+First what shows in seconds: configuration, headers, the first rows of each source. Then every row of what is trained on is rendered
+and kept, for sft and reward to read (ADR 0022).
+"""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -11,21 +15,27 @@ from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
+from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, rule_references
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.prompts import HeldOutPrompts, load_prompt_sets
+from rlhf_trainer.data.prompts import HeldOutPrompts, PromptSets, load_prompt_sets
+from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.preflight import data, labelers, models, rules
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
+from rlhf_trainer.preflight.preparation import Vocabularies, preparations
 from rlhf_trainer.preflight.sampler import sampler
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
 from rlhf_trainer.runtime.failures import from_exception, from_store_error
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.result import result_of
+from rlhf_trainer.training.prepared.recipe import Recipe
+
+Check = Callable[[], object]
 
 
 @dataclass
@@ -37,13 +47,67 @@ class Findings:
     resolved: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    def require_none(self) -> None:
+        """Raises ConfigurationProblem with every problem."""
+        problems = list(dict.fromkeys(self.problems))
+        if problems:
+            for warning in dict.fromkeys(self.warnings):
+                log.warning("%s", warning)
+            listed = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise ConfigurationProblem(f"preflight found {count}:\n{listed}")
+
+
+class Loaded:
+    """What several checks read: each is loaded once, by the first that asks."""
+
+    def __init__(self, context: StageContext, spec: RLHFRunSpec, found: Findings) -> None:
+        scratch, storage = context.scratch / "inputs", context.config.storage
+        self.look = data.Look(scratch, storage, found.warnings)
+        self.vocabulary: Callable[[], Vocabulary] = cache(partial(models.policy_vocabulary, spec, scratch, storage))
+        training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+        base = training.base if training else None
+        #: Of a reward model that is trained.
+        self.reward: Callable[[], Vocabulary] = cache(
+            partial(models.policy_vocabulary, spec, scratch, storage, classifier=True)
+            if base is None
+            else partial(labelers.reward_base, base, scratch, storage)
+        )
+        identify = data.rendered(self.vocabulary)
+        self.prompts: Callable[[], PromptSets] = cache(
+            partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify)
+        )
+        self.held_out: Callable[[], HeldOutPrompts] = cache(lambda: HeldOutPrompts(self.prompts(), identify))
+
 
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem with every problem; Transient when store or hub are away, for then nothing can be said."""
-    work = work_of(context, PreflightWork)
-    spec = RLHFRunSpec.model_validate(work.spec)
+    spec = RLHFRunSpec.model_validate(work_of(context, PreflightWork).spec)
     found = Findings()
-    for check in _checks(context, spec, found):
+    loaded = Loaded(context, spec, found)
+    _try(_checks(context, spec, loaded, found), found)
+    found.require_none()
+    chain = _walk(context, spec, found.resolved)
+    adoptable = chain.history.chain_length
+    log.info("%d stages of this run lie sealed in the store already", adoptable)
+    _try(preparations(context, chain, Vocabularies(loaded.vocabulary, loaded.reward), loaded.held_out, loaded.look), found)
+    found.require_none()
+    warnings = list(dict.fromkeys(found.warnings))
+    for warning in warnings:
+        log.warning("%s", warning)
+    return StageResult(
+        stage=StageName.PREFLIGHT,
+        attempt=context.config.execution.attempt,
+        resolved=found.resolved,
+        adoptable=adoptable,
+        counts=found.counts,
+        warnings=warnings,
+    )
+
+
+def _try(checks: Iterable[Check], found: Findings) -> None:
+    """All of them, whatever one of them finds."""
+    for check in checks:
         try:
             check()
         except StoreError as error:
@@ -57,30 +121,11 @@ def run(context: StageContext) -> StageResult:
             if not isinstance(error, StageError):
                 traceback.print_exc()
             found.problems.append(str(from_exception(error)))
-    problems = list(dict.fromkeys(found.problems))
-    found.warnings = list(dict.fromkeys(found.warnings))
-    for warning in found.warnings:
-        log.warning("%s", warning)
-    if problems:
-        listed = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigurationProblem(f"preflight found {count}:\n{listed}")
-    adoptable = _walk(context, spec, found.resolved)
-    log.info("%d stages of this run lie sealed in the store already", adoptable)
-    return StageResult(
-        stage=StageName.PREFLIGHT,
-        attempt=context.config.execution.attempt,
-        resolved=found.resolved,
-        adoptable=adoptable,
-        counts=found.counts,
-        warnings=found.warnings,
-    )
 
 
-def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterator[Callable[[], object]]:
+def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Findings) -> Iterator[Check]:
     """In the order in which a person would look, and one for each thing that may be wrong by itself."""
-    scratch, storage = context.scratch / "inputs", context.config.storage
-    look = data.Look(scratch, storage, found.warnings)
+    scratch, storage, look = loaded.look.scratch, loaded.look.storage, loaded.look
     yield context.store.check_writable
     yield lambda: found.warnings.extend(shortages(context.scratch, context.config.execution.processes_per_node))
     for reference in external_references(spec):
@@ -90,47 +135,42 @@ def _checks(context: StageContext, spec: RLHFRunSpec, found: Findings) -> Iterat
 
         yield resolve
     found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED
-    vocabulary = cache(partial(models.policy_vocabulary, spec, scratch, storage))
     yield lambda: models.policy(spec, scratch, storage, found.warnings)
     yield lambda: models.positions(spec, scratch, storage)
     yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
-    identify = data.rendered(vocabulary)
-    prompt_sets = cache(partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify))
-    held_out = cache(lambda: HeldOutPrompts(prompt_sets(), identify))
     for labeler in (spec.reward, spec.evaluate.judge):
-        yield partial(labelers.labeler, labeler, prompt_sets, scratch, storage, found.warnings)
+        yield partial(labelers.labeler, labeler, loaded.prompts, scratch, storage, found.warnings)
     for scored_by in rule_references(spec):
-        yield partial(rules.rule, scored_by, prompt_sets, found.resolved)
+        yield partial(rules.rule, scored_by, loaded.prompts, found.resolved)
     for reference in external_references(spec):
         if isinstance(reference.target, PromptSource):
-            yield partial(data.prompt_source, reference.target, vocabulary, look)
-    yield partial(data.prompts, spec, vocabulary, prompt_sets, look, found.counts)
+            yield partial(data.prompt_source, reference.target, loaded.vocabulary, look)
+    yield partial(data.prompts, spec, loaded.vocabulary, loaded.prompts, look, found.counts)
     if spec.sft is not None:
+        recipe = Recipe(StageName.SFT, spec.sft.data, None, spec.sft.max_length, 0.0, spec.seed)
         for source in spec.sft.data:
-            yield partial(data.demonstrations, source, spec.sft.max_length, vocabulary, held_out, look)
+            yield partial(data.first_rows, recipe, source, loaded.vocabulary, loaded.held_out, look)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
-        own = cache(partial(labelers.reward_base, training.base, scratch, storage)) if training.base is not None else vocabulary
-        yield own
+        yield loaded.reward
         if training.base is not None:
             base = training.base
-            yield lambda: labelers.require_readable(base, own().chat, prompt_sets)
+            yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
+        recipe = Recipe(StageName.REWARD, training.data, None, training.max_length, training.min_margin, spec.seed)
         for source in training.data:
-            yield partial(data.preferences, source, training.max_length, own, held_out, look)
+            yield partial(data.first_rows, recipe, source, loaded.reward, loaded.held_out, look)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 
 
-def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> int:
-    """How many stages of the chain, in order, are sealed in the store: by this run, or by another with the same beginning."""
+def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> Chain:
+    """The stages of the chain, in order, that are sealed in the store: by this run, or by another with the same beginning."""
     planner = Planner(context.config.run, spec, resolved)
     history = History((StageRecord(None, StageName.PREFLIGHT),))
-    adoptable = 0
     while isinstance(step := planner.next_step(history), RunStage) and step.config.stage in STAGE_ARTIFACT:
         sealed = find_artifact(context.store, STAGE_ARTIFACT[step.config.stage], step.config.fingerprint)
         if sealed is None:
             break
         history = history.with_result(step.config, result_of(step.config, sealed, found=True))
-        adoptable += 1
-    return adoptable
+    return planner.chain(history)

@@ -8,7 +8,7 @@ from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.training import WarmStart
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_store import removed_files
-from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.examples import Example, write_examples
 from rlhf_trainer.data.preferences import Limits, read_pairs, read_reference_logps
 from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.runtime.context import StageContext, work_of
@@ -39,7 +39,8 @@ def run(context: StageContext) -> StageResult:
         *model_inputs(work.start),
         *(ref for part in work.data for ref in (part.labels, part.reference_logps) if ref is not None),
     ]
-    return train_and_seal(context, job, examples, vocabulary, Lineage(inputs, iterate=context.config.iteration), counts)
+    rows = write_examples(Path(job.examples), examples)
+    return train_and_seal(context, job, rows, vocabulary, Lineage(inputs, iterate=context.config.iteration), counts)
 
 
 def _examples(context: StageContext, work: TrainWork) -> tuple[list[Example], dict[str, int]]:

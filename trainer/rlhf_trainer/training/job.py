@@ -1,19 +1,15 @@
-"""What the stage process tells its ranks: one JSON file beside the examples."""
+"""What the stage process tells its ranks: one JSON file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from rlhf_api.base import Model
 from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Loss
-from rlhf_trainer.data.examples import Example, from_table, to_table
 
 from .protocol import STOP_FILE
 
@@ -35,7 +31,9 @@ class Guard(Model):
 class TrainingJob(Model):
     objective: ObjectiveName
     folder: str
-    """Scratch of this job: job.json, examples.parquet, metrics.jsonl, export/, errors by rank."""
+    """Scratch of this job: job.json, metrics.jsonl, export/, errors by rank."""
+    examples: str
+    """The file of what is trained on (data.examples)."""
     model_folder: str
     """What the training starts from; its tokenizer goes into the export."""
     new_head: bool = False
@@ -82,12 +80,10 @@ class TrainingJob(Model):
     def export_folder(self) -> Path:
         return self.path / "export"
 
-    def write(self, examples: Sequence[Example]) -> None:
+    def write(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        pq.write_table(to_table(examples), self.path / "examples.parquet")
         self.job_file.write_text(self.model_dump_json(by_alias=True, exclude_none=True))
 
     @classmethod
-    def read(cls, file: Path) -> tuple[TrainingJob, list[Example]]:
-        job = cls.model_validate_json(file.read_text())
-        return job, from_table(pq.read_table(file.parent / "examples.parquet"))
+    def read(cls, file: Path) -> TrainingJob:
+        return cls.model_validate_json(file.read_text())

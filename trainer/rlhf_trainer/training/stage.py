@@ -13,7 +13,6 @@ from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.stage import ArtifactRef, PolicyInput, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
-from rlhf_trainer.data.examples import Example
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext
@@ -47,19 +46,22 @@ class Lineage:
 def train_and_seal(
     context: StageContext,
     job: TrainingJob,
-    examples: Sequence[Example],
+    rows: int,
     vocabulary: Vocabulary,
     lineage: Lineage,
     counts: dict[str, int],
 ) -> StageResult:
-    """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others say that they did not."""
-    if not examples:
+    """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others say that they did not.
+
+    rows: examples of the job's file.
+    """
+    if not rows:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         raise ApplicationProblem(
             f"There is nothing to train on ({told}). Look at the lengths and at what the data holds.", reason="NoData"
         )
     log_counts("training data", counts)
-    job.write(examples)
+    job.write()
     (job.path / "chat_template.jinja").write_text(vocabulary.tokenizer.chat_template)
     (job.path / "stop_ids.json").write_text(json.dumps(sorted(vocabulary.stop_ids)))
     launch_ranks(job, context.config.execution.processes_per_node)
@@ -80,7 +82,7 @@ def train_and_seal(
         stage=config.stage,
         inputs=lineage.inputs,
         config=canonical_work(config),
-        rows=len(examples),
+        rows=rows,
         iterate=lineage.iterate,
         model=ModelLineage(base=lineage.base),
         metrics=metrics,
@@ -104,9 +106,12 @@ def new_job(
     folder, trust = model_folder(context, start.model), trusts(start.model)
     vocabulary = vocabulary_of(start, folder, classifier=classifier)
     config, execution = context.config, context.config.execution
+    own = context.scratch / str(config.stage)
+    own.mkdir(parents=True, exist_ok=True)
     job = TrainingJob(
         objective=objective,
-        folder=str(context.scratch / str(config.stage)),
+        folder=str(own),
+        examples=str(own / "examples.arrow"),
         model_folder=str(folder),
         trust_remote_code=trust,
         dtype=start.dtype,

@@ -28,11 +28,13 @@ def main(argv: list[str]) -> int:
         die_with(int(os.environ[AGENT_PID]))
     error: StageError
     try:
+        from rlhf_trainer.data.examples import Examples
         from rlhf_trainer.training.rank.train import train
 
         from .job import TrainingJob
 
-        train(*TrainingJob.read(file), stop_requested)
+        job = TrainingJob.read(file)
+        train(job, Examples(Path(job.examples)), stop_requested)
     except StageError as raised:
         error = raised
     except Exception as raised:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
-from rlhf_api.conventions.canonical import canonical_json
+from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.stage import FORMAT_VERSION, Work
-
-#: Who may read a source does not change what is in it.
-_NOT_IDENTITY = frozenset({"credentials"})
 
 
 def fingerprint(work: Work, seed: int) -> str:
@@ -20,13 +16,5 @@ def fingerprint(work: Work, seed: int) -> str:
     """
     body = work.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
     body["stage"] = work.stage.value
-    identity = {"work": _identity(body), "seed": seed, "format": FORMAT_VERSION[work.stage]}
+    identity = {"work": without_credentials(body), "seed": seed, "format": FORMAT_VERSION[work.stage]}
     return hashlib.sha256(canonical_json(identity)).hexdigest()
-
-
-def _identity(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _identity(item) for key, item in value.items() if key not in _NOT_IDENTITY}
-    if isinstance(value, list):
-        return [_identity(item) for item in value]
-    return value

@@ -10,7 +10,7 @@ from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_store import Store, open_store
-from rlhf_trainer.data.sources import fetch_model, read_rows, resolve_revision
+from rlhf_trainer.data.sources import fetch_model, open_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.s3 import S3Server
 
@@ -104,7 +104,7 @@ def test_a_run_that_an_older_version_began_goes_on(store: Store, s3_storage: Sto
             fetch_model(ModelRef(uri=uri, revision=revision), tmp_path / scratch, s3_storage)
         else:
             revision = resolve_revision(PromptSource(uri=f"file://{local}"), s3_storage)
-            read_rows(PromptSource(uri=uri, revision=revision), tmp_path / scratch, s3_storage)
+            open_rows(PromptSource(uri=uri, revision=revision), tmp_path / scratch, s3_storage)
         assert len(revision) == 40
 
     fetch("first")

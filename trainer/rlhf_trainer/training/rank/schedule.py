@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,11 @@ class Schedule:
     def plan(cls, examples: int, optimization: Optimization, seed: int) -> Schedule:
         """Epochs are fresh permutations of all examples, laid end to end; the last step may be smaller. Nothing is dropped."""
         total = max(1, round(examples * optimization.epochs))
-        stream: list[int] = []
+        # Arrays, for every rank has one: of 700,000 pairs a list would be 28 MB.
+        stream = array("l")
         epoch = 0
         while len(stream) < total:
-            order = list(range(examples))
+            order = array("l", range(examples))
             random.Random(f"{seed}/{epoch}").shuffle(order)
             stream += order
             epoch += 1

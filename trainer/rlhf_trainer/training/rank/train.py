@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from rlhf_store import open_store
-from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.examples import Examples
 from rlhf_trainer.forward.attention import require_full_attention
 from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
@@ -36,7 +36,7 @@ from .schedule import Schedule
 _HOST_WORK = timedelta(hours=2)
 
 
-def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[], bool]) -> None:
+def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], bool]) -> None:
     """Collective: guard, load, train, export. Raises StageError."""
     cuda = torch.cuda.is_available()
     if cuda:
@@ -44,12 +44,12 @@ def train(job: TrainingJob, examples: list[Example], stop_requested: Callable[[]
     use_kernel_baton()
     deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=_HOST_WORK)
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    packing = Packing.choose(max(e.tokens for e in examples), device, job.token_budget)
+    packing = Packing.choose(examples.most_tokens, device, job.token_budget)
     if job.guard is not None:
         check_reference(job.guard, job.dtype, examples, device, packing, trust_remote_code=job.trust_remote_code)
     torch.manual_seed(job.seed)
     model = without_dropout(_load(job)).to(device)
-    require_full_attention(model, examples)
+    require_full_attention(model, examples.longest)
     engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
     if job.master_weights is not None:
         load_master_weights(engine, Path(job.master_weights))

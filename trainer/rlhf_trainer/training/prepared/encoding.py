@@ -10,13 +10,12 @@ from rlhf_trainer.data.layouts import Demonstration, Preference
 from rlhf_trainer.data.messages import Message
 from rlhf_trainer.data.prompts import HeldOutPrompts
 from rlhf_trainer.data.rows import Tally, Unusable
+from rlhf_trainer.models.chat import Answered, Chat
+from rlhf_trainer.models.questions import require_untemplated
+from rlhf_trainer.models.templates import TemplateRefusal
+from rlhf_trainer.models.tokens import BoundaryProblem
+from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-
-from .chat import Answered, Chat
-from .questions import require_untemplated
-from .templates import TemplateRefusal
-from .tokens import BoundaryProblem
-from .vocabulary import Vocabulary
 
 #: What a conversation means is lost without these; without others, only what was said beside it.
 _NEEDED = frozenset({"tools", "tool_calls"})
@@ -33,7 +32,7 @@ def encode_demonstrations(
     """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted.
 
     What answers a prompt of `held_out` is left out and counted. `tally` gets what the template refuses.
-    Raises ConfigurationProblem where no row can be encoded, or the template is at fault.
+    Raises ConfigurationProblem where the template is at fault.
     """
     found: list[Example] = []
     for item in items:
@@ -56,8 +55,7 @@ def encode_demonstrations(
             raise _at(tally, item.row, problem) from problem
         if len(parts) > 1:
             _count(counts, "conversationsUnrolled")
-        found += [example for part in parts if (example := _cut(part, max_length, counts)) is not None]
-    tally.require_usable()
+        found += [example for part in parts if (example := _cut(part, item.row, max_length, counts)) is not None]
     return found
 
 
@@ -96,7 +94,6 @@ def encode_preferences(
                 found.append(example)
                 continue
         _count(counts, reason)
-    tally.require_usable()
     return found
 
 
@@ -131,7 +128,7 @@ def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int
     return vocabulary.chat.conversation(item.messages, vocabulary.stop_ids, item.tools)
 
 
-def _cut(part: Answered, max_length: int, counts: dict[str, int]) -> Example | None:
+def _cut(part: Answered, row: int, max_length: int, counts: dict[str, int]) -> Example | None:
     ids, counted = part.ids, part.counted
     if len(ids) > max_length:
         _count(counts, "conversationsTruncated")
@@ -139,7 +136,7 @@ def _cut(part: Answered, max_length: int, counts: dict[str, int]) -> Example | N
     if not any(counted):
         _count(counts, "conversationsWithoutAnswer")
         return None
-    return Example([], [ids], [counted])
+    return Example([], [ids], [counted], row=row)
 
 
 def _reason_to_drop(item: Preference, min_margin: float) -> str | None:
@@ -160,7 +157,7 @@ def _pair(item: Preference, chat: Chat, counts: dict[str, int]) -> Example:
     whole = [prompt + answer for prompt, answer in sides]
     shared = min(len(prompt) for prompt, _ in sides)
     shared = next((i for i in range(shared) if whole[0][i] != whole[1][i]), shared)
-    return Example(whole[0][:shared], [ids[shared:] for ids in whole])
+    return Example(whole[0][:shared], [ids[shared:] for ids in whole], row=item.row)
 
 
 def _require_rendered(

@@ -1,0 +1,247 @@
+"""What sft and reward are trained on: made once, the same however many processes make it, and told of row by row."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.storage import Storage
+from rlhf_api.stage import SftWork
+from rlhf_api.words import ArtifactKind, StageName
+from rlhf_store import open_store
+from rlhf_trainer.data.examples import Examples
+from rlhf_trainer.data.sources import open_rows
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.runtime.progress import Progress
+from rlhf_trainer.training.prepared.artifact import find_prepared, prepared
+from rlhf_trainer.training.prepared.pool import in_order
+from rlhf_trainer.training.prepared.prepare import PIECE, Preparation, Preprocessor
+from rlhf_trainer.training.prepared.recipe import Recipe
+from support.conversations import assistant, llama3, qwen2_5, user
+from support.preflights import problems, run
+from support.stages import config_of, context_of
+from support.waiting import wait_until
+
+STORAGE = Storage(url="file:///nowhere")
+
+
+def conversations(count: int, **others: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"messages": [user(f"question {n}"), assistant(f"answer {n} " * (n % 5 + 1))]} for n in range(count)
+    ]
+    for name, row in others.items():
+        rows[int(name.removeprefix("row_")) - 1] = row
+    return rows
+
+
+def written(folder: Path, name: str, rows: Sequence[dict[str, Any]], **more: Any) -> DataSource:
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return DataSource(name=name, uri=f"file://{file}", **more)
+
+
+def recipe_of(*data: DataSource, stage: StageName = StageName.SFT) -> Recipe:
+    return Recipe(stage, data, None, 512, 0.0, 0)
+
+
+def prepare(recipe: Recipe, under: Vocabulary, file: Path, processes: int = 1) -> Preparation:
+    sets = [(source, open_rows(source, file.parent / "inputs", STORAGE)) for source in recipe.data]
+    return Preprocessor(recipe, under, None).prepare(sets, file, Progress(None), processes=processes)
+
+
+def test_the_file_is_the_same_however_many_processes_make_it(tmp_path: Path) -> None:
+    half = {"messages": [user("only asked")]}
+    recipe = recipe_of(
+        written(tmp_path, "a", conversations(3 * PIECE + 7, row_2=half, row_700=half)),
+        written(tmp_path, "b", conversations(PIECE), weight=0.25),
+    )
+    alone = prepare(recipe, llama3(), tmp_path / "alone.arrow")
+    together = prepare(recipe, llama3(), tmp_path / "together.arrow", processes=3)
+    assert (tmp_path / "alone.arrow").read_bytes() == (tmp_path / "together.arrow").read_bytes()
+    assert alone == together
+    assert (
+        alone.tallies["a"]
+        .told()
+        .startswith(f"file://{tmp_path}/a.jsonl: 2 of 775 rows cannot be used (2, the first of them row 2:")
+    )
+    assert alone.counts["unusable/noAnswer"] == 2
+    assert alone.examples == len(Examples(tmp_path / "alone.arrow")) == 775 - 2 + 64
+
+
+def test_each_example_says_which_row_it_is_of(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    recipe = recipe_of(written(tmp_path, "a", conversations(300, row_2={"messages": [user("only asked")]})))
+    prepare(recipe, llama3(), tmp_path / "examples.arrow")
+    table = pa.ipc.open_file(str(tmp_path / "examples.arrow")).read_all()
+    assert table["row"].to_pylist() == [1, *range(3, 301)]
+    assert set(table["source"].to_pylist()) == {"a"}
+
+
+def test_a_mixture_takes_rows_by_weight_and_the_same_ones_again(tmp_path: Path) -> None:
+    rows = conversations(400)
+    recipe = recipe_of(written(tmp_path, "heavy", rows, weight=2.0), written(tmp_path, "light", rows, weight=0.5))
+    heavy, light = (recipe.drawn(source, 400) for source in recipe.data)
+    assert heavy is None
+    assert light is not None
+    assert sum(light) == 100
+    assert recipe.drawn(recipe.data[1], 400) == light
+    assert replace(recipe, seed=1).drawn(recipe.data[1], 400) != light
+    # As a list is shuffled: trainings that began before this was an array go on with the same rows.
+    import random
+
+    order = list(range(400))
+    random.Random("0/light").shuffle(order)
+    assert {place for place, taken in enumerate(light) if taken} == set(order[:100])
+
+
+def test_a_row_behind_the_first_thousand_is_refused_by_its_number(tmp_path: Path) -> None:
+    recipe = recipe_of(written(tmp_path, "a", conversations(1300, row_1234={"messages": 3}), max_unusable_rows=0.0))
+    with pytest.raises(ConfigurationProblem, match=r"a\.jsonl: 1 of 1300 rows cannot be used .*row 1234: .*maxUnusableRows"):
+        prepare(recipe, llama3(), tmp_path / "examples.arrow", processes=2)
+
+
+def test_the_first_rows_are_refused_for_what_all_would_be(tmp_path: Path) -> None:
+    """A share of all rows is allowed: what the first of them have may be less than that, or already more."""
+    half = {"messages": [user("only asked")]}
+    rows = conversations(2000, row_1=half, row_2=half)
+    for share, refused in ((0.001, False), (0.0009, True)):
+        source = written(tmp_path, "a", rows, max_unusable_rows=share)
+        first = Preprocessor(recipe_of(source), llama3(), None)
+        opened = open_rows(source, tmp_path / "inputs", STORAGE)
+        if not refused:
+            assert first.try_first(source, opened, 1000).examples == 998
+            continue
+        with pytest.raises(ConfigurationProblem, match="2 of 1000 rows cannot be used"):
+            first.try_first(source, opened, 1000)
+
+
+def test_a_recipe_is_known_by_all_that_decides_its_examples(tmp_path: Path) -> None:
+    pinned = DataSource(name="d", uri="hf://owner/name", revision="a" * 40)
+    recipe, under = recipe_of(pinned), llama3()
+    others = [
+        replace(recipe, max_length=511),
+        replace(recipe, seed=1),
+        replace(recipe, min_margin=0.5),
+        replace(recipe, stage=StageName.REWARD),
+        replace(recipe, data=[pinned.model_copy(update={"revision": "b" * 40})]),
+        replace(recipe, data=[pinned, pinned.model_copy(update={"name": "e"})]),
+    ]
+    known = [each.fingerprint(under) for each in (recipe, *others)] + [recipe.fingerprint(qwen2_5())]
+    assert len(set(known)) == len(known)
+    assert None not in known
+    private = DataSource.model_validate({**pinned.to_wire(), "credentials": {"secretRef": {"name": "token"}}})
+    assert recipe_of(private).fingerprint(under) == recipe.fingerprint(llama3())
+    assert recipe_of(DataSource(name="d", uri="hf://owner/name")).fingerprint(under) is None
+
+
+def test_preflight_makes_them_and_a_second_one_finds_them(
+    world: Path, storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "rlhf_trainer")
+    run(world, storage, tmp_path / "one")
+    made = sorted(info.key for info in open_store(storage).list(f"{ArtifactKind.TOKENS}/") if info.key.endswith("manifest.json"))
+    assert len(made) == 2
+    assert caplog.text.count("rows are rendered and tokenised") == 2
+    run(world, storage, tmp_path / "two")
+    assert caplog.text.count("rows are rendered and tokenised") == 2
+
+
+def test_preflight_refuses_a_row_that_nobody_had_looked_at(world: Path, storage: Storage, tmp_path: Path) -> None:
+    data = written(tmp_path, "a", conversations(1300, row_1234={"messages": 3}), max_unusable_rows=0.0)
+    told = problems(world, storage, tmp_path / "s", sft={"data": [data.to_wire()], "optimization": {"maxSteps": 1}})
+    assert told.startswith("preflight found 1 problem:\n1. ")
+    assert "row 1234" in told
+
+
+def test_preflight_refuses_data_of_which_nothing_is_left(world: Path, storage: Storage, tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "a"}] * 3
+    training = {"data": [written(tmp_path, "a", rows).to_wire()]}
+    told = problems(world, storage, tmp_path / "s", reward={"type": "BradleyTerry", "bradleyTerry": {"train": training}})
+    assert "reward.bradleyTerry.train.data: there is nothing to train on (" in told
+    assert "pairsEqual 3" in told
+
+
+def test_data_that_may_change_are_not_kept(world: Path, storage: Storage, tmp_path: Path) -> None:
+    work = SftWork.model_validate(
+        {
+            "policy": {"model": {"source": {"uri": f"file://{world}/model"}}, "dtype": "float32"},
+            "data": [{"name": "demonstrations", "uri": f"file://{world}/demonstrations.parquet"}],
+            "optimization": {"learningRate": 1e-3, "globalBatchSize": 4},
+            "maxLength": 64,
+            "deepspeed": {},
+        }
+    )
+    context = context_of(config_of(work, storage, iteration=None), tmp_path / "s")
+    found = prepared(context, Recipe.of(work, 0), llama3_of(world), lambda: None)
+    assert found.ref is None
+    assert found.examples == len(Examples(found.file)) == 384
+    assert find_prepared(context, Recipe.of(work, 0), llama3_of(world)) is None
+    assert list(open_store(storage).list(f"{ArtifactKind.TOKENS}/")) == []
+
+
+def llama3_of(world: Path) -> Vocabulary:
+    from rlhf_trainer.models.vocabulary import load_vocabulary
+
+    return load_vocabulary(world / "model", None, [], trust_remote_code=False)
+
+
+def test_results_come_in_the_order_of_the_pieces_and_so_does_what_is_raised() -> None:
+    def work(piece: int) -> int:
+        if piece in (40, 41):
+            raise ConfigurationProblem(f"piece {piece}", reason="Odd")
+        return -piece
+
+    found: list[int] = []
+    with pytest.raises(ConfigurationProblem, match="piece 40") as raised:
+        found += in_order(work, range(100), 3)
+    assert raised.value.reason == "Odd"
+    assert list(in_order(work, range(40), 3)) == [-piece for piece in range(40)]
+
+
+def test_a_process_of_the_pool_that_is_killed_is_told_of() -> None:
+    def work(piece: int) -> int:
+        if piece == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return piece
+
+    with pytest.raises(ApplicationProblem, match="was killed, most likely for memory") as raised:
+        list(in_order(work, range(10), 2))
+    assert raised.value.reason == "OOMKilled"
+
+
+def test_no_process_of_the_pool_outlives_the_stage(tmp_path: Path) -> None:
+    script = f"""
+import os, time
+from pathlib import Path
+from rlhf_trainer.training.prepared.pool import in_order
+def work(piece):
+    Path({str(tmp_path)!r}, str(os.getpid())).touch()
+    time.sleep(600)
+list(in_order(work, range(4), 2))
+"""
+    stage = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2, "two processes at work")
+    finally:
+        stage.kill()
+        stage.wait()
+    wait_until(lambda: not [path for path in tmp_path.iterdir() if _runs(path.name)], "the end of the pool")
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,129 @@
+"""Rows of files, one after the other: nothing of a data set is held but what is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .rows import Row, Unparsable, without_nulls
+
+DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
+#: Rows of a Parquet file that are turned into objects at a time.
+_AT_A_TIME = 256
+
+
+class Part(Protocol):
+    """A file, or another thing with rows, that can be read again and again."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Row | Unparsable]: ...
+
+
+class Rows(Iterable[Row | Unparsable]):
+    """The rows of a data set, in its order, read anew each time that they are asked for. Raises ConfigurationProblem then, too."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._count: int | None = None
+
+    def __iter__(self) -> Iterator[Row | Unparsable]:
+        for part in self._parts:
+            yield from part
+
+    def __len__(self) -> int:
+        """Of Parquet by its footers; lines are counted, once."""
+        if self._count is None:
+            self._count = sum(map(len, self._parts))
+        return self._count
+
+    def head(self, count: int) -> list[Row | Unparsable]:
+        return list(islice(self, count))
+
+
+class ParquetPart:
+    def __init__(self, file: Path, uri: str) -> None:
+        self._file = file
+        self._uri = uri
+
+    def __len__(self) -> int:
+        import pyarrow.parquet as pq
+
+        with _told(self._file, self._uri):
+            return int(pq.read_metadata(self._file).num_rows)
+
+    def __iter__(self) -> Iterator[Row | Unparsable]:
+        import pyarrow.parquet as pq
+
+        # Not buffered ahead: a file may be one row group of gigabytes.
+        with _told(self._file, self._uri), pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20) as opened:
+            for batch in opened.iter_batches(batch_size=_AT_A_TIME, use_threads=False):
+                yield from map(of_arrow, batch.to_pylist())
+
+
+@contextmanager
+def _told(file: Path, uri: str) -> Iterator[None]:
+    """What pyarrow says of a file, in words."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise ConfigurationProblem(f"{uri}: {file.name} is no readable Parquet file: {said}") from error
+
+
+class LinesPart:
+    def __init__(self, file: Path, uri: str) -> None:
+        self._file = file
+        self._uri = uri
+
+    def __len__(self) -> int:
+        return sum(1 for line in self._lines() if line.strip())
+
+    def __iter__(self) -> Iterator[Row | Unparsable]:
+        name = self._file.name
+        for number, line in enumerate(self._lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield Unparsable(f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8")
+                continue
+            yield row if isinstance(row, dict) else Unparsable(f"line {number} of {name} is no object. One object a line is read")
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            with self._file.open("rb") as file:
+                for line in file:
+                    yield from line.splitlines()
+        except OSError as error:
+            raise ConfigurationProblem(f"{self._uri}: {self._file.name} cannot be read: {error.strerror}.") from error
+
+
+class DatasetPart:
+    """A split that the datasets library has loaded: memory-mapped by it."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[Row | Unparsable]:
+        return map(of_arrow, self._dataset)
+
+
+def part_of(file: Path, uri: str) -> Part:
+    return ParquetPart(file, uri) if file.suffix == ".parquet" else LinesPart(file, uri)
+
+
+def of_arrow(row: dict[str, Any]) -> dict[str, Any]:
+    """A column that is null is one; what is null within it mostly is a key that only other rows have."""
+    return {name: value if value is None else without_nulls(value) for name, value in row.items()}

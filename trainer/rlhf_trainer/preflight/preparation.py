@@ -1,0 +1,84 @@
+"""What sft and reward are trained on is made here, on CPUs: every row is rendered before a GPU is asked for (ADR 0022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from rlhf_api.stage import RewardWork, SftWork
+from rlhf_api.words import StageName
+from rlhf_operator.core.chain.chain import Chain
+from rlhf_operator.core.plan.works_run import reward_work, sft_work
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.context import StageContext
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.training.prepared.artifact import LoadHeldOut, find_prepared, make
+from rlhf_trainer.training.prepared.recipe import Recipe
+
+from .data import Look, tell
+
+Load = Callable[[], Vocabulary]
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """Of what sft starts from, and reward."""
+
+    policy: Load
+    reward: Load
+
+
+def preparations(
+    context: StageContext, chain: Chain, vocabularies: Vocabularies, held_out: LoadHeldOut, look: Look
+) -> Iterator[Callable[[], None]]:
+    """One for each training that has not been done yet, in the store's eyes."""
+    works: list[tuple[SftWork | RewardWork | None, Load]] = [
+        (sft_work(chain), vocabularies.policy),
+        # As if there were no sft: pi_0, which is not there yet, has the policy's vocabulary.
+        (reward_work(replace(chain, spec=chain.spec.model_copy(update={"sft": None}))), vocabularies.reward),
+    ]
+    for work, load in works:
+        if work is not None and chain.history.find(None, work.stage) is None:
+            yield partial(_prepare, context, Recipe.of(work, context.config.seed), load, held_out, look)
+
+
+def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: LoadHeldOut, look: Look) -> None:
+    vocabulary = load()
+    counts: Mapping[str, int]
+    if (found := find_prepared(context, recipe, vocabulary)) is not None:
+        examples, counts = found.manifest.rows or 0, found.manifest.counts
+        _tell_unusable(recipe, counts, look)
+    else:
+        made, preparation = make(context, recipe, vocabulary, held_out)
+        examples, counts = made.examples, made.counts
+        for tally in preparation.tallies.values():
+            tell(tally, look)
+    if not examples:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        raise ConfigurationProblem(
+            f"{recipe.field}: there is nothing to train on ({told}). Look at the lengths and at what the data holds."
+        )
+    _tell_counts(recipe, counts, look)
+
+
+def _tell_unusable(recipe: Recipe, counts: Mapping[str, int], look: Look) -> None:
+    kinds = {name.removeprefix("unusable/"): count for name, count in counts.items() if name.startswith("unusable/")}
+    if kinds:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(kinds.items()))
+        look.warnings.append(f"{recipe.field}: {sum(kinds.values())} rows cannot be used ({told}), as an earlier preflight found.")
+
+
+def _tell_counts(recipe: Recipe, counts: Mapping[str, int], look: Look) -> None:
+    what = "conversations" if recipe.stage is StageName.SFT else "pairs"
+    if same := counts.get("heldOut", 0):
+        look.warnings.append(f"{recipe.field}: {same} {what} answer prompts of validation or test; they are left out.")
+    if near := counts.get("nearHeldOut", 0):
+        look.warnings.append(
+            f"{recipe.field}: {near} {what} answer prompts that have the words of one of validation or test, written otherwise. "
+            "They are trained on; remove them if they are the same question."
+        )
+    for name, count in sorted(counts.items()):
+        if name.startswith("notRendered/"):
+            field = name.removeprefix("notRendered/")
+            look.warnings.append(f"{recipe.field}: the chat template leaves out {field}, of {count} {what}.")

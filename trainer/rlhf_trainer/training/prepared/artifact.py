@@ -1,0 +1,76 @@
+"""The tokens artifact: made once, by preflight, before a GPU is asked for; by the stage that trains, where it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_api.stage import ArtifactRef
+from rlhf_api.words import ArtifactKind
+from rlhf_store import ArtifactWriter, Sealed, find_artifact, open_artifact
+from rlhf_trainer.data.prompts import HeldOutPrompts
+from rlhf_trainer.data.sources import open_rows
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.context import StageContext
+from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.result import libraries
+
+from .prepare import Preparation, Preprocessor
+from .recipe import Recipe
+
+#: Of the artifact.
+EXAMPLES_FILE = "examples.arrow"
+LoadHeldOut = Callable[[], HeldOutPrompts | None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A file of examples on this machine. ref: of its artifact; None where something that it is made from may change unseen."""
+
+    file: Path
+    examples: int
+    counts: Mapping[str, int]
+    ref: ArtifactRef | None
+
+    @property
+    def inputs(self) -> list[ArtifactRef]:
+        """For the lineage of what is trained on them."""
+        return [] if self.ref is None else [self.ref]
+
+
+def find_prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary) -> Sealed | None:
+    fingerprint = recipe.fingerprint(vocabulary)
+    return None if fingerprint is None else find_artifact(context.store, ArtifactKind.TOKENS, fingerprint)
+
+
+def prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out: LoadHeldOut) -> Prepared:
+    """From the store; else made now."""
+    if (found := find_prepared(context, recipe, vocabulary)) is not None:
+        file = open_artifact(context.store, found.ref).cached(context.scratch / "inputs") / EXAMPLES_FILE
+        return Prepared(file, found.manifest.rows or 0, found.manifest.counts, found.ref)
+    return make(context, recipe, vocabulary, held_out)[0]
+
+
+def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out: LoadHeldOut) -> tuple[Prepared, Preparation]:
+    """And seals them, if there are any. Raises ConfigurationProblem for data that cannot be trained on."""
+    log.info("%s: rows are rendered and tokenised", recipe.field)
+    file = context.scratch / f"{recipe.stage}-{EXAMPLES_FILE}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sets = [(source, open_rows(source, context.scratch / "inputs", context.config.storage)) for source in recipe.data]
+    found = Preprocessor(recipe, vocabulary, held_out()).prepare(sets, file, context.progress)
+    fingerprint = recipe.fingerprint(vocabulary)
+    ref = None
+    if fingerprint is not None and found.examples:
+        writer = ArtifactWriter(context.store, ArtifactKind.TOKENS, fingerprint)
+        writer.add_file(file, EXAMPLES_FILE)
+        # Of the stage that reads it, whoever makes it: equal work has equal manifests.
+        sealed = writer.seal(
+            stage=recipe.stage,
+            config=recipe.to_wire(vocabulary),
+            rows=found.examples,
+            counts=found.counts,
+            libraries=libraries("tokenizers", "transformers"),
+        )
+        ref = sealed.ref
+    return Prepared(file, found.examples, found.counts, ref), found

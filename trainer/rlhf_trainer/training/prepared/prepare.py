@@ -1,0 +1,146 @@
+"""Rows of a recipe's data sets to a file of examples. Nothing of a set is held but the rows at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rlhf_api.resource.data import DataSource
+from rlhf_api.words import StageName
+from rlhf_trainer.data.columns import LOOKED_AT
+from rlhf_trainer.data.examples import ExamplesWriter, to_batch
+from rlhf_trainer.data.files import Rows
+from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of
+from rlhf_trainer.data.prompts import HeldOutPrompts
+from rlhf_trainer.data.rows import Row, Tally, Unparsable
+from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.processes import processes_for
+from rlhf_trainer.runtime.progress import Progress
+
+from .encoding import encode_demonstrations, encode_preferences
+from .pool import in_order
+from .recipe import Recipe
+
+#: Rows that a process is given at a time: the file's batches, whatever the number of processes.
+PIECE = 256
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """rows: from the one with number `first` (from 1) on. taken: 1 for each that the mixture draws; None: all."""
+
+    source: str
+    first: int
+    rows: Sequence[Row | Unparsable]
+    taken: bytes | None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    source: str
+    batch: pa.RecordBatch
+    tally: Tally
+    counts: Mapping[str, int]
+
+
+@dataclass
+class Preparation:
+    """What became of the rows of each source, and what was counted of all of them."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: int = 0
+
+
+class Preprocessor:
+    """Makes the examples of a recipe, under a vocabulary."""
+
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, held_out: HeldOutPrompts | None) -> None:
+        self.recipe = recipe
+        self._vocabulary = vocabulary
+        self._held_out = held_out
+        self._readers: dict[str, Reader[Any]] = {}
+
+    def look_at(self, source: DataSource, rows: Rows) -> None:
+        """By its first rows, what all are read as. Raises ConfigurationProblem."""
+        of = demonstrations_of if self.recipe.stage is StageName.SFT else preferences_of
+        self._readers[source.name] = of(source, rows.head(LOOKED_AT), self.recipe.field)
+
+    def encode(self, piece: _Piece) -> _Encoded:
+        """Raises ConfigurationProblem where the template is at fault."""
+        items, tally = self._readers[piece.source].read(piece.rows, piece.first)
+        if piece.taken is not None:
+            items = [item for item in items if piece.taken[item.row - piece.first]]
+        counts: dict[str, int] = {}
+        limit = self.recipe.max_length
+        if self.recipe.stage is StageName.SFT:
+            examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out)
+        else:
+            examples = encode_preferences(items, tally, self._vocabulary, limit, self.recipe.min_margin, counts, self._held_out)
+        return _Encoded(piece.source, to_batch(examples, piece.source), tally, counts)
+
+    def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
+        """The first rows alone. Raises ConfigurationProblem where they show what would be refused of all."""
+        self.look_at(source, rows)
+        encoded = self.encode(_Piece(source.name, 1, rows.head(first), None))
+        encoded.tally.require_usable(len(rows))
+        return Preparation({source.name: encoded.tally}, dict(encoded.counts), encoded.batch.num_rows)
+
+    def prepare(
+        self,
+        sets: Sequence[tuple[DataSource, Rows]],
+        file: Path,
+        progress: Progress,
+        *,
+        processes: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Preparation:
+        """All rows, into `file`: the same one whatever `processes` is (None: by what the machine has).
+
+        Raises ConfigurationProblem where more of a source cannot be used than it allows.
+        """
+        for source, rows in sets:
+            self.look_at(source, rows)
+        total = sum(len(rows) for _, rows in sets)
+        found = Preparation({source.name: Tally(source) for source, _ in sets})
+        writer = ExamplesWriter(file)
+        done, began = 0, clock()
+        for encoded in in_order(self.encode, self._pieces(sets), processes or processes_for(total // PIECE)):
+            writer.add(encoded.batch)
+            tally = found.tallies[encoded.source]
+            tally.layout = encoded.tally.layout
+            tally.add(encoded.tally)
+            for name, count in encoded.counts.items():
+                found.counts[name] = found.counts.get(name, 0) + count
+            done += encoded.tally.rows
+            progress.update(done, total, "rows", _pace(done, total, clock() - began))
+        writer.close()
+        for tally in found.tallies.values():
+            tally.require_usable()
+            tally.report(found.counts)
+        found.examples = writer.rows
+        return found
+
+    def _pieces(self, sets: Sequence[tuple[DataSource, Rows]]) -> Iterator[_Piece]:
+        for source, rows in sets:
+            taken = self.recipe.drawn(source, len(rows))
+            reading, first = iter(rows), 1
+            while read := list(islice(reading, PIECE)):
+                own = None if taken is None else bytes(taken[first - 1 : first - 1 + len(read)])
+                yield _Piece(source.name, first, read, own)
+                first += len(read)
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """`900/s, 4 min left`."""
+    if seconds <= 0:
+        return ""
+    left = (total - done) * seconds / done
+    told = f"{left / 60:.0f} min" if left >= 60 else f"{left:.0f} s"
+    return f"{done / seconds:.0f}/s, {told} left"

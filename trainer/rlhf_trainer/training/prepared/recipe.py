@@ -1,0 +1,78 @@
+"""What examples are made from: equal recipes under equal vocabularies give equal files."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_api.conventions.canonical import canonical_json, without_credentials
+from rlhf_api.resource.data import DataSource
+from rlhf_api.stage import HeldOutInput, RewardWork, SftWork
+from rlhf_api.words import StageName
+from rlhf_trainer.models.vocabulary import Vocabulary
+
+#: To be raised when the same recipe comes to mean other examples, or the columns of their file change.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """stage: sft, of demonstrations; reward, of preferences. min_margin: of preferences."""
+
+    stage: StageName
+    data: Sequence[DataSource]
+    held_out: HeldOutInput | None
+    max_length: int
+    min_margin: float
+    seed: int
+
+    @classmethod
+    def of(cls, work: SftWork | RewardWork, seed: int) -> Recipe:
+        margin = work.min_margin if isinstance(work, RewardWork) else 0.0
+        return cls(work.stage, work.data, work.held_out, work.max_length, margin, seed)
+
+    @property
+    def field(self) -> str:
+        """Of the manifest, for messages."""
+        return "sft.data" if self.stage is StageName.SFT else "reward.bradleyTerry.train.data"
+
+    def to_wire(self, vocabulary: Vocabulary) -> dict[str, Any]:
+        return {
+            "stage": str(self.stage),
+            "data": [source.to_wire() for source in self.data],
+            "heldOut": None if self.held_out is None else self.held_out.to_wire(),
+            "maxLength": self.max_length,
+            "minMargin": self.min_margin,
+            "seed": self.seed,
+            "vocabulary": vocabulary.fingerprint,
+        }
+
+    def fingerprint(self, vocabulary: Vocabulary) -> str | None:
+        """SHA-256 (64 hex digits) of all that decides the examples. None where something of it has no revision: it may change."""
+        if not all(source.revision for source in self.data) or (self.held_out is not None and not _is_pinned(self.held_out)):
+            return None
+        identity = without_credentials({**self.to_wire(vocabulary), "format": FORMAT})
+        return hashlib.sha256(canonical_json(identity)).hexdigest()
+
+    def drawn(self, source: DataSource, rows: int) -> bytearray | None:
+        """Of the heaviest source all rows (None); of the others a share by weight, by the seed: 1 for each row that is taken."""
+        wanted = round(rows * source.weight / max(other.weight for other in self.data))
+        if wanted == rows:
+            return None
+        order = array("l", range(rows))
+        random.Random(f"{self.seed}/{source.name}").shuffle(order)
+        taken = bytearray(rows)
+        for place in order[:wanted]:
+            taken[place] = 1
+        return taken
+
+
+def _is_pinned(held: HeldOutInput) -> bool:
+    prompts = held.prompts
+    own = [part.source for part in (prompts.validation, prompts.test) if part is not None and part.source is not None]
+    of_training = len(held.source_revisions) == held.iterations if "{iteration}" in prompts.source.uri else prompts.source.revision
+    return bool(of_training) and all(source.revision for source in own)
