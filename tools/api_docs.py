@@ -13,11 +13,12 @@ from rlhf_api.metrics import Metric
 from rlhf_api.validation.rules.not_available import NOT_AVAILABLE
 from rlhf_api.words import STAGE_ARTIFACT, ConditionType, Phase, Reason, StageName
 from rlhf_trainer.data import parquet
+from rlhf_trainer.data.examples import EXAMPLES
 from rlhfctl.exits import Exit
 
 PAGE = ROOT / "docs" / "api.md"
 _DOES = {
-    StageName.PREFLIGHT: "finds everything that would stop the run later; resolves revisions; counts what lies in the store",
+    StageName.PREFLIGHT: "finds everything that would stop the run later; resolves revisions; renders what sft and reward train on",
     StageName.RESOLVE: "looks one artifact up; booked on the stage that it resolves",
     StageName.SFT: "trains pi_0 on demonstrations",
     StageName.REWARD: "trains a Bradley-Terry reward model on preferences",
@@ -59,6 +60,7 @@ def columns() -> str:
         "labels": parquet.LABELS,
         "reference-logps": parquet.REFERENCE_LOGPS,
         "evaluation": parquet.EVALUATION,
+        "tokens": EXAMPLES,
     }
     return table(("artifact", "columns"), [(kind, ", ".join(map(_column, schema))) for kind, schema in schemas.items()])
 

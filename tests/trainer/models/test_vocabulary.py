@@ -11,6 +11,7 @@ import pytest
 from rlhf_api.resource.model import ChatTemplate, ChatTemplateName
 from rlhf_trainer.models.vocabulary import Vocabulary, load_tokenizer, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.documents import blocks
 from support.vocabularies import LLAMA3, template, tokenizer
 
 
@@ -57,11 +58,10 @@ def test_a_damaged_configuration_is_told_in_words(folder: Path, name: str) -> No
         load(folder)
 
 
-def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
+def test_what_a_conversation_becomes_is_shown_by_the_lines_in_the_documents(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
-    code = text.partition("```python\n")[2].partition("```")[0]
+    (code,) = (block.text for block in blocks("python") if "load_vocabulary" in block.text)
     (folder / "model").mkdir()
     for file in folder.glob("*.j*"):
         file.rename(folder / "model" / file.name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from rlhf_trainer.models.loading import load_reward_model
 from rlhf_trainer.models.vocabulary import load_vocabulary
 
 from .base import Response, ScoreNotFinite, ignore_progress
+
+#: Prompts whose responses are rendered before their turn.
+_AHEAD = 16
 
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -46,24 +51,30 @@ class BradleyTerryLabeler:
 
     @torch.no_grad()
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
-        prompts: dict[str, dict[Key, Example]] = {}
-        first: dict[int, Response] = {}
+        scores: dict[int, float] = {}
+        for group, asked in _ahead(self._render, _by_prompt(responses)):
+            first: dict[int, Response] = {}
+            for index, example in zip(group, asked, strict=True):
+                first.setdefault(id(example), responses[index])
+            examples = list({id(example): example for example in asked}.values())
+            longest = max(example.tokens for example in examples)
+            require_full_attention(self._model, longest)
+            packing = Packing.choose(longest, device_of(self._model))
+            own: dict[int, float] = {}
+            for rows in micro_batches(examples, packing):
+                own |= self._finite(rows, first)
+            scores |= {index: own[id(example)] for index, example in zip(group, asked, strict=True)}
+            on_progress(len(scores))
+        return [scores[index] for index in range(len(responses))]
+
+    def _render(self, responses: Sequence[Response]) -> list[Example]:
+        """One for each. Equal responses are one, so that they are scored once, and tie to the last bit."""
+        found: dict[Key, Example] = {}
         asked: list[Example] = []
         for response in responses:
             prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text})
-            examples = prompts.setdefault(json.dumps([dict(message) for message in response.messages], sort_keys=True), {})
-            # Equal responses are scored once, so that they tie to the last bit.
-            asked.append(examples.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
-            first.setdefault(id(asked[-1]), response)
-        require_full_attention(self._model, max((example.longest for example in asked), default=0))
-        scores: dict[int, float] = {}
-        for examples in prompts.values():
-            packing = Packing.choose(max(example.tokens for example in examples.values()), device_of(self._model))
-            for rows in micro_batches(list(examples.values()), packing):
-                scores |= self._finite(rows, first)
-                on_progress(len(scores))
-        on_progress(len(responses))
-        return [scores[id(example)] for example in asked]
+            asked.append(found.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
+        return asked
 
     def _finite(self, rows: list[list[Example]], responses: Mapping[int, Response]) -> dict[int, float]:
         """By identity of the example. Raises ScoreNotFinite, and names the response.
@@ -87,3 +98,30 @@ class BradleyTerryLabeler:
         batch = build_batch(rows).to(device_of(self._model))
         rewards = completion_rewards(self._model, batch).tolist()
         return {id(example): reward for example, reward in zip(batch.examples, rewards, strict=True)}
+
+
+def _by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Response]]]:
+    """The places of each prompt's responses, and they; in the order of the prompts' first ones."""
+    groups: dict[str, list[int]] = {}
+    for index, response in enumerate(responses):
+        groups.setdefault(json.dumps([dict(message) for message in response.messages], sort_keys=True), []).append(index)
+    return [(group, [responses[index] for index in group]) for group in groups.values()]
+
+
+def _ahead(
+    render: Callable[[Sequence[Response]], list[Example]], groups: Iterable[tuple[list[int], list[Response]]]
+) -> Iterator[tuple[list[int], list[Example]]]:
+    """Rendered beside the GPU, some groups before their turn: a thread is enough, for whoever waits for a GPU holds no lock."""
+    with ThreadPoolExecutor(1, thread_name_prefix="render") as pool:
+        waiting: deque[tuple[list[int], Future[list[Example]]]] = deque()
+        try:
+            for group, responses in groups:
+                waiting.append((group, pool.submit(render, responses)))
+                if len(waiting) > _AHEAD:
+                    ready, rendered = waiting.popleft()
+                    yield ready, rendered.result()
+            while waiting:
+                ready, rendered = waiting.popleft()
+                yield ready, rendered.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -91,10 +91,12 @@ class Chat:
         texts = [self.template.text(guarded, position + 1, ask=False) for position in answers]
         if not all(text.startswith(head) for head, text in zip(heads, texts, strict=True)):
             raise _other_question()
-        each = zip(heads, texts, turns, strict=True)
-        spans = [_span(self.template.letters(text), len(head), len(text), turn) for head, text, turn in each]
+        appends = all(texts[-1].startswith(text) for text in (*heads, *texts))
+        letters = [self.template.letters(texts[-1])] * len(texts) if appends else list(map(self.template.letters, texts))
+        each = zip(letters, heads, texts, turns, strict=True)
+        spans = [_span(read, len(head), len(text), turn) for read, head, text, turn in each]
         wanted = [(text, span) for text, span, turn in zip(texts, spans, turns, strict=True) if _is_trained(turn)]
-        if all(texts[-1].startswith(text) for text in (*heads, *texts)):
+        if appends:
             return [self._counted(guarded, texts[-1], [span for _, span in wanted], stop_ids)]
         return [self._counted(guarded, text, [span], stop_ids) for text, span in wanted]
 
@@ -103,7 +105,7 @@ class Chat:
         guarded = self.template.guard([*messages, answer], tools)
         head, text = self.template.text(guarded, len(messages), ask=True), self.template.text(guarded, ask=False)
         # A template may treat a generation prompt differently from a finished turn; a reward model sees finished turns alone.
-        place = next((i for i, (a, b) in enumerate(zip(head, text, strict=False)) if a != b), min(len(head), len(text)))
+        place = _shared(head, text)
         encoded = self._encoder.encode(guarded, text)
         count, _ = self._encoder.tokens_within(encoded, place)
         ids = self._led(encoded.ids)
@@ -181,6 +183,17 @@ class Chat:
                 f"The chat template writes BOS twice at the start (id {bos}). Remove one bos_token from the template."
             )
         return ids
+
+
+def _shared(first: str, second: str) -> int:
+    """Characters with which both begin."""
+    if second.startswith(first):
+        return len(first)
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[:middle] == second[:middle] else (low, middle - 1)
+    return low
 
 
 def _other_question() -> ConfigurationProblem:

@@ -43,6 +43,8 @@ _HEARD = frozenset({"system", "developer", "user", "tool"})
 #: Added tokens that a model says itself, though they control nothing: a template may write them around what it says.
 _SAID = re.compile("think|tool|reason|response|answer", re.IGNORECASE)
 _PROBE = "What is 17 + 25?"
+#: What every message has; a role is one of a few words.
+_ALWAYS = ("role", "content")
 
 
 class TemplateRefusal(ConfigurationProblem):
@@ -73,6 +75,7 @@ class Template:
     def __init__(self, tokenizer: Any, day: date = DATE) -> None:
         self._tokenizer = tokenizer
         self._day = day
+        self._special = dict(tokenizer.special_tokens_map)
         self.source = str(tokenizer.chat_template)
         self.controls = control_tokens(tokenizer)
         self._controls = _any_of(self.controls)
@@ -101,7 +104,7 @@ class Template:
         return text if self._controls is None else self._controls.sub(lambda match: "\0" * len(match[0]), text)
 
     def guard(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Guarded:
-        if self._controls is None or not _any_text(self._controls.search, [messages, tools]):
+        if self._controls is None or not _stands_anywhere(self._controls, messages, tools):
             return Guarded(messages, tools)
         taken: set[str] = set()
         _any_text(taken.update, [messages, tools])
@@ -161,7 +164,7 @@ class Template:
                 return_assistant_tokens_mask=self.marks_answers,
                 add_generation_prompt=ask,
                 strftime_now=self._day.strftime,
-                **self._tokenizer.special_tokens_map,
+                **self._special,
             )
         except Exception as error:  # jinja2 raises many kinds; each is the template's refusal of these messages
             raise TemplateRefusal(
@@ -200,6 +203,12 @@ def _stands_in(content: str, text: str) -> bool:
     """As it is, or as JSON has it: some templates write a tool's answer so."""
     said = content.strip()
     return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text or json.dumps(said)[1:-1] in text
+
+
+def _stands_anywhere(controls: re.Pattern[str], messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
+    if tools is None and all(len(message) == len(_ALWAYS) for message in messages):
+        return any(controls.search(message["content"]) for message in messages)
+    return _any_text(controls.search, [messages, tools])
 
 
 def control_tokens(tokenizer: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from rlhf_trainer.training.prepared.pool import in_order
 from rlhf_trainer.training.prepared.prepare import PIECE, Preparation, Preprocessor
 from rlhf_trainer.training.prepared.recipe import Recipe
 from support.conversations import assistant, llama3, qwen2_5, user
+from support.documents import blocks
 from support.preflights import problems, run
 from support.stages import config_of, context_of
 from support.waiting import wait_until
@@ -156,6 +158,22 @@ def test_preflight_makes_them_and_a_second_one_finds_them(
     assert caplog.text.count("rows are rendered and tokenised") == 2
     run(world, storage, tmp_path / "two")
     assert caplog.text.count("rows are rendered and tokenised") == 2
+
+
+def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
+    world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, storage, tmp_path / "s")
+    store = open_store(storage)
+    (file,) = (tmp_path / "s").glob("sft-examples.arrow")
+    sealed = [info for info in store.list(f"{ArtifactKind.TOKENS}/") if info.key.endswith("/examples.arrow")]
+    assert file.stat().st_size in {info.size for info in sealed}
+    file.rename(tmp_path / "examples.arrow")
+    (tmp_path / "model").symlink_to(world / "model")
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block.text for block in blocks("python") if "examples.arrow" in block.text)
+    exec(code, {})
+    assert re.fullmatch(r"demonstrations 1 \['[a-z ]+<\|end\|>'\]\n", capsys.readouterr().out)
 
 
 def test_preflight_refuses_a_row_that_nobody_had_looked_at(world: Path, storage: Storage, tmp_path: Path) -> None:
