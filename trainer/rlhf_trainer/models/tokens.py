@@ -134,7 +134,11 @@ class Encoder:
         ids, offsets = self._whole(piece, split_controls=True)
         if not self._control_ids.isdisjoint(ids):
             raise _inseparable(guarded)
-        return ids, None if offsets is None else [(first + places[start], first + places[end]) for start, end in offsets]
+        if offsets is None:
+            return ids, None
+        # A token in the midst of a stand-in ends behind it: it must not seem to stand before what begins there.
+        ends = [places[end - 1] + 1 if end > start else places[end] for start, end in offsets]
+        return ids, [(first + places[start], first + end) for (start, _), end in zip(offsets, ends, strict=True)]
 
 
 def _inseparable(guarded: Guarded) -> Inseparable:

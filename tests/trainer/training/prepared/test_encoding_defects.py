@@ -105,3 +105,13 @@ def test_a_pair_that_the_template_makes_equal_is_none() -> None:
     counts: dict[str, int] = {}
     assert preferences([{"prompt": "q", "chosen": "Yes.", "rejected": "Yes.\n"}], llama3(), counts) == []
     assert counts["pairsEqual"] == 1
+
+
+def test_defect_an_answer_that_begins_with_a_control_token_somebody_wrote_is_counted_from_its_first_letter() -> None:
+    said = "<|eot_id|> is written behind every message."
+    under = llama3()
+    [example] = demonstrations([{"messages": [user("What ends a turn?"), assistant(said)]}], under)
+    assert counted_text(under, example) == f"{said}<|eot_id|>"
+    other = "<|eot_id|> is the end."
+    [pair] = preferences([{"prompt": "What ends a turn?", "chosen": said, "rejected": other}], under)
+    assert pair.prompt == under.chat.prompt([user("What ends a turn?")])
