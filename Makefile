@@ -76,9 +76,14 @@ ALL := -m "not gpu and not faults and not crash_points and not e2e_faults" --dur
 # Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
 test-fast: export OMP_NUM_THREADS = 1
-test-fast: install ## The tests without engines, S3 server, cluster, node and faults. Within a minute.
+test-fast: install ## The tests without engines, S3 server, cluster, node, faults and what others publish. Within a minute.
 	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
-FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not gpu"
+FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not real and not gpu"
+
+.PHONY: test-real
+test-real: FOR := real
+test-real: install programs ## What reads a maker's tokenizer or a real instruct model, which are fetched once. `make test` has it too.
+	$(PYTEST) -m "real" tests/e2e tests/trainer $(PYTEST_ARGS)
 
 .PHONY: e2e
 e2e: FOR := e2e
@@ -146,6 +151,8 @@ lock: install ## Resolve the locks again, after a change of dependencies in pypr
 	done
 	$(BIN)/uv pip compile --quiet --group pyproject.toml:build --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -o locks/build.lock
+	$(BIN)/uv pip compile --quiet --group pyproject.toml:published --no-deps --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o locks/published.lock
 	$(BIN)/python tools/lock_inputs.py --write
 
 .PHONY: clean

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cluster.fixtures import cluster, crd, namespace  # noqa: F401 - fixtures
-from cluster.node_fixtures import node_cluster, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401
+from cluster.node_fixtures import node_cluster  # noqa: F401
 from rlhf_api.resource.storage import Storage
+from support.leaving_out import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401
 from support.s3 import BUCKET, ENVIRONMENT, S3Server
 
 # How long an example takes says nothing on a machine that does other work beside it.

@@ -36,7 +36,7 @@ DISK_INSTALLED = 4 * GIB
 #: Of Debian, of Fedora, and of everybody else.
 CNI_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin")
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
-#: Set to 1, the tests of a real node are left out (tests/cluster/node_fixtures.py).
+#: Set to 1, the tests of a real node are left out (tests/support/leaving_out.py).
 WITHOUT_NODE = "RLHF_SKIP_NODE"
 #: A new machine's lists of packages are empty or old. No questions, and nothing that is not asked for.
 INSTALL = {

@@ -1,4 +1,4 @@
-"""The fixture `node_cluster`, and the way to leave out the tests of a real node; tests/conftest.py takes them in.
+"""The fixture `node_cluster`; tests/conftest.py takes it in.
 
 With KUBECONFIG set to the cluster of `python tests/cluster up --size node`, the tests use that one; else they start their own.
 """
@@ -16,7 +16,6 @@ from cluster import start
 from cluster.layout import Layout, layout, sweep
 from cluster.node_handle import NodeCluster, no_proxy
 from cluster.processes import Identity
-from cluster.programs import WITHOUT_NODE
 from support.s3 import ENVIRONMENT
 
 
@@ -44,20 +43,3 @@ def running(own: Layout) -> Iterator[NodeCluster]:
         yield NodeCluster(own)
     finally:
         start.down(own)
-
-
-def left_out() -> bool:
-    return os.environ.get(WITHOUT_NODE) == "1"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    of_node = [item for item in items if left_out() and item.get_closest_marker("node")]
-    if of_node:
-        config.hook.pytest_deselected(items=of_node)
-        items[:] = [item for item in items if item not in of_node]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Nobody shall take a run without them for a whole one."""
-    if left_out():
-        terminalreporter.write_line(f"{WITHOUT_NODE}=1: the tests marked `node` were left out", yellow=True)

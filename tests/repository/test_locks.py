@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from support import published
 from support.documents import ROOT
 
 LOCKS = ("cpu", "dev", "gpu")
@@ -41,7 +42,14 @@ def test_every_package_has_one_version_and_hashes(name: str) -> None:
         assert "--hash=sha256:" in entry, entry
 
 
-@pytest.mark.parametrize("name", LOCKS)
+def test_what_is_fetched_and_not_installed_has_versions_and_hashes_too() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["published"]
+    assert [f"{name}=={version}" for name, version in pinned("published").items()] == sorted(asked)
+    assert {published.place(package).name for package in published.GIGABYTES} == {entry.replace("==", "-") for entry in asked}
+    assert lock("published").count("--hash=sha256:") >= len(asked)
+
+
+@pytest.mark.parametrize("name", [*LOCKS, "build", "published"])
 def test_no_index_host_is_named(name: str) -> None:
     assert "://" not in lock(name)
     assert "index-url" not in lock(name)

@@ -1,8 +1,9 @@
 """`make programs`: what tests need and no package index has, built before the first of them begins. It says what takes how long.
 
-    PYTHONPATH=tests python -m support.ahead test|e2e|faults|crash-points
+    PYTHONPATH=tests python -m support.ahead test|real|e2e|faults|crash-points
 
-A test that is run by hand builds what it does not find, too (binaries.py, image/builder.py), but within its own time limit.
+A test that is run by hand makes what it does not find, too (binaries.py, published.py, image/builder.py), but within its own
+time limit.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pathlib import Path
 
 from cluster.programs import PROGRAMS, WITHOUT_NODE
 from image import builder
-from support import binaries
+from support import binaries, published
 from support.binaries import BuildError, Source
 
 IMAGE = "image"
 #: Of a cluster that KUBECONFIG names, the tests run nothing themselves but these.
 _BESIDE_A_CLUSTER = ("kubectl", "kwok")
-USES = ("test", "e2e", "faults", "crash-points")
+USES = ("test", "real", "e2e", "faults", "crash-points")
 
 
 class NoRoomError(Exception):
@@ -65,11 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def needed(use: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of programs, and IMAGE.
+    """Names of programs and of published packages, and IMAGE.
 
     `make test` starts clusters of its own also where KUBECONFIG names one: some tests are of how a cluster starts.
     """
     node = (*PROGRAMS["node"], "probe", "helm", IMAGE)
+    real = () if environment.get(published.WITHOUT_REAL) == "1" else tuple(published.GIGABYTES)
     match use:
         case "faults":
             return ("versitygw",)
@@ -77,14 +79,17 @@ def needed(use: str, environment: Mapping[str, str]) -> tuple[str, ...]:
             return _BESIDE_A_CLUSTER if environment.get("KUBECONFIG") else PROGRAMS["control"]
         case "e2e":
             return node
+        case "real":
+            return real
         case _:
             left_out = environment.get(WITHOUT_NODE) == "1"
-            return (*PROGRAMS["control"], "helm", "versitygw", *(() if left_out else node))
+            return (*PROGRAMS["control"], "helm", "versitygw", *(() if left_out else node), *real)
 
 
 def builds(names: Sequence[str]) -> list[Build]:
     """What is missing of these, in the order in which it is built. Raises ImageError where the image could not be begun."""
-    found = [_build_of(source, missing) for source in binaries.SOURCES if (missing := binaries.missing(source, names))]
+    found = [_fetch_of(package) for package in published.GIGABYTES if package in names and not published.place(package).exists()]
+    found += [_build_of(source, missing) for source in binaries.SOURCES if (missing := binaries.missing(source, names))]
     if IMAGE in names and (work := builder.to_build()):
         found.append(Build("the image", work.minutes, {binaries.cache(): work.gigabytes}, _build_image))
     return found
@@ -144,6 +149,13 @@ def _build_of(source: Source, missing: Mapping[str, str]) -> Build:
         binaries.build(source, missing)
 
     return Build(", ".join(missing), source.minutes, binaries.room(source), run)
+
+
+def _fetch_of(package: str) -> Build:
+    def run() -> None:
+        published.folder(package)
+
+    return Build(package, published.MINUTES, {binaries.cache(): published.GIGABYTES[package]}, run)
 
 
 def _build_image() -> None:

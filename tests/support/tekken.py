@@ -10,6 +10,8 @@ from typing import Any
 import mistral_common
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
+from support.byte_pairs import byte_pair_tokenizer
+
 FILE = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
 #: Of Mistral-Nemo-Instruct-2407, without its tools.
 CHAT_TEMPLATE = (
@@ -20,40 +22,17 @@ CHAT_TEMPLATE = (
 
 
 def tekken() -> Any:
-    """A PreTrainedTokenizerFast; it takes some seconds. Merges are found as tiktoken finds them: by the rank of what they make."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    """A PreTrainedTokenizerFast; it takes some seconds."""
     from transformers import PreTrainedTokenizerFast
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     raw = json.loads(FILE.read_text(encoding="utf-8"))
     config = raw["config"]
     controls = int(config["default_num_special_tokens"])
     size = int(config["default_vocab_size"]) - controls
-    ranks = {base64.b64decode(entry["token_bytes"]): int(entry["rank"]) for entry in raw["vocab"][:size]}
-    letters = bytes_to_unicode()
-
-    def spelled(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
+    ids = {base64.b64decode(entry["token_bytes"]): int(entry["rank"]) + controls for entry in raw["vocab"][:size]}
     names = [str(token["token_str"]) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
     names += [f"<SPECIAL_{number}>" for number in range(len(names), controls)]
-    vocabulary = {name: number for number, name in enumerate(names)} | {
-        spelled(token): rank + controls for token, rank in ranks.items()
-    }
-    merges = [(spelled(left), spelled(right)) for left, right in _merges(ranks)]
-    found = Tokenizer(models.BPE(vocabulary, merges))
-    split = pre_tokenizers.Split(Regex(config["pattern"]), "isolated")
-    found.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    found.decoder = decoders.ByteLevel()
-    found.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    found = byte_pair_tokenizer(ids, {name: number for number, name in enumerate(names)}, config["pattern"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=found, bos_token="<s>", eos_token="</s>")
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    found: list[tuple[int, int, int, bytes, bytes]] = []
-    for token, rank in ranks.items():
-        halves = ((token[:place], token[place:]) for place in range(1, len(token)))
-        found += [(rank, ranks[left], ranks[right], left, right) for left, right in halves if left in ranks and right in ranks]
-    return [(left, right) for *_, left, right in sorted(found)]
