@@ -27,6 +27,7 @@ def job_in(folder: Path) -> TrainingJob:
     return TrainingJob(
         objective=ObjectiveName.SUPERVISED,
         folder=str(folder),
+        examples=str(folder / "examples.arrow"),
         model_folder=str(folder / "model"),
         dtype=Dtype.FLOAT32,
         optimization=Optimization.model_validate({"learningRate": 1e-3, "globalBatchSize": 4}),

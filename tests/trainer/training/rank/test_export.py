@@ -52,6 +52,7 @@ def job_of(folder: Path, model: Path, dtype: Dtype) -> TrainingJob:
     job = TrainingJob(
         objective=ObjectiveName.PREFERENCE,
         folder=str(folder),
+        examples=str(folder / "examples.arrow"),
         model_folder=str(model),
         dtype=dtype,
         optimization=Optimization.model_validate({"learningRate": 1e-3, "globalBatchSize": 4}),
