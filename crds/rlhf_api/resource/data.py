@@ -39,7 +39,7 @@ class Source(Model):
     roles: Annotated[dict[RoleName, Role], Field(max_length=16)] | None = None
     """Names of roles beside the usual ones: {speaker_1: user}."""
     max_unusable_rows: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    """A share of the rows; they are counted by reason."""
+    """A share of the rows, counted by reason."""
     max_unparsable_rows: WholeNumber = 0
     """Rows that may be no JSON objects."""
 
@@ -100,3 +100,5 @@ class Prompts(Model):
     """For selection and gates."""
     test: HoldOut | None = None
     """For the report's final figures only."""
+    max_near_held_out: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """A share of what is trained on of a source: what asks nearly the same as a held-out prompt."""

@@ -11,7 +11,7 @@ from rlhf_api.base import DataKey, Model, ObjectName, StoreUrl
 
 
 class SecretReference(Model):
-    """A Secret of the run's namespace; the operator never reads it."""
+    """Of the run's namespace; the operator never reads it."""
 
     name: ObjectName
     """Name of the Secret."""

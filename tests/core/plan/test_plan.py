@@ -361,3 +361,15 @@ def test_how_many_prompts_an_iteration_takes_changes_no_training_that_only_must_
     more = works({PROMPT_IDENTITY: "Rendered"}, prompts={"source": {"uri": "hf://example/prompts"}, "perIteration": 8})
     assert fewer[StageName.SFT] == more[StageName.SFT]
     assert fewer[StageName.SAMPLE] != more[StageName.SAMPLE]
+
+
+@pytest.mark.parametrize("resolved", [{}, {PROMPT_IDENTITY: "Rendered"}], ids=["before", "now"])
+def test_how_many_may_ask_nearly_what_is_held_out_changes_no_work(resolved: dict[str, str]) -> None:
+    """preflight refuses or does not; what is made is the same, and so is what was made before there was the field."""
+    source = {"source": {"uri": "hf://example/prompts"}}
+    absent, some = (
+        {stage: work for stage, work in works(resolved, prompts=prompts).items() if stage is not StageName.PREFLIGHT}
+        for prompts in (source, {**source, "maxNearHeldOut": 0.5})
+    )
+    assert absent == some
+    assert "maxNearHeldOut" not in str(some)

@@ -12,8 +12,9 @@ import pytest
 from rlhf_api.resource.data import DataSource, HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import PromptIdentity
+from rlhf_trainer.data.held_out import HeldOutPrompts
 from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
-from rlhf_trainer.data.prompts import HeldOutPrompts, PromptSets, load_prompt_sets, prompt_id
+from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets, prompt_id
 from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -78,7 +79,7 @@ def test_a_prompt_that_speaks_of_a_marker_is_asked(tmp_path: Path) -> None:
 def test_defect_a_demonstration_that_answers_a_held_out_prompt_is_not_trained_on(tmp_path: Path) -> None:
     """In any of its turns, and whatever blanks the template trims; one that is only alike stays, and is counted."""
     under = vocabulary(LLAMA)
-    sets = sets_of([f"What is {i} + {i}?" for i in range(400)], tmp_path, under.chat)
+    sets = sets_of([f"Please tell me in a single word what {i} + {i} gives?" for i in range(400)], tmp_path, under.chat)
     held = HeldOutPrompts(sets, identify_by(PromptIdentity.RENDERED, under.chat))
     one, two = (prompt.messages[0]["content"] for prompt in sets.validation[:2])
     free = sets.training[0][0].messages[0]["content"]
@@ -93,13 +94,14 @@ def test_defect_a_demonstration_that_answers_a_held_out_prompt_is_not_trained_on
         asked(one, "And twice that?"),
         asked(free),
         asked(one.upper().rstrip("?")),
+        asked(one.replace("single ", "")),
         asked(free, one),
     ]
     counts: dict[str, int] = {}
     items, tally = demonstrations_of(DataSource(name="d", uri="file:///d"), rows, "sft.data").read(rows)
     examples = encode_demonstrations(items, tally, under, 999, counts, held)
-    assert counts == {"conversations": 6, "heldOut": 3, "nearHeldOut": 1}
-    assert len(examples) == 3
+    assert counts == {"conversations": 7, "heldOut": 3, "nearHeldOut": 2}
+    assert len(examples) == 4
     pairs = [{"prompt": text, "chosen": "4", "rejected": "5"} for text in (one, free)]
     preferred, tally = preferences_of(DataSource(name="d", uri="file:///d"), pairs, "data").read(pairs)
     counts = {}

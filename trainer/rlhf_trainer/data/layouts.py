@@ -52,6 +52,11 @@ class Demonstration:
     messages: tuple[Message, ...]
     tools: list[Any] | None = None
 
+    @property
+    def asked(self) -> list[tuple[Message, ...]]:
+        """What each answer of it is an answer to."""
+        return [self.messages[:i] for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -63,6 +68,11 @@ class Preference:
     rejected: Message
     margin: float | None = None
     tools: list[Any] | None = None
+
+    @property
+    def asked(self) -> list[tuple[Message, ...]]:
+        """As of a demonstration."""
+        return [self.prompt]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from .layouts import questions_of
 from .messages import Message
 from .rows import Tally, Unusable
 
-_WORD = re.compile(r"\w+")
 #: The id of a prompt, from what the policy is asked. Raises Unusable where it cannot be asked so.
 Identify = Callable[[Sequence[Message]], str]
 
@@ -96,32 +94,6 @@ def load_prompt_sets(
     if unusable:
         counts["unusable"] = unusable
     return PromptSets(tuple(validation), tuple(test), tuple(tuple(part) for part in training), counts)
-
-
-class HeldOutPrompts:
-    """Validation and test, as other data is compared with them: by what the policy reads, and by words alone."""
-
-    def __init__(self, sets: PromptSets, identify: Identify) -> None:
-        held = (*sets.validation, *sets.test)
-        self._identify = identify
-        self._ids = {prompt.id for prompt in held}
-        self._words = {_words(prompt.messages) for prompt in held}
-
-    def has(self, messages: Sequence[Message]) -> bool:
-        """Whether it is one of them."""
-        try:
-            return self._identify(messages) in self._ids
-        except Unusable:
-            # What the policy cannot be asked, it was not asked.
-            return False
-
-    def has_near(self, messages: Sequence[Message]) -> bool:
-        """Whether one of them has the same words in the same order, whatever stands between them and however they are written."""
-        return _words(messages) in self._words
-
-
-def _words(messages: Sequence[Message]) -> str:
-    return " ".join(word for message in messages for word in (message["role"], *_WORD.findall(message["content"].casefold())))
 
 
 def read_prompts(

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 from rlhf_api.stage import HeldOutInput, PromptIdentity
+from rlhf_trainer.data.held_out import HeldOutPrompts
 from rlhf_trainer.data.messages import Message
-from rlhf_trainer.data.prompts import HeldOutPrompts, Identify, load_prompt_sets, prompt_id
+from rlhf_trainer.data.prompts import Identify, load_prompt_sets, prompt_id
 from rlhf_trainer.data.rows import Unusable, shown
 from rlhf_trainer.runtime.context import StageContext
 

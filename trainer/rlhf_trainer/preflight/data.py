@@ -23,7 +23,6 @@ from rlhf_trainer.training.prepared.recipe import Recipe
 
 #: Loads the vocabulary that a source is rendered under. Raises ConfigurationProblem.
 Load = Callable[[], Vocabulary]
-LoadHeldOut = Callable[[], prompt_sets.HeldOutPrompts]
 #: Rows of a source that are rendered and tokenised before anything else is done.
 RENDERED = 1000
 
@@ -110,13 +109,13 @@ def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[s
         raise ConfigurationProblem(f"{prompt.where}, {told}: {refusal}") from refusal
 
 
-def first_rows(recipe: Recipe, source: DataSource, load: Load, held_out: LoadHeldOut, look: Look) -> None:
+def first_rows(recipe: Recipe, source: DataSource, load: Load, look: Look) -> None:
     """What the layout of a data set is, and what the template does to its first rows; all are looked at when they are prepared.
 
     Raises ConfigurationProblem.
     """
     rows = sources.open_rows(source, look.scratch, look.storage)
-    Preprocessor(recipe, load(), held_out()).try_first(source, rows, RENDERED)
+    Preprocessor(recipe, load(), None).try_first(source, rows, RENDERED)
 
 
 def tell(tally: Tally, look: Look) -> None:

@@ -13,10 +13,12 @@ from rlhf_operator.core.plan.works_run import reward_work, sft_work
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from rlhf_trainer.training.prepared.artifact import LoadHeldOut, find_prepared, make
+from rlhf_trainer.training.prepared.artifact import find_prepared, make
+from rlhf_trainer.training.prepared.prepare import overlap_of
 from rlhf_trainer.training.prepared.recipe import Recipe
 
 from .data import Look, tell
+from .held_out import HeldOut
 
 Load = Callable[[], Vocabulary]
 
@@ -30,7 +32,7 @@ class Vocabularies:
 
 
 def preparations(
-    context: StageContext, chain: Chain, vocabularies: Vocabularies, held_out: LoadHeldOut, look: Look
+    context: StageContext, chain: Chain, vocabularies: Vocabularies, held_out: HeldOut, look: Look
 ) -> Iterator[Callable[[], None]]:
     """One for each training that has not been done yet, in the store's eyes."""
     works: list[tuple[SftWork | RewardWork | None, Load]] = [
@@ -43,15 +45,16 @@ def preparations(
             yield partial(_prepare, context, Recipe.of(work, context.config.seed), load, held_out, look)
 
 
-def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: LoadHeldOut, look: Look) -> None:
+def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: HeldOut, look: Look) -> None:
     vocabulary = load()
     counts: Mapping[str, int]
     if (found := find_prepared(context, recipe, vocabulary)) is not None:
         examples, counts = found.manifest.rows or 0, found.manifest.counts
+        overlaps = {source.name: overlap_of(counts, source.name) for source in recipe.data}
         _tell_unusable(recipe, counts, look)
     else:
-        made, preparation = make(context, recipe, vocabulary, held_out)
-        examples, counts = made.examples, made.counts
+        made, preparation = make(context, recipe, vocabulary, held_out.load)
+        examples, counts, overlaps = made.examples, made.counts, preparation.overlaps
         for tally in preparation.tallies.values():
             tell(tally, look)
     if not examples:
@@ -60,6 +63,8 @@ def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: LoadHe
             f"{recipe.field}: there is nothing to train on ({told}). Look at the lengths and at what the data holds."
         )
     _tell_counts(recipe, counts, look)
+    for source in recipe.data:
+        held_out.judge(source.name, source.uri, overlaps[source.name])
 
 
 def _tell_unusable(recipe: Recipe, counts: Mapping[str, int], look: Look) -> None:
@@ -71,13 +76,6 @@ def _tell_unusable(recipe: Recipe, counts: Mapping[str, int], look: Look) -> Non
 
 def _tell_counts(recipe: Recipe, counts: Mapping[str, int], look: Look) -> None:
     what = "conversations" if recipe.stage is StageName.SFT else "pairs"
-    if same := counts.get("heldOut", 0):
-        look.warnings.append(f"{recipe.field}: {same} {what} answer prompts of validation or test; they are left out.")
-    if near := counts.get("nearHeldOut", 0):
-        look.warnings.append(
-            f"{recipe.field}: {near} {what} answer prompts that have the words of one of validation or test, written otherwise. "
-            "They are trained on; remove them if they are the same question."
-        )
     for name, count in sorted(counts.items()):
         if name.startswith("notRendered/"):
             field = name.removeprefix("notRendered/")

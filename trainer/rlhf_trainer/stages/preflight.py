@@ -21,9 +21,11 @@ from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_refere
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
-from rlhf_trainer.data.prompts import HeldOutPrompts, PromptSets, load_prompt_sets
+from rlhf_trainer.data.held_out import HeldOutPrompts
+from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.preflight import data, labelers, models, rules
+from rlhf_trainer.preflight import held_out as held_outs
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
 from rlhf_trainer.preflight.preparation import Vocabularies, preparations
@@ -77,7 +79,8 @@ class Loaded:
         self.prompts: Callable[[], PromptSets] = cache(
             partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify)
         )
-        self.held_out: Callable[[], HeldOutPrompts] = cache(lambda: HeldOutPrompts(self.prompts(), identify))
+        load = cache(lambda: HeldOutPrompts(self.prompts(), identify))
+        self.held_out = held_outs.HeldOut(load, spec.prompts.max_near_held_out, found.warnings, found.counts)
 
 
 def run(context: StageContext) -> StageResult:
@@ -147,10 +150,11 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         if isinstance(reference.target, PromptSource):
             yield partial(data.prompt_source, reference.target, loaded.vocabulary, look)
     yield partial(data.prompts, spec, loaded.vocabulary, loaded.prompts, look, found.counts)
+    yield partial(held_outs.prompts, spec.prompts.source.uri, loaded.prompts, loaded.held_out)
     if spec.sft is not None:
         recipe = Recipe(StageName.SFT, spec.sft.data, None, spec.sft.max_length, 0.0, spec.seed)
         for source in spec.sft.data:
-            yield partial(data.first_rows, recipe, source, loaded.vocabulary, loaded.held_out, look)
+            yield partial(data.first_rows, recipe, source, loaded.vocabulary, look)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
         yield loaded.reward
@@ -159,7 +163,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
             yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
         recipe = Recipe(StageName.REWARD, training.data, None, training.max_length, training.min_margin, spec.seed)
         for source in training.data:
-            yield partial(data.first_rows, recipe, source, loaded.reward, loaded.held_out, look)
+            yield partial(data.first_rows, recipe, source, loaded.reward, look)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 

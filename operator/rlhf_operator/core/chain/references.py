@@ -127,7 +127,11 @@ class Resolver:
 
     def prompts(self, prompts: Prompts) -> Prompts:
         """The whole section, for the hold-outs; a source with {iteration} is pinned by `source_revisions` instead."""
-        update: dict[str, object] = {"validation": self._hold_out(VALIDATION_SOURCE, prompts, "validation")}
+        update: dict[str, object] = {
+            "validation": self._hold_out(VALIDATION_SOURCE, prompts, "validation"),
+            # What preflight refuses changes nothing of what is made.
+            "max_near_held_out": Prompts.model_fields["max_near_held_out"].default,
+        }
         if prompts.test is not None:
             update["test"] = self._hold_out(TEST_SOURCE, prompts, "test")
         if not varies_by_iteration(prompts.source):

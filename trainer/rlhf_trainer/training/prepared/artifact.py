@@ -9,7 +9,7 @@ from pathlib import Path
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter, Sealed, find_artifact, open_artifact
-from rlhf_trainer.data.prompts import HeldOutPrompts
+from rlhf_trainer.data.held_out import HeldOutPrompts
 from rlhf_trainer.data.sources import open_rows
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.context import StageContext

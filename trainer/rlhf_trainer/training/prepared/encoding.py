@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.held_out import Found, HeldOutPrompts, Overlap
 from rlhf_trainer.data.layouts import Demonstration, Preference
 from rlhf_trainer.data.messages import Message
-from rlhf_trainer.data.prompts import HeldOutPrompts
 from rlhf_trainer.data.rows import Tally, Unusable
 from rlhf_trainer.models.chat import Answered, Chat
 from rlhf_trainer.models.questions import require_untemplated
@@ -28,19 +28,19 @@ def encode_demonstrations(
     max_length: int,
     counts: dict[str, int],
     held_out: HeldOutPrompts | None = None,
+    overlap: Overlap | None = None,
 ) -> list[Example]:
     """Examples without a prompt of their own: every turn is in the one completion, and only what the assistant says is counted.
 
-    What answers a prompt of `held_out` is left out and counted. `tally` gets what the template refuses.
+    What answers a prompt of `held_out` is left out and counted, in `overlap` too. `tally` gets what the template refuses.
     Raises ConfigurationProblem where the template is at fault.
     """
     found: list[Example] = []
     for item in items:
         _count(counts, "conversations")
-        answers = [i for i, message in enumerate(item.messages) if message["role"] == "assistant"]
         if not _is_untemplated(item.messages, item.row, tally, vocabulary.chat):
             continue
-        if _is_held_out([item.messages[:i] for i in answers], held_out, counts):
+        if _is_held_out(item, held_out, overlap, counts):
             continue
         try:
             parts = _answered(item, vocabulary, counts)
@@ -67,6 +67,7 @@ def encode_preferences(
     min_margin: float,
     counts: dict[str, int],
     held_out: HeldOutPrompts | None = None,
+    overlap: Overlap | None = None,
 ) -> list[Example]:
     """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted. So does what answers
     a prompt of `held_out`.
@@ -76,7 +77,7 @@ def encode_preferences(
         _count(counts, "pairsRead")
         if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, vocabulary.chat):
             continue
-        if _is_held_out([item.prompt], held_out, counts):
+        if _is_held_out(item, held_out, overlap, counts):
             continue
         reason = _reason_to_drop(item, min_margin)
         if reason is None:
@@ -97,16 +98,16 @@ def encode_preferences(
     return found
 
 
-def _is_held_out(asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts | None, counts: dict[str, int]) -> bool:
-    """Whether one of the questions is held out. One that is nearly so is counted, and stays: it may be another question."""
+def _is_held_out(
+    item: Demonstration | Preference, held_out: HeldOutPrompts | None, overlap: Overlap | None, counts: dict[str, int]
+) -> bool:
+    """Whether one of its questions is held out. One that is nearly so is counted, and stays: it may be another question."""
     if held_out is None:
         return False
-    if any(map(held_out.has, asked)):
-        _count(counts, "heldOut")
-        return True
-    if any(map(held_out.has_near, asked)):
-        _count(counts, "nearHeldOut")
-    return False
+    found = (Overlap() if overlap is None else overlap).look(f"row {item.row}", item.asked, held_out)
+    if found is not Found.NOTHING:
+        _count(counts, "heldOut" if found is Found.SAME else "nearHeldOut")
+    return found is Found.SAME
 
 
 def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: Chat) -> bool:

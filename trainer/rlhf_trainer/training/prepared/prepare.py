@@ -16,8 +16,8 @@ from rlhf_api.words import StageName
 from rlhf_trainer.data.columns import LOOKED_AT
 from rlhf_trainer.data.examples import ExamplesWriter, to_batch
 from rlhf_trainer.data.files import Rows
+from rlhf_trainer.data.held_out import HeldOutPrompts, Overlap
 from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of
-from rlhf_trainer.data.prompts import HeldOutPrompts
 from rlhf_trainer.data.rows import Row, Tally, Unparsable
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.processes import processes_for
@@ -29,6 +29,8 @@ from .recipe import Recipe
 
 #: Rows that a process is given at a time: the file's batches, whatever the number of processes.
 PIECE = 256
+#: Counts, by source.
+_COMPARED, _SAME, _NEAR = "compared", "heldOut", "nearHeldOut"
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class _Encoded:
     batch: pa.RecordBatch
     tally: Tally
     counts: Mapping[str, int]
+    overlap: Overlap
 
 
 @dataclass
 class Preparation:
-    """What became of the rows of each source, and what was counted of all of them."""
+    """What became of the rows of each source, what of them asks what is held out, and what was counted of all of them."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
+    overlaps: dict[str, Overlap] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     examples: int = 0
 
@@ -78,19 +82,24 @@ class Preprocessor:
         if piece.taken is not None:
             items = [item for item in items if piece.taken[item.row - piece.first]]
         counts: dict[str, int] = {}
+        overlap = Overlap()
         limit = self.recipe.max_length
         if self.recipe.stage is StageName.SFT:
-            examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out)
+            examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out, overlap)
         else:
-            examples = encode_preferences(items, tally, self._vocabulary, limit, self.recipe.min_margin, counts, self._held_out)
-        return _Encoded(piece.source, to_batch(examples, piece.source), tally, counts)
+            examples = encode_preferences(
+                items, tally, self._vocabulary, limit, self.recipe.min_margin, counts, self._held_out, overlap
+            )
+        return _Encoded(piece.source, to_batch(examples, piece.source), tally, counts, overlap)
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
         """The first rows alone. Raises ConfigurationProblem where they show what would be refused of all."""
         self.look_at(source, rows)
         encoded = self.encode(_Piece(source.name, 1, rows.head(first), None))
         encoded.tally.require_usable(len(rows))
-        return Preparation({source.name: encoded.tally}, dict(encoded.counts), encoded.batch.num_rows)
+        return Preparation(
+            {source.name: encoded.tally}, {source.name: encoded.overlap}, dict(encoded.counts), encoded.batch.num_rows
+        )
 
     def prepare(
         self,
@@ -108,7 +117,7 @@ class Preprocessor:
         for source, rows in sets:
             self.look_at(source, rows)
         total = sum(len(rows) for _, rows in sets)
-        found = Preparation({source.name: Tally(source) for source, _ in sets})
+        found = Preparation({source.name: Tally(source) for source, _ in sets}, {source.name: Overlap() for source, _ in sets})
         writer = ExamplesWriter(file)
         done, began = 0, clock()
         for encoded in in_order(self.encode, self._pieces(sets), processes or processes_for(total // PIECE)):
@@ -116,6 +125,7 @@ class Preprocessor:
             tally = found.tallies[encoded.source]
             tally.layout = encoded.tally.layout
             tally.add(encoded.tally)
+            found.overlaps[encoded.source].add(encoded.overlap)
             for name, count in encoded.counts.items():
                 found.counts[name] = found.counts.get(name, 0) + count
             done += encoded.tally.rows
@@ -124,6 +134,7 @@ class Preprocessor:
         for tally in found.tallies.values():
             tally.require_usable()
             tally.report(found.counts)
+        found.counts |= {key: count for name, overlap in found.overlaps.items() for key, count in counts_of(overlap, name).items()}
         found.examples = writer.rows
         return found
 
@@ -135,6 +146,19 @@ class Preprocessor:
                 own = None if taken is None else bytes(taken[first - 1 : first - 1 + len(read)])
                 yield _Piece(source.name, first, read, own)
                 first += len(read)
+
+
+def counts_of(overlap: Overlap, source: str) -> dict[str, int]:
+    """Nothing where nothing overlaps. `overlap_of` reads them again."""
+    if not overlap.same and not overlap.near:
+        return {}
+    figures = {_COMPARED: overlap.asked, _SAME: overlap.same, _NEAR: overlap.near}
+    return {f"{name}/{source}": count for name, count in figures.items() if count}
+
+
+def overlap_of(counts: Mapping[str, int], source: str) -> Overlap:
+    asked, same, near = (counts.get(f"{name}/{source}", 0) for name in (_COMPARED, _SAME, _NEAR))
+    return Overlap(asked, same, near)
 
 
 def _pace(done: int, total: int, seconds: float) -> str:
