@@ -1,4 +1,4 @@
-"""A hub with one model, on this machine: lists its files, and gives them whole or in parts."""
+"""A hub with one repository, on this machine: lists its files, and gives them whole or in parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Hub:
 
 @contextmanager
 def hub_with(folder: Path, *, ranges: bool = True) -> Iterator[Hub]:
-    """hf://owner/name has the files of `folder`. Without `ranges` it answers with the whole file, as some mirrors do."""
+    """hf://owner/name, as a model and as a data set, has the files of `folder`.
+
+    Without `ranges` it answers with the whole file, as some mirrors do.
+    """
     hub = Hub("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,13 +44,13 @@ def hub_with(folder: Path, *, ranges: bool = True) -> Iterator[Hub]:
             pass
 
         def _answer(self, *, body: bool) -> None:
-            if self.path.startswith(f"/api/models/{NAME}"):
+            if re.match(f"/api/(models|datasets)/{NAME}", self.path):
                 names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
                 tree = [{"type": "file", "path": n, "size": (folder / n).stat().st_size, "oid": n} for n in names]
                 info = {"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
                 self._send(200, json.dumps(tree if "/tree/" in self.path else info).encode(), {})
                 return
-            name = self.path.removeprefix(f"/{NAME}/resolve/{COMMIT}/")
+            name = self.path.removeprefix("/datasets").removeprefix(f"/{NAME}/resolve/{COMMIT}/")
             data = (folder / name).read_bytes()
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if ranges else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +15,10 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_store import open_store
 from rlhf_trainer.data.layouts import questions_of
-from rlhf_trainer.data.rows import Row, Unparsable
+from rlhf_trainer.data.rows import FileRow, Row, Unparsable
 from rlhf_trainer.data.sources import fetch_model, open_rows, resolve_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.hub import COMMIT, hub_with
 from support.s3 import S3Server
 
 STORAGE = Storage(url="file:///nowhere")
@@ -37,6 +38,32 @@ def test_parquet_and_json_lines_of_a_folder_are_read_in_order(tmp_path: Path) ->
     (tmp_path / ".cache").write_text("not data")
     (tmp_path / "README.md").write_text("not data either")
     assert read(tmp_path) == [1, 2, 3, 4]
+
+
+def places(rows: Sequence[Row | Unparsable]) -> list[tuple[str, int]]:
+    return [(row.file, row.number) if isinstance(row, FileRow | Unparsable) else ("", 0) for row in rows]
+
+
+def test_a_row_knows_its_file_and_where_it_stands_there(tmp_path: Path) -> None:
+    (tmp_path / "train-a.jsonl").write_text('{"n": 1}\n\n{"n": \n{"n": 2}\n')
+    pq.write_table(pa.table({"n": [3, 4]}), tmp_path / "train-b.parquet")
+    assert places(rows_of(tmp_path)) == [
+        ("train-a.jsonl", 1), ("train-a.jsonl", 3), ("train-a.jsonl", 4), ("train-b.parquet", 1), ("train-b.parquet", 2),
+    ]  # fmt: skip
+
+
+def test_a_row_of_a_hub_knows_its_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for number in (0, 1):
+        table = pa.table({"n": [2 * number, 2 * number + 1]})
+        pq.write_table(table, tmp_path / "set" / "data" / f"train-0000{number}-of-00002.parquet")
+    with hub_with(tmp_path / "set") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        rows = list(open_rows(PromptSource(uri="hf://owner/name", revision=COMMIT), tmp_path, STORAGE))
+    assert rows == [{"n": number} for number in range(4)]
+    assert places(rows) == [(f"train-0000{file}-of-00002.parquet", row) for file in (0, 1) for row in (1, 2)]
 
 
 @pytest.mark.parametrize("name", ["run #3", "why?now", "50%25 of it"])

@@ -16,6 +16,16 @@ PROMPTS = ("prompt", "question", "instruction", "query")
 RESPONSES = ("response", "completion", "output", "answer")
 RESPONSE_LISTS = ("responses", "completions")
 SCORE_LISTS = ("rewards", "scores")
+#: Of a pair, where they are numbers of one scale.
+SCORES = (
+    ("chosen_score", "rejected_score"),
+    ("score_chosen", "score_rejected"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+)
+SYSTEMS = ("system", "system_prompt")
+#: Of a conversation, in columns of their own.
+_BESIDE = (*SYSTEMS, "tools")
 #: Of prompts alone; the published prompt sets of the paper's authors have the first.
 _QUESTIONS = ("context_messages", "conversations", "prompt", "question", "instruction")
 #: Ratings of one answer by several attributes, as HelpSteer has them.
@@ -137,6 +147,32 @@ def question_column(source: PromptSource, columns: Sequence[str], field: str) ->
     if not found:
         _require_column(source, columns, source.column, field)
     return found[0]
+
+
+def demonstration_columns(layout: DataLayout, column: str, columns: Sequence[str]) -> frozenset[str]:
+    """Those that are read."""
+    if layout is DataLayout.PROMPT_RESPONSE:
+        return frozenset([*_of_question(column), *present(columns, RESPONSES)[:1]])
+    return frozenset([column, *_BESIDE])
+
+
+def preference_columns(layout: DataLayout, columns: Sequence[str]) -> frozenset[str]:
+    """Those that are read."""
+    asked = [*_BESIDE] if layout is DataLayout.CHOSEN_REJECTED else _of_question(present(columns, PROMPTS)[0])
+    if layout is DataLayout.RESPONSES_WITH_SCORES:
+        return frozenset([*asked, *present(columns, RESPONSE_LISTS)[:1], *present(columns, SCORE_LISTS)[:1]])
+    scores = [name for pair in SCORES if set(pair) <= set(columns) for name in pair]
+    return frozenset([*asked, "chosen", "rejected", "margin", *scores])
+
+
+def question_columns(column: str) -> frozenset[str]:
+    """Those that are read."""
+    return frozenset(_of_question(column))
+
+
+def _of_question(column: str) -> list[str]:
+    """An instruction goes on in `input`."""
+    return [column, *(["input"] if column == "instruction" else []), *_BESIDE]
 
 
 def _require_column(source: Source, columns: Sequence[str], column: str, field: str) -> None:

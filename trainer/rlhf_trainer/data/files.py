@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .rows import Row, Unparsable, without_nulls
+from .rows import FileRow, Row, Unparsable, without_nulls
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 #: Rows of a Parquet file that are turned into objects at a time.
@@ -42,8 +42,8 @@ class Rows(Iterable[Row | Unparsable]):
             self._count = sum(map(len, self._parts))
         return self._count
 
-    def head(self, count: int) -> list[Row | Unparsable]:
-        return list(islice(self, count))
+    def head(self, rows: int) -> list[Row | Unparsable]:
+        return list(islice(self, rows))
 
 
 class ParquetPart:
@@ -62,8 +62,9 @@ class ParquetPart:
 
         # Not buffered ahead: a file may be one row group of gigabytes.
         with _told(self._file, self._uri), pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20) as opened:
+            number = count(1)
             for batch in opened.iter_batches(batch_size=_AT_A_TIME, use_threads=False):
-                yield from map(of_arrow, batch.to_pylist())
+                yield from (FileRow(of_arrow(row), self._file.name, next(number)) for row in batch.to_pylist())
 
 
 @contextmanager
@@ -94,9 +95,13 @@ class LinesPart:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield Unparsable(f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8")
+                words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
+                yield Unparsable(words, name, number)
                 continue
-            yield row if isinstance(row, dict) else Unparsable(f"line {number} of {name} is no object. One object a line is read")
+            if isinstance(row, dict):
+                yield FileRow(row, name, number)
+            else:
+                yield Unparsable(f"line {number} of {name} is no object. One object a line is read", name, number)
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -108,16 +113,23 @@ class LinesPart:
 
 
 class DatasetPart:
-    """A split that the datasets library has loaded: memory-mapped by it."""
+    """A split that the datasets library has loaded: memory-mapped by it. files: what it was loaded from, where all are Parquet."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, files: Sequence[Path] = ()) -> None:
         self._dataset = dataset
+        self._files = files if all(file.suffix == ".parquet" for file in files) else ()
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __iter__(self) -> Iterator[Row | Unparsable]:
-        return map(of_arrow, self._dataset)
+        rows = map(of_arrow, self._dataset)
+        parts = [(file.name, len(ParquetPart(file, file.name))) for file in self._files]
+        if sum(length for _, length in parts) != len(self):
+            # Nobody says where they stand.
+            return rows
+        places = ((name, number) for name, length in parts for number in range(1, length + 1))
+        return (FileRow(row, *place) for row, place in zip(rows, places, strict=True))
 
 
 def part_of(file: Path, uri: str) -> Part:

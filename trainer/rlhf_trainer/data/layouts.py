@@ -15,11 +15,16 @@ from .columns import (
     RESPONSE_LISTS,
     RESPONSES,
     SCORE_LISTS,
+    SCORES,
+    SYSTEMS,
     columns_of,
+    demonstration_columns,
     demonstration_layout,
+    preference_columns,
     preference_layout,
     present,
     question_column,
+    question_columns,
 )
 from .messages import (
     Message,
@@ -35,13 +40,6 @@ from .rows import Row, Tally, Unparsable, Unusable, require_unicode, shown
 _T = TypeVar("_T")
 _Found = TypeVar("_Found", covariant=True)
 
-_SCORES = (
-    ("chosen_score", "rejected_score"),
-    ("score_chosen", "score_rejected"),
-    ("chosen_rating", "rejected_rating"),
-    ("chosen-rating", "rejected-rating"),
-)
-_SYSTEMS = ("system", "system_prompt")
 #: What belongs to a conversation and is not read: a row that has it is not the conversation that it was.
 _NOT_READ = ("images", "image", "videos", "video", "audios", "audio", "history")
 
@@ -83,17 +81,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Reader(Generic[_Found]):
-    """What the rows of one source are read into."""
+    """What the rows of one source are read into. columns: those that are read."""
 
     source: Source
     layout: DataLayout | None
     of_row: Callable[[int, Row], _Found]
+    columns: frozenset[str]
 
     def read(self, rows: Sequence[Row | Unparsable], first: int = 1) -> tuple[list[_Found], Tally]:
         """Of some of the rows, of which the first has number `first`."""
-        tally = Tally(self.source, layout=str(self.layout) if self.layout is not None else "", rows=len(rows))
+        layout = str(self.layout) if self.layout is not None else ""
+        tally = Tally(self.source, layout=layout, rows=len(rows), columns_read=self.columns)
         found: list[_Found] = []
         for number, row in enumerate(rows, start=first):
+            tally.see(number, row)
             try:
                 if isinstance(row, Unparsable):
                     raise Unusable("unparsable", row.words)
@@ -132,7 +133,7 @@ def demonstrations_of(source: DataSource, head: Sequence[Row | Unparsable], fiel
         require_order(messages, ends_with="assistant")
         return Demonstration(number, messages, tools_of(row.get("tools")))
 
-    return Reader(source, layout, read)
+    return Reader(source, layout, read, demonstration_columns(layout, column, columns))
 
 
 def preferences_of(source: DataSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Preference]:
@@ -160,7 +161,7 @@ def preferences_of(source: DataSource, head: Sequence[Row | Unparsable], field: 
         require_order(prompt, ends_with="tool" if prompt and prompt[-1]["role"] == "tool" else "user")
         return Preference(number, prompt, chosen, rejected, margin, tools)
 
-    return Reader(source, layout, read)
+    return Reader(source, layout, read, preference_columns(layout, columns))
 
 
 def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Question]:
@@ -177,7 +178,7 @@ def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: 
         require_order(messages, ends_with="user")
         return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages))
 
-    return Reader(source, None, read)
+    return Reader(source, None, read, question_columns(column))
 
 
 def _of(row: Row, column: str) -> Any:
@@ -234,7 +235,7 @@ def _answer(row: Row, side: str, source: Source) -> Message:
 
 
 def _with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    for column in _SYSTEMS:
+    for column in SYSTEMS:
         value = row.get(column)
         if not isinstance(value, str) or not value.strip():
             continue
@@ -271,7 +272,7 @@ def _best_and_worst(row: Row, columns: Sequence[str]) -> tuple[Message, Message,
 def _margin(row: Row) -> float | None:
     if row.get("margin") is not None:
         return _score("margin", row["margin"])
-    for pair in _SCORES:
+    for pair in SCORES:
         if all(row.get(name) is not None for name in pair):
             chosen, rejected = (_score(name, row[name]) for name in pair)
             return chosen - rejected

@@ -105,7 +105,7 @@ def read_prompts(
     found: list[Prompt] = []
     for question in questions:
         try:
-            found.append(Prompt(identify(question.messages), question.messages, f"{source.uri}: row {question.row}"))
+            found.append(Prompt(identify(question.messages), question.messages, f"{source.uri}: {tally.place(question.row)}"))
         except Unusable as problem:
             tally.leave_out(question.row, problem)
     tally.require_usable()

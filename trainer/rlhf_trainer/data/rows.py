@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,11 +29,24 @@ class Unusable(Exception):  # noqa: N818 (it is no error of the program: it is w
         self.words = words
 
 
+class FileRow(dict[str, Any]):
+    """A row, and where it stands: the name of its file, and its number there, from 1; of JSON lines, the line."""
+
+    __slots__ = ("file", "number")
+
+    def __init__(self, row: Row, file: str, number: int) -> None:
+        super().__init__(row)
+        self.file = file
+        self.number = number
+
+
 @dataclass(frozen=True)
 class Unparsable:
-    """Stands where a row would: the file has something there that is no row."""
+    """Stands where a row would: the file has something there that is no row. file, number: as of a FileRow."""
 
     words: str
+    file: str = ""
+    number: int = 0
 
 
 @dataclass
@@ -51,14 +65,47 @@ class Tally:
     rows: int = 0
     unread: set[str] = field(default_factory=set)
     """Names of what its messages hold and nobody reads."""
+    columns: set[str] = field(default_factory=set)
+    """Those that hold anything in any row."""
+    columns_read: frozenset[str] = frozenset()
     _reasons: dict[str, _Reason] = field(default_factory=dict)
+    _stretches: list[tuple[int, str, int]] = field(default_factory=list)
+    """A row, its file and its number there, from which on both count alike."""
+
+    def see(self, row: int, content: Row | Unparsable) -> None:
+        """Rows come in order. Keeps where it stands and which columns it has."""
+        if isinstance(content, Unparsable | FileRow) and content.file:
+            self._continue(row, content.file, content.number)
+        if isinstance(content, Mapping):
+            self.columns.update(name for name, value in content.items() if value is not None)
+
+    def _continue(self, row: int, file: str, number: int) -> None:
+        first, last, begin = self._stretches[-1] if self._stretches else (0, "", 0)
+        if (last, begin + row - first) != (file, number):
+            self._stretches.append((row, file, number))
+
+    def place(self, row: int) -> str:
+        """For messages behind the uri of the source: `row 3 of b.jsonl`, or `row 3` where there is one file."""
+        if not self._stretches:
+            return f"row {row}"
+        first, file, number = self._stretches[max(0, bisect_right(self._stretches, row, key=lambda stretch: stretch[0]) - 1)]
+        of_file = "" if self.source.uri.endswith(f"/{file}") else f" of {file}"
+        return f"row {number + row - first}{of_file}"
+
+    @property
+    def columns_not_read(self) -> list[str]:
+        return sorted(self.columns - self.columns_read)
 
     def leave_out(self, row: int, problem: Unusable) -> None:
         found = self._reasons.setdefault(problem.reason, _Reason(row, problem.words))
         found.rows += 1
 
     def add(self, other: Tally) -> None:
-        """What became of rows behind those of this one."""
+        """What became of rows of the same source, behind those of this one."""
+        self.layout, self.columns_read = other.layout, other.columns_read
+        self.columns |= other.columns
+        for stretch in other._stretches:
+            self._continue(*stretch)
         self.rows += other.rows
         self.unread |= other.unread
         for name, theirs in other._reasons.items():
@@ -80,6 +127,7 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """`layout/messages: 30000`, `unusable/nullContent: 2`."""
         named = {f"unusable/{name}": rows for name, rows in self.reasons.items()}
+        named |= {"columnsNotRead": len(self.columns_not_read)} if self.columns_not_read else {}
         return named | ({f"layout/{self.layout}": self.used} if self.layout else {})
 
     def told(self) -> str:
@@ -88,7 +136,7 @@ class Tally:
             return ""
         ordered = sorted(self._reasons.values(), key=lambda reason: -reason.rows)
         kinds = "; ".join(
-            f"{reason.rows}, the first of them row {reason.first}: {reason.words}" for reason in ordered[:_REASONS_TOLD]
+            f"{reason.rows}, the first of them {self.place(reason.first)}: {reason.words}" for reason in ordered[:_REASONS_TOLD]
         )
         more = f"; and {len(ordered) - _REASONS_TOLD} more kinds" if len(ordered) > _REASONS_TOLD else ""
         rows = "1 row" if self.rows == 1 else f"{self.rows} rows"

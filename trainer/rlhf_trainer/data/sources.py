@@ -178,10 +178,12 @@ def hub_token(target: ModelRef | Source) -> str | None:
 
 
 def _split_of_hub_snapshot(folder: Path, source: Source) -> DatasetPart:
-    from datasets import load_dataset
+    from datasets import load_dataset, load_dataset_builder
 
     try:
-        return DatasetPart(load_dataset(str(folder), split=source.split))
+        loaded = load_dataset(str(folder), split=source.split)
+        files = (load_dataset_builder(str(folder)).config.data_files or {}).get(source.split, [])
+        return DatasetPart(loaded, [Path(file) for file in files])
     except ValueError as error:
         # Of an unknown split among others, which it lists.
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {str(error).splitlines()[0]}") from error

@@ -120,10 +120,13 @@ def first_rows(recipe: Recipe, source: DataSource, load: Load, look: Look) -> No
 
 def tell(tally: Tally, look: Look) -> None:
     """What of a source is left out, and what nobody reads."""
+    uri = tally.source.uri
     if told := tally.told():
         look.warnings.append(told)
+    if tally.columns_not_read:
+        look.warnings.append(f"{uri}: columns not read: {', '.join(map(repr, tally.columns_not_read))}.")
     if tally.unread:
-        look.warnings.append(f"{tally.source.uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
+        look.warnings.append(f"{uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
 
 
 def lengths(spec: RLHFRunSpec) -> list[str]:

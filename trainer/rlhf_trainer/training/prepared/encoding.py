@@ -40,7 +40,7 @@ def encode_demonstrations(
         _count(counts, "conversations")
         if not _is_untemplated(item.messages, item.row, tally, vocabulary.chat):
             continue
-        if _is_held_out(item, held_out, overlap, counts):
+        if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
         try:
             parts = _answered(item, vocabulary, counts)
@@ -77,7 +77,7 @@ def encode_preferences(
         _count(counts, "pairsRead")
         if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, vocabulary.chat):
             continue
-        if _is_held_out(item, held_out, overlap, counts):
+        if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
         reason = _reason_to_drop(item, min_margin)
         if reason is None:
@@ -99,12 +99,12 @@ def encode_preferences(
 
 
 def _is_held_out(
-    item: Demonstration | Preference, held_out: HeldOutPrompts | None, overlap: Overlap | None, counts: dict[str, int]
+    item: Demonstration | Preference, place: str, held_out: HeldOutPrompts | None, overlap: Overlap | None, counts: dict[str, int]
 ) -> bool:
     """Whether one of its questions is held out. One that is nearly so is counted, and stays: it may be another question."""
     if held_out is None:
         return False
-    found = (Overlap() if overlap is None else overlap).look(f"row {item.row}", item.asked, held_out)
+    found = (Overlap() if overlap is None else overlap).look(place, item.asked, held_out)
     if found is not Found.NOTHING:
         _count(counts, "heldOut" if found is Found.SAME else "nearHeldOut")
     return found is Found.SAME
@@ -180,4 +180,4 @@ def _count(counts: dict[str, int], name: str) -> None:
 
 
 def _at(tally: Tally, row: int, problem: ConfigurationProblem) -> ConfigurationProblem:
-    return type(problem)(f"{tally.source.uri}: row {row}: {problem}")
+    return type(problem)(f"{tally.source.uri}: {tally.place(row)}: {problem}")

@@ -122,9 +122,7 @@ class Preprocessor:
         done, began = 0, clock()
         for encoded in in_order(self.encode, self._pieces(sets), processes or processes_for(total // PIECE)):
             writer.add(encoded.batch)
-            tally = found.tallies[encoded.source]
-            tally.layout = encoded.tally.layout
-            tally.add(encoded.tally)
+            found.tallies[encoded.source].add(encoded.tally)
             found.overlaps[encoded.source].add(encoded.overlap)
             for name, count in encoded.counts.items():
                 found.counts[name] = found.counts.get(name, 0) + count
