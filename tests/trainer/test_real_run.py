@@ -13,7 +13,7 @@ import pytest
 
 from rlhf_api.metrics import Metric
 from rlhf_api.stage import ArtifactRef
-from rlhf_api.words import STAGE_ARTIFACT, StageName
+from rlhf_api.words import STAGE_ARTIFACT, ArtifactKind, StageName
 from rlhf_store import open_artifact, open_store, run_folder
 from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
 from support.stages import RUN, ForkServer, RealRun
@@ -51,6 +51,20 @@ def test_every_stage_of_the_chain_sealed_its_artifact(real_run: RealRun) -> None
         (1, StageName.TRAIN),
         (1, StageName.EVALUATE),
     }
+
+
+def test_what_preflight_prepared_is_what_sft_and_reward_were_trained_on(real_run: RealRun) -> None:
+    """Also of a reward model that starts from pi_0: its tokenizer is the exported one, and nobody renders the rows again."""
+    store = open_store(real_run.storage)
+    made = {info.key.split("/")[1] for info in store.list(f"{ArtifactKind.TOKENS}/") if info.key.endswith("/manifest.json")}
+    read = []
+    for stage in (StageName.SFT, StageName.REWARD):
+        sealed = real_run.result(stage, None).artifact
+        assert sealed is not None
+        inputs = open_artifact(store, sealed).manifest.inputs
+        read += [ref.fingerprint for ref in inputs if isinstance(ref, ArtifactRef) and ref.kind is ArtifactKind.TOKENS]
+    assert len(read) == 2
+    assert set(read) == made
 
 
 def test_data_opens_with_datasets(fetched: dict[tuple[int | None, StageName], Path]) -> None:
