@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from .rows import FileRow, Row, Unparsable, without_nulls
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 #: Rows of a Parquet file that are turned into objects at a time.
 _AT_A_TIME = 256
+#: Levels of an object. What is deeper is no conversation, and cannot be handed to another process.
+_DEEPEST = 100
 
 
 class Part(Protocol):
@@ -75,6 +78,8 @@ def _told(file: Path, uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
+        if _is_of_the_machine(error):
+            raise
         said = str(error).splitlines()[0]
         raise ConfigurationProblem(f"{uri}: {file.name} is no readable Parquet file: {said}") from error
 
@@ -98,7 +103,9 @@ class LinesPart:
                 words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
                 yield Unparsable(words, name, number)
                 continue
-            if isinstance(row, dict):
+            if max(line.count(b"["), line.count(b"{")) > _DEEPEST and _is_deeper(row, _DEEPEST):
+                yield Unparsable(f"line {number} of {name} is nested more than {_DEEPEST} deep", name, number)
+            elif isinstance(row, dict):
                 yield FileRow(row, name, number)
             else:
                 yield Unparsable(f"line {number} of {name} is no object. One object a line is read", name, number)
@@ -109,6 +116,8 @@ class LinesPart:
                 for line in file:
                     yield from line.splitlines()
         except OSError as error:
+            if _is_of_the_machine(error):
+                raise
             raise ConfigurationProblem(f"{self._uri}: {self._file.name} cannot be read: {error.strerror}.") from error
 
 
@@ -132,8 +141,18 @@ class DatasetPart:
         return (FileRow(row, *place) for row, place in zip(rows, places, strict=True))
 
 
+def _is_of_the_machine(error: Exception) -> bool:
+    """A disk or a mount that fails, and may not the next time; pyarrow's own complaints of a file are OSErrors without a number."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR)
+
+
 def part_of(file: Path, uri: str) -> Part:
     return ParquetPart(file, uri) if file.suffix == ".parquet" else LinesPart(file, uri)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
 
 def of_arrow(row: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class HeldOutPrompts:
         found = self._index.find(words_of(messages))
         return None if found is None else self._held[found]
 
+    def index(self) -> None:
+        """Builds what `near` looks things up in, so that processes that are forked share it."""
+        _ = self._index
+
     @cached_property
     def _index(self) -> _Index:
         return _Index([words_of(prompt.messages) for prompt in self._held])

@@ -35,15 +35,16 @@ class Vocabulary:
         return self.chat.template.hash
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str | None:
         """SHA-256 (64 hex digits) of what decides which ids a conversation has, and which of them end it.
 
-        The same for a model and for what is trained from it, whatever else the folders of the two hold.
+        The same for a model and for what is trained from it, whatever else the folders of the two hold. None for a tokenizer that
+        is code, and no tokenizer.json: nobody can tell all that decides its ids.
         """
-        kept = self.tokenizer.backend_tokenizer.to_str() if self.tokenizer.is_fast else sorted(self.tokenizer.get_vocab().items())
+        if not self.tokenizer.is_fast:
+            return None
         identity = [
-            type(self.tokenizer).__name__ if not self.tokenizer.is_fast else "",
-            kept,
+            self.tokenizer.backend_tokenizer.to_str(),
             self.tokenizer.special_tokens_map,
             self.chat.identity,
             sorted(self.stop_ids),

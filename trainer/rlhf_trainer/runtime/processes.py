@@ -14,6 +14,8 @@ _PR_SET_PDEATHSIG = 1
 _CGROUP = Path("/sys/fs/cgroup")
 #: Memory of a process that works on data, with a tokenizer of 128,000 tokens.
 _MEMORY_OF_ONE = 400 * 2**20
+#: One process that reads keeps no more of them at work, and a pod without limits sees all of its node.
+_MOST = 32
 #: This process was forked from the fork server: what it forks has every import, what it starts has none.
 warm = False
 
@@ -38,22 +40,27 @@ def die_with(parent: int) -> None:
 
 def processes_for(pieces: int) -> int:
     """How many processes share so many pieces of work: one for each core that this one may use and has memory for."""
-    cores = [len(os.sched_getaffinity(0)), pieces]
-    # As the operator counts the cores of a container, who sees those of the node.
-    if threads := os.environ.get("OMP_NUM_THREADS", "").strip():
+    cores = [len(os.sched_getaffinity(0)), pieces, _MOST]
+    # As the operator counts the cores of a container, who sees those of the node. OpenMP takes a list, a level each.
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if threads.isdigit():
         cores.append(int(threads))
     quota, _, period = _limit("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cores.append(math.ceil(int(quota) / int(period)))
     memory = _limit("memory.max")
-    if memory.isdigit():
-        cores.append(int(memory) // (2 * _MEMORY_OF_ONE))
-    return max(1, min(cores))
+    room = [int(memory)] if memory.isdigit() else []
+    room += [int(line.split()[1]) * 1024 for line in _read(Path("/proc/meminfo")).splitlines() if line.startswith("MemAvailable:")]
+    return max(1, min(cores + [size // (2 * _MEMORY_OF_ONE) for size in room]))
 
 
 def _limit(name: str) -> str:
     """Of this process's container; empty where there is none, or nobody tells."""
+    return _read(_CGROUP / name).strip()
+
+
+def _read(file: Path) -> str:
     try:
-        return (_CGROUP / name).read_text(encoding="ascii").strip()
+        return file.read_text(encoding="ascii")
     except OSError:
         return ""

@@ -31,7 +31,7 @@ from rlhf_trainer.preflight.machine import shortages
 from rlhf_trainer.preflight.preparation import Vocabularies, preparations
 from rlhf_trainer.preflight.sampler import sampler
 from rlhf_trainer.runtime.context import StageContext, work_of
-from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
+from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
 from rlhf_trainer.runtime.failures import from_exception, from_store_error
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.result import result_of
@@ -93,7 +93,8 @@ def run(context: StageContext) -> StageResult:
     chain = _walk(context, spec, found.resolved)
     adoptable = chain.history.chain_length
     log.info("%d stages of this run lie sealed in the store already", adoptable)
-    _try(preparations(context, chain, Vocabularies(loaded.vocabulary, loaded.reward), loaded.held_out, loaded.look), found)
+    works = preparations(context, chain, Vocabularies(loaded.vocabulary, loaded.reward), loaded.held_out, loaded.look)
+    _try(works, found, passed=(Transient, ApplicationProblem))
     found.require_none()
     warnings = list(dict.fromkeys(found.warnings))
     for warning in warnings:
@@ -108,22 +109,23 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _try(checks: Iterable[Check], found: Findings) -> None:
-    """All of them, whatever one of them finds."""
+def _try(checks: Iterable[Check], found: Findings, *, passed: tuple[type[StageError], ...] = (Transient,)) -> None:
+    """All of them, whatever one of them finds. `passed`: what says nothing of the manifest, and is raised as it is."""
     for check in checks:
         try:
             check()
         except StoreError as error:
             stage_error = from_store_error(error)
-            if isinstance(stage_error, Transient):
+            if isinstance(stage_error, passed):
                 raise stage_error from error
             found.problems.append(str(error))
-        except Transient:
-            raise
         except Exception as error:
             if not isinstance(error, StageError):
                 traceback.print_exc()
-            found.problems.append(str(from_exception(error)))
+            told = from_exception(error)
+            if isinstance(told, passed):
+                raise told from error
+            found.problems.append(str(told))
 
 
 def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Findings) -> Iterator[Check]:

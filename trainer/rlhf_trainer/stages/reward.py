@@ -19,5 +19,5 @@ def run(context: StageContext) -> StageResult:
     data = prepared(context, recipe, vocabulary, lambda: held_out_prompts(context, work.held_out, vocabulary))
     job = job.model_copy(update={"new_head": True, "examples": str(data.file)})
     base = work.base.model.source.uri if work.base.model.source is not None else None
-    lineage = Lineage([*model_inputs(work.base), *data.inputs], base=base)
+    lineage = Lineage(model_inputs(work.base), base=base, tokens=data.ref)
     return train_and_seal(context, job, data.examples, vocabulary, lineage, dict(data.counts))

@@ -36,11 +36,15 @@ TRAIN_METRICS: Mapping[Metric, str] = {
 
 @dataclass(frozen=True)
 class Lineage:
-    """iterate: t of pi_t, None for a reward model. base: the uri it descends from."""
+    """iterate: t of pi_t, None for a reward model. base: the uri it descends from. tokens: the artifact that it was trained on.
+
+    They are told of in the manifest's config and not among its inputs: versions that do not know the kind read the manifest, too.
+    """
 
     inputs: Sequence[ArtifactRef | ExternalModel]
     iterate: int | None = None
     base: str | None = None
+    tokens: ArtifactRef | None = None
 
 
 def train_and_seal(
@@ -81,7 +85,7 @@ def train_and_seal(
     sealed = writer.seal(
         stage=config.stage,
         inputs=lineage.inputs,
-        config=canonical_work(config),
+        config=canonical_work(config) | ({"tokens": lineage.tokens.fingerprint} if lineage.tokens is not None else {}),
         rows=rows,
         iterate=lineage.iterate,
         model=ModelLineage(base=lineage.base),

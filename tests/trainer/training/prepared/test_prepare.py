@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rlhf_api.stage import SftWork
 from rlhf_api.words import ArtifactKind, StageName
 from rlhf_store import open_store
 from rlhf_trainer.data.examples import Examples
-from rlhf_trainer.data.sources import open_rows
+from rlhf_trainer.data.sources import open_rows, resolve_revision
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.runtime.progress import Progress
@@ -160,6 +161,26 @@ def test_preflight_makes_them_and_a_second_one_finds_them(
     assert caplog.text.count("rows are rendered and tokenised") == 2
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"half")], ids=["removed", "damaged"])
+def test_prepared_data_that_somebody_has_removed_in_part_are_made_again(
+    world: Path, storage: Storage, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    revision = resolve_revision(DataSource(name="d", uri=f"file://{world}/demonstrations.parquet"), storage)
+    data = [{"name": "demonstrations", "uri": f"file://{world}/demonstrations.parquet", "revision": revision}]
+    work = sft_work(world, data)
+    context = context_of(config_of(work, storage, iteration=None), tmp_path / "s")
+    first = prepared(context, Recipe.of(work, 0), vocabulary_in(world), lambda: None)
+    whole = first.file.read_bytes()
+    (kept,) = (file for file in Path(storage.url.removeprefix("file://")).rglob("examples.arrow"))
+    kept.chmod(0o600)
+    damage(kept)
+    again = context_of(config_of(work, storage, iteration=None), tmp_path / "again")
+    found = prepared(again, Recipe.of(work, 0), vocabulary_in(world), lambda: None)
+    assert found.ref == first.ref
+    assert found.file.read_bytes() == whole
+    assert list(Examples(found.file)) == list(Examples(first.file))
+
+
 def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
     world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,24 +213,28 @@ def test_preflight_refuses_data_of_which_nothing_is_left(world: Path, storage: S
 
 
 def test_data_that_may_change_are_not_kept(world: Path, storage: Storage, tmp_path: Path) -> None:
-    work = SftWork.model_validate(
+    work = sft_work(world, [{"name": "demonstrations", "uri": f"file://{world}/demonstrations.parquet"}])
+    context = context_of(config_of(work, storage, iteration=None), tmp_path / "s")
+    found = prepared(context, Recipe.of(work, 0), vocabulary_in(world), lambda: None)
+    assert found.ref is None
+    assert found.examples == len(Examples(found.file)) == 384
+    assert find_prepared(context, Recipe.of(work, 0), vocabulary_in(world)) is None
+    assert list(open_store(storage).list(f"{ArtifactKind.TOKENS}/")) == []
+
+
+def sft_work(world: Path, data: list[dict[str, Any]]) -> SftWork:
+    return SftWork.model_validate(
         {
             "policy": {"model": {"source": {"uri": f"file://{world}/model"}}, "dtype": "float32"},
-            "data": [{"name": "demonstrations", "uri": f"file://{world}/demonstrations.parquet"}],
+            "data": data,
             "optimization": {"learningRate": 1e-3, "globalBatchSize": 4},
             "maxLength": 64,
             "deepspeed": {},
         }
     )
-    context = context_of(config_of(work, storage, iteration=None), tmp_path / "s")
-    found = prepared(context, Recipe.of(work, 0), llama3_of(world), lambda: None)
-    assert found.ref is None
-    assert found.examples == len(Examples(found.file)) == 384
-    assert find_prepared(context, Recipe.of(work, 0), llama3_of(world)) is None
-    assert list(open_store(storage).list(f"{ArtifactKind.TOKENS}/")) == []
 
 
-def llama3_of(world: Path) -> Vocabulary:
+def vocabulary_in(world: Path) -> Vocabulary:
     from rlhf_trainer.models.vocabulary import load_vocabulary
 
     return load_vocabulary(world / "model", None, [], trust_remote_code=False)
@@ -226,6 +251,52 @@ def test_results_come_in_the_order_of_the_pieces_and_so_does_what_is_raised() ->
         found += in_order(work, range(100), 3)
     assert raised.value.reason == "Odd"
     assert list(in_order(work, range(40), 3)) == [-piece for piece in range(40)]
+
+
+def test_an_exception_that_no_process_can_be_handed_is_told_all_the_same() -> None:
+    class OddError(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(f"{one} {two}")
+
+    def work(piece: int) -> int:
+        raise OddError("not", str(piece))
+
+    with pytest.raises(ApplicationProblem, match="OddError: not 0"):
+        list(in_order(work, range(4), 2))
+
+
+def test_long_rows_are_worked_on_in_smaller_pieces(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    long = {"messages": [user("question"), assistant("word " * 60_000)]}
+    recipe = recipe_of(written(tmp_path, "a", [*conversations(300), *[long] * 8]))
+    prepare(recipe, llama3(), tmp_path / "examples.arrow")
+    opened = pa.ipc.open_file(str(tmp_path / "examples.arrow"))
+    sizes = [opened.get_batch(number).num_rows for number in range(opened.num_record_batches)]
+    assert sizes == [PIECE, 48, 4]
+
+
+def test_a_row_that_is_nested_without_end_costs_its_row_whatever_the_number_of_processes(tmp_path: Path) -> None:
+    deep: Any = "x"
+    for _ in range(150):
+        deep = [deep]
+    rows = conversations(600, row_3={**conversations(1)[0], "other": deep})
+    recipe = recipe_of(written(tmp_path, "a", rows, max_unparsable_rows=1))
+    for processes in (1, 2):
+        found = prepare(recipe, llama3(), tmp_path / f"{processes}.arrow", processes)
+        assert "row 3: line 3 of a.jsonl is nested more than 100 deep" in found.tallies["a"].told()
+
+
+def test_what_a_machine_runs_into_is_no_fault_of_the_manifest(
+    world: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Preprocessor, "prepare", full)
+    with pytest.raises(ApplicationProblem) as raised:
+        run(world, storage, tmp_path / "s")
+    assert raised.value.reason == "DiskFull"
 
 
 def test_a_process_of_the_pool_that_is_killed_is_told_of() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import ArtifactKind
-from rlhf_store import ArtifactWriter, Sealed, find_artifact, open_artifact
+from rlhf_store import ArtifactWriter, Sealed, StoreError, artifact_folder, find_artifact, open_artifact
 from rlhf_trainer.data.held_out import HeldOutPrompts
 from rlhf_trainer.data.sources import open_rows
 from rlhf_trainer.models.vocabulary import Vocabulary
@@ -33,22 +33,29 @@ class Prepared:
     counts: Mapping[str, int]
     ref: ArtifactRef | None
 
-    @property
-    def inputs(self) -> list[ArtifactRef]:
-        """For the lineage of what is trained on them."""
-        return [] if self.ref is None else [self.ref]
-
 
 def find_prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary) -> Sealed | None:
+    """None also where somebody has removed the file, and its manifest not."""
     fingerprint = recipe.fingerprint(vocabulary)
-    return None if fingerprint is None else find_artifact(context.store, ArtifactKind.TOKENS, fingerprint)
+    found = None if fingerprint is None else find_artifact(context.store, ArtifactKind.TOKENS, fingerprint)
+    entry = None if found is None else found.manifest.file(EXAMPLES_FILE)
+    if found is None or entry is None:
+        return None
+    folder = artifact_folder(ArtifactKind.TOKENS, found.ref.fingerprint)
+    return found if context.store.head(f"{folder}/{entry.key}") is not None else None
 
 
 def prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out: LoadHeldOut) -> Prepared:
     """From the store; else made now."""
-    if (found := find_prepared(context, recipe, vocabulary)) is not None:
-        file = open_artifact(context.store, found.ref).cached(context.scratch / "inputs") / EXAMPLES_FILE
-        return Prepared(file, found.manifest.rows or 0, found.manifest.counts, found.ref)
+    try:
+        if (found := find_prepared(context, recipe, vocabulary)) is not None:
+            file = open_artifact(context.store, found.ref).cached(context.scratch / "inputs") / EXAMPLES_FILE
+            return Prepared(file, found.manifest.rows or 0, found.manifest.counts, found.ref)
+    except StoreError as error:
+        if error.transient:
+            raise
+        # Removed this moment, or damaged: what it is made from is there, and the same bytes take its place.
+        log.warning("%s. The rows are prepared anew.", error)
     return make(context, recipe, vocabulary, held_out)[0]
 
 
@@ -58,7 +65,11 @@ def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out
     file = context.scratch / f"{recipe.stage}-{EXAMPLES_FILE}"
     file.parent.mkdir(parents=True, exist_ok=True)
     sets = [(source, open_rows(source, context.scratch / "inputs", context.config.storage)) for source in recipe.data]
-    found = Preprocessor(recipe, vocabulary, held_out()).prepare(sets, file, context.progress)
+    try:
+        found = Preprocessor(recipe, vocabulary, held_out()).prepare(sets, file, context.progress)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
     fingerprint = recipe.fingerprint(vocabulary)
     ref = None
     if fingerprint is not None and found.examples:

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from rlhf_trainer.runtime.errors import ApplicationProblem
+from rlhf_trainer.runtime.failures import from_exception
 from rlhf_trainer.runtime.processes import die_with
 
 _Piece = TypeVar("_Piece")
@@ -62,4 +63,8 @@ def _adopt(work: Callable[[Any], Any], parent: int) -> None:
 def _run(piece: Any) -> Any:
     if _work is None:
         raise AssertionError("a process of the pool was not told what to do")
-    return _work(piece)
+    try:
+        return _work(piece)
+    except Exception as error:
+        # Not every exception can be handed to another process, and one that cannot looks like a process that was killed.
+        raise from_exception(error) from None

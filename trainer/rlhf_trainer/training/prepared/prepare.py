@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from .encoding import encode_demonstrations, encode_preferences
 from .pool import in_order
 from .recipe import Recipe
 
-#: Rows that a process is given at a time: the file's batches, whatever the number of processes.
-PIECE = 256
+#: Rows that a process is given at a time, or so many characters: the file's batches, whatever the number of processes.
+PIECE, PIECE_CHARACTERS = 256, 2**20
 #: Counts, by source.
 _COMPARED, _SAME, _NEAR = "compared", "heldOut", "nearHeldOut"
 
@@ -117,7 +116,12 @@ class Preprocessor:
         for source, rows in sets:
             self.look_at(source, rows)
         total = sum(len(rows) for _, rows in sets)
+        if self._held_out is not None:
+            self._held_out.index()
         found = Preparation({source.name: Tally(source) for source, _ in sets}, {source.name: Overlap() for source, _ in sets})
+        for source, rows in sets:
+            if (taken := self.recipe.drawn(source, len(rows))) is not None:
+                found.counts[f"drawn/{source.name}"] = sum(taken)
         writer = ExamplesWriter(file)
         done, began = 0, clock()
         for encoded in in_order(self.encode, self._pieces(sets), processes or processes_for(total // PIECE)):
@@ -139,11 +143,31 @@ class Preprocessor:
     def _pieces(self, sets: Sequence[tuple[DataSource, Rows]]) -> Iterator[_Piece]:
         for source, rows in sets:
             taken = self.recipe.drawn(source, len(rows))
-            reading, first = iter(rows), 1
-            while read := list(islice(reading, PIECE)):
+            first = 1
+            for read in _stretches(rows):
                 own = None if taken is None else bytes(taken[first - 1 : first - 1 + len(read)])
                 yield _Piece(source.name, first, read, own)
                 first += len(read)
+
+
+def _stretches(rows: Iterable[Row | Unparsable]) -> Iterator[list[Row | Unparsable]]:
+    held: list[Row | Unparsable] = []
+    characters = 0
+    for row in rows:
+        held.append(row)
+        characters += _characters(row)
+        if len(held) == PIECE or characters >= PIECE_CHARACTERS:
+            yield held
+            held, characters = [], 0
+    if held:
+        yield held
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(_characters, inner))
 
 
 def counts_of(overlap: Overlap, source: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import random
 from array import array
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from rlhf_trainer.models.vocabulary import Vocabulary
 
 #: To be raised when the same recipe comes to mean other examples, or the columns of their file change.
 FORMAT = 1
+#: Another version of these may write another text, or read it otherwise.
+_RENDERED_BY = ("jinja2", "tokenizers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ class Recipe:
             "minMargin": self.min_margin,
             "seed": self.seed,
             "vocabulary": vocabulary.fingerprint,
+            "libraries": {name: importlib.metadata.version(name) for name in _RENDERED_BY},
         }
 
     def fingerprint(self, vocabulary: Vocabulary) -> str | None:
         """SHA-256 (64 hex digits) of all that decides the examples. None where something of it has no revision: it may change."""
-        if not all(source.revision for source in self.data) or (self.held_out is not None and not _is_pinned(self.held_out)):
+        pinned = all(source.revision for source in self.data) and (self.held_out is None or _is_pinned(self.held_out))
+        if not pinned or vocabulary.fingerprint is None:
             return None
         identity = without_credentials({**self.to_wire(vocabulary), "format": FORMAT})
         return hashlib.sha256(canonical_json(identity)).hexdigest()
@@ -75,4 +80,5 @@ def _is_pinned(held: HeldOutInput) -> bool:
     prompts = held.prompts
     own = [part.source for part in (prompts.validation, prompts.test) if part is not None and part.source is not None]
     of_training = len(held.source_revisions) == held.iterations if "{iteration}" in prompts.source.uri else prompts.source.revision
-    return bool(of_training) and all(source.revision for source in own)
+    model = held.policy.model.source if held.policy is not None else None
+    return bool(of_training) and all(source.revision for source in own) and (model is None or bool(model.revision))
