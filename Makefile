@@ -71,7 +71,7 @@ endef
 .PHONY: test
 test: doctor install programs ## The tests that need no GPU, but the long ones below; the full quickstart and a run in pods are among them. Half an hour.
 	$(call in_halves,$(ALL),$(ALL))
-ALL := -m "not gpu and not faults and not crash_points and not e2e_faults" --durations=12
+ALL := -m "not gpu and not faults and not crash_points and not e2e_faults and not real_run" --durations=12
 
 # Two processes for the light half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
@@ -82,7 +82,7 @@ FAST := -m "not engine and not processes and not s3 and not faults and not clust
 
 .PHONY: test-real
 test-real: FOR := real
-test-real: install programs ## What reads a maker's tokenizer or a real instruct model, which are fetched once. `make test` has it too.
+test-real: install programs ## What reads what others publish, fetched once: makers' tokenizers, and a whole run of a real instruct model. Ten minutes.
 	$(PYTEST) -m "real" tests/e2e tests/trainer $(PYTEST_ARGS)
 
 .PHONY: e2e

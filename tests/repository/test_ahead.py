@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from image import builder
-from support import ahead, binaries, bounded, build_lock, processes, published
+from support import ahead, binaries, bounded, build_lock, processes, published, smollm2
 from support.binaries import NAMES, BuildError, Source
 from support.documents import ROOT
 from support.waiting import wait_until
@@ -285,14 +285,14 @@ def test_a_folder_that_cannot_be_written_is_named(log: Path, tmp_path: Path, cap
 
 
 def test_make_test_has_all_of_them_and_what_only_needs_what_is_left_out_is_left_out_too() -> None:
-    everything = {*NAMES, *published.GIGABYTES, ahead.IMAGE}
+    tokenizers = set(published.TOKENIZERS)
+    everything = {*NAMES, *tokenizers, ahead.IMAGE}
     assert set(ahead.needed("test", {})) == everything
     left_out = everything - set(ahead.needed("test", {"RLHF_SKIP_NODE": "1"}))
     node = {"kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "coredns", "pause", "probe"}
     assert left_out == {*node, ahead.IMAGE}
-    assert (
-        everything - set(ahead.needed("test", {"RLHF_SKIP_REAL": "1"})) == set(ahead.needed("real", {})) == set(published.GIGABYTES)
-    )
+    assert everything - set(ahead.needed("test", {"RLHF_SKIP_REAL": "1"})) == tokenizers
+    assert set(ahead.needed("real", {})) == {*published.GIGABYTES, smollm2.NAME}
 
 
 def test_beside_a_cluster_that_is_given_no_control_plane_is_built_that_nobody_starts() -> None:
@@ -304,7 +304,7 @@ def test_beside_a_cluster_that_is_given_no_control_plane_is_built_that_nobody_st
 
 @pytest.mark.parametrize("use", ahead.USES)
 def test_every_program_that_a_target_needs_is_one_that_can_be_built(use: str) -> None:
-    assert set(ahead.needed(use, {})) <= {*NAMES, *published.GIGABYTES, ahead.IMAGE}
+    assert set(ahead.needed(use, {})) <= {*NAMES, *published.GIGABYTES, smollm2.NAME, ahead.IMAGE}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cluster.programs import PROGRAMS, WITHOUT_NODE
 from image import builder
-from support import binaries, published
+from support import binaries, published, smollm2
 from support.binaries import BuildError, Source
 
 IMAGE = "image"
@@ -66,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def needed(use: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of programs and of published packages, and IMAGE.
+    """Names of programs, of published packages and of the model that is made of one, and IMAGE.
 
     `make test` starts clusters of its own also where KUBECONFIG names one: some tests are of how a cluster starts.
     """
     node = (*PROGRAMS["node"], "probe", "helm", IMAGE)
-    real = () if environment.get(published.WITHOUT_REAL) == "1" else tuple(published.GIGABYTES)
+    tokenizers = () if environment.get(published.WITHOUT_REAL) == "1" else published.TOKENIZERS
     match use:
         case "faults":
             return ("versitygw",)
@@ -80,15 +80,17 @@ def needed(use: str, environment: Mapping[str, str]) -> tuple[str, ...]:
         case "e2e":
             return node
         case "real":
-            return real
+            return (*published.GIGABYTES, smollm2.NAME) if tokenizers else ()
         case _:
             left_out = environment.get(WITHOUT_NODE) == "1"
-            return (*PROGRAMS["control"], "helm", "versitygw", *(() if left_out else node), *real)
+            return (*PROGRAMS["control"], "helm", "versitygw", *(() if left_out else node), *tokenizers)
 
 
 def builds(names: Sequence[str]) -> list[Build]:
     """What is missing of these, in the order in which it is built. Raises ImageError where the image could not be begun."""
     found = [_fetch_of(package) for package in published.GIGABYTES if package in names and not published.place(package).exists()]
+    if smollm2.NAME in names and not smollm2.place().exists():
+        found.append(Build(smollm2.NAME, smollm2.MINUTES, {binaries.cache(): smollm2.GIGABYTES}, _build_model))
     found += [_build_of(source, missing) for source in binaries.SOURCES if (missing := binaries.missing(source, names))]
     if IMAGE in names and (work := builder.to_build()):
         found.append(Build("the image", work.minutes, {binaries.cache(): work.gigabytes}, _build_image))
@@ -156,6 +158,10 @@ def _fetch_of(package: str) -> Build:
         published.folder(package)
 
     return Build(package, published.MINUTES, {binaries.cache(): published.GIGABYTES[package]}, run)
+
+
+def _build_model() -> None:
+    smollm2.folder()
 
 
 def _build_image() -> None:
