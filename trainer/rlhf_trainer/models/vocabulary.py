@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Vocabulary:
     def template_hash(self) -> str:
         return self.chat.template.hash
 
-    @property
+    @cached_property
     def fingerprint(self) -> str | None:
         """SHA-256 (64 hex digits) of what decides which ids a conversation has, and which of them end it.
 

@@ -70,10 +70,10 @@ class Preprocessor:
         self._held_out = held_out
         self._readers: dict[str, Reader[Any]] = {}
 
-    def look_at(self, source: DataSource, rows: Rows) -> None:
+    def look_at(self, source: DataSource, head: Sequence[Row | Unparsable]) -> None:
         """By its first rows, what all are read as. Raises ConfigurationProblem."""
         of = demonstrations_of if self.recipe.stage is StageName.SFT else preferences_of
-        self._readers[source.name] = of(source, rows.head(LOOKED_AT), self.recipe.field)
+        self._readers[source.name] = of(source, head, self.recipe.field)
 
     def encode(self, piece: _Piece) -> _Encoded:
         """Raises ConfigurationProblem where the template is at fault."""
@@ -93,8 +93,9 @@ class Preprocessor:
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
         """The first rows alone. Raises ConfigurationProblem where they show what would be refused of all."""
-        self.look_at(source, rows)
-        encoded = self.encode(_Piece(source.name, 1, rows.head(first), None))
+        head = rows.head(max(first, LOOKED_AT))
+        self.look_at(source, head[:LOOKED_AT])
+        encoded = self.encode(_Piece(source.name, 1, head[:first], None))
         encoded.tally.require_usable(len(rows))
         return Preparation(
             {source.name: encoded.tally}, {source.name: encoded.overlap}, dict(encoded.counts), encoded.batch.num_rows
@@ -114,17 +115,16 @@ class Preprocessor:
         Raises ConfigurationProblem where more of a source cannot be used than it allows.
         """
         for source, rows in sets:
-            self.look_at(source, rows)
+            self.look_at(source, rows.head(LOOKED_AT))
         total = sum(len(rows) for _, rows in sets)
         if self._held_out is not None:
             self._held_out.index()
         found = Preparation({source.name: Tally(source) for source, _ in sets}, {source.name: Overlap() for source, _ in sets})
-        for source, rows in sets:
-            if (taken := self.recipe.drawn(source, len(rows))) is not None:
-                found.counts[f"drawn/{source.name}"] = sum(taken)
+        drawn = {source.name: self.recipe.drawn(source, len(rows)) for source, rows in sets}
+        found.counts |= {f"drawn/{name}": sum(taken) for name, taken in drawn.items() if taken is not None}
         writer = ExamplesWriter(file)
         done, began = 0, clock()
-        for encoded in in_order(self.encode, self._pieces(sets), processes or processes_for(total // PIECE)):
+        for encoded in in_order(self.encode, _pieces(sets, drawn), processes or processes_for(total // PIECE)):
             writer.add(encoded.batch)
             found.tallies[encoded.source].add(encoded.tally)
             found.overlaps[encoded.source].add(encoded.overlap)
@@ -140,14 +140,15 @@ class Preprocessor:
         found.examples = writer.rows
         return found
 
-    def _pieces(self, sets: Sequence[tuple[DataSource, Rows]]) -> Iterator[_Piece]:
-        for source, rows in sets:
-            taken = self.recipe.drawn(source, len(rows))
-            first = 1
-            for read in _stretches(rows):
-                own = None if taken is None else bytes(taken[first - 1 : first - 1 + len(read)])
-                yield _Piece(source.name, first, read, own)
-                first += len(read)
+
+def _pieces(sets: Sequence[tuple[DataSource, Rows]], drawn: Mapping[str, bytearray | None]) -> Iterator[_Piece]:
+    for source, rows in sets:
+        taken = drawn[source.name]
+        first = 1
+        for read in _stretches(rows):
+            own = None if taken is None else bytes(taken[first - 1 : first - 1 + len(read)])
+            yield _Piece(source.name, first, read, own)
+            first += len(read)
 
 
 def _stretches(rows: Iterable[Row | Unparsable]) -> Iterator[list[Row | Unparsable]]:
