@@ -68,7 +68,9 @@ define in_halves
 	[[ $$light =~ ^[05]$$ && $$heavy =~ ^[05]$$ && $$light$$heavy != 55 ]]
 endef
 
+# Threads that wait would turn, and keep the cores from what they wait for: half of these processes run on the same ones.
 .PHONY: test
+test: export OMP_WAIT_POLICY = PASSIVE
 test: doctor install programs ## The tests that need no GPU, but the long ones below; the full quickstart and a run in pods are among them. Half an hour.
 	$(call in_halves,$(ALL),$(ALL))
 ALL := -m "not gpu and not faults and not crash_points and not e2e_faults and not real_run" --durations=12

@@ -17,7 +17,6 @@ import os
 import platform
 import shutil
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +73,7 @@ class Machine:
     system: str
     architecture: str
     python: tuple[int, int]
-    has_headers: bool
     has_venv: bool
-    has_compiler: bool
     has_numa: bool
     memory: int | None
     shared_memory: int | None
@@ -174,9 +171,7 @@ def look(root: Path) -> Machine:
         system=platform.system(),
         architecture=platform.machine(),
         python=(sys.version_info[0], sys.version_info[1]),
-        has_headers=Path(sysconfig.get_path("include"), "Python.h").is_file(),
         has_venv=all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
-        has_compiler=_has_compiler(),
         has_numa=_can_load("libnuma.so.1"),
         memory=_memory(),
         shared_memory=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,  # noqa: S108
@@ -203,8 +198,8 @@ def _python(machine: Machine) -> Iterator[Missing]:
         yield Missing(
             "Python 3.11 or newer",
             f"this is Python {version}",
-            debian=("python3.11", "python3.11-dev", "python3.11-venv"),
-            fedora=("python3.11", "python3.11-devel"),
+            debian=("python3.11", "python3.11-venv"),
+            fedora=("python3.11",),
             advice="then: make PYTHON=python3.11 install",
         )
         return
@@ -219,15 +214,9 @@ def _python(machine: Machine) -> Iterator[Missing]:
     if not machine.has_venv:
         why = "make install makes a virtual environment with it"
         yield Missing("Python's venv and ensurepip", why, (f"python{version}-venv",), ("python3-libs",))
-    if not machine.has_headers:
-        why = "DeepSpeed compiles small extensions of Python when a training starts"
-        yield Missing("Python.h, the headers of this Python", why, (f"python{version}-dev",), ("python3-devel",))
 
 
 def _libraries(machine: Machine) -> Iterator[Missing]:
-    if not machine.has_compiler:
-        why = "DeepSpeed compiles small extensions when a training starts"
-        yield Missing("a C++ compiler (c++)", why, ("g++",), ("gcc-c++",))
     if not machine.has_numa:
         yield Missing("libnuma.so.1", "vLLM's CPU engine loads it", ("libnuma1",), ("numactl-libs",))
 
@@ -276,11 +265,6 @@ def _node_lacks() -> Iterator[str]:
     for what, names in programs.items():
         if not all(shutil.which(name, path=path) for name in names):
             yield what
-
-
-def _has_compiler() -> bool:
-    """As torch looks for it: $CXX, else c++."""
-    return shutil.which(os.environ.get("CXX", "c++")) is not None
 
 
 def _can_load(library: str) -> bool:

@@ -119,8 +119,8 @@ def ended_well(run: RunOnNode, *, iterations: int) -> None:
     assert run.phase is Phase.SUCCEEDED, run.status.message
     put = Counter(run.manifests_put())
     assert [key for key, times in put.items() if times > 1] == [], "sealed twice"
-    # sft, reward and the evaluation of pi_0; and five an iteration.
-    assert len(put) == 3 + 5 * iterations, "something was sealed that is no part of it, or not sealed"
+    # What preflight prepared for sft and for reward; sft, reward and the evaluation of pi_0; and five an iteration.
+    assert len(put) == 2 + 3 + 5 * iterations, "something was sealed that is no part of it, or not sealed"
     uid = run.run.uid
     told = Counter(
         event["message"]

@@ -16,7 +16,7 @@ from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase
 from rlhf_store import Store, open_store
-from support.mini import NAME, Case, artifacts_of, downloaded, make_world, stages_of, stop
+from support.mini import NAME, Case, artifacts_of, downloaded, make_world, stages_of, stop, tokens_of
 from support.processes import PeakMemory
 from support.rlhfctl import Done, environment, rlhfctl
 from support.s3 import S3Server
@@ -109,8 +109,10 @@ def test_each_stage_needed_one_attempt(quickstart: Quickstart) -> None:
 
 def test_each_manifest_was_written_exactly_once(quickstart: Quickstart) -> None:
     manifests = quickstart.case.manifests()
-    assert sorted(manifests) == sorted(artifacts_of(quickstart.status).values())
-    assert len(set(manifests)) == len(manifests) == 3 + len(ITERATIONS) * len(STAGES)
+    tokens = tokens_of(manifests)
+    assert sorted(manifests) == sorted([*artifacts_of(quickstart.status).values(), *tokens])
+    assert len(tokens) == len(("sft", "reward"))
+    assert len(set(manifests)) == len(manifests) == len(tokens) + 3 + len(ITERATIONS) * len(STAGES)
 
 
 def test_its_processes_held_at_most_8_gb(quickstart: Quickstart) -> None:

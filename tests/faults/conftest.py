@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.words import Phase
-from support.mini import Case, MakeCase, SealedRun, artifacts_of, make_world, read_manifest, write_manifest
+from support.mini import Case, MakeCase, SealedRun, artifacts_of, make_world, read_manifest, tokens_of, write_manifest
 from support.s3 import S3Server
 
 #: So many steps, and a checkpoint so often, that a training has seconds to go when its first checkpoint is seen.
@@ -49,8 +49,10 @@ def sealed(new_case: MakeCase) -> SealedRun:
     status = case.status()
     assert status.phase is Phase.SUCCEEDED
     artifacts = artifacts_of(status)
-    assert sorted(case.manifests()) == sorted(artifacts.values())
-    return SealedRun(case, artifacts)
+    tokens = tokens_of(case.manifests())
+    assert len(tokens) == len(("sft-0", "reward-0"))
+    assert sorted(case.manifests()) == sorted([*artifacts.values(), *tokens])
+    return SealedRun(case, artifacts, tokens)
 
 
 @pytest.fixture

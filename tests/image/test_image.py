@@ -44,14 +44,9 @@ def test_it_has_the_operator_the_cli_and_every_stage(image: str) -> None:
     assert builder.run(image, "python", "-c", f"import {', '.join(modules)}; print('whole')").endswith("whole\n")
 
 
-def test_it_has_no_compiler_and_what_one_would_make_is_there(image: str) -> None:
+def test_it_has_no_compiler(image: str) -> None:
     words = "for name in cc c++ gcc g++ ld as; do command -v $name || true; done; command -v sh"
     assert builder.run(image, "sh", "-c", words).split() == ["/usr/bin/sh"]
-    words = (
-        "from deepspeed.ops.op_builder import ShareMemCommBuilder as B; import importlib, torch, deepspeed;"
-        " print(importlib.import_module(B().absolute_name()).vector_kernel_level())"
-    )
-    assert builder.run(image, "python", "-c", words).split()[-1] in "012"
 
 
 def test_its_python_is_compiled(image: str) -> None:

@@ -32,9 +32,7 @@ GOOD = doctor.Machine(
     system="Linux",
     architecture="x86_64",
     python=(3, 11),
-    has_headers=True,
     has_venv=True,
-    has_compiler=True,
     has_numa=True,
     memory=16 * GIB,
     shared_memory=4 * GIB,
@@ -43,7 +41,7 @@ GOOD = doctor.Machine(
     installed=False,
     root=True,
 )
-BARE = replace(GOOD, has_headers=False, has_numa=False, root=False, node_lacks=frozenset(doctor.NODE_PACKAGES))
+BARE = replace(GOOD, has_venv=False, has_numa=False, root=False, node_lacks=frozenset(doctor.NODE_PACKAGES))
 
 
 def test_a_good_machine_lacks_nothing() -> None:
@@ -53,16 +51,14 @@ def test_a_good_machine_lacks_nothing() -> None:
 @pytest.mark.parametrize(
     ("changes", "what", "debian", "fedora"),
     [
-        ({"has_headers": False}, "Python.h", ("python3.11-dev",), ("python3-devel",)),
-        ({"has_headers": False, "python": (3, 13)}, "Python.h", ("python3.13-dev",), ("python3-devel",)),
         ({"has_venv": False}, "venv", ("python3.11-venv",), ("python3-libs",)),
-        ({"has_compiler": False}, "C++ compiler", ("g++",), ("gcc-c++",)),
+        ({"has_venv": False, "python": (3, 13)}, "venv", ("python3.13-venv",), ("python3-libs",)),
         ({"has_numa": False}, "libnuma.so.1", ("libnuma1",), ("numactl-libs",)),
         (
             {"python": (3, 9)},
             "Python 3.11",
-            ("python3.11", "python3.11-dev", "python3.11-venv"),
-            ("python3.11", "python3.11-devel"),
+            ("python3.11", "python3.11-venv"),
+            ("python3.11",),
         ),
     ],
 )
@@ -105,8 +101,8 @@ def test_what_cannot_be_read_is_not_complained_about() -> None:
 
 
 def test_everything_is_named_at_once() -> None:
-    bare = replace(GOOD, has_headers=False, has_venv=False, has_compiler=False, has_numa=False, memory=GIB, disk=GIB)
-    assert len(doctor.check(bare)) == 6
+    bare = replace(GOOD, has_venv=False, has_numa=False, memory=GIB, disk=GIB)
+    assert len(doctor.check(bare)) == 4
 
 
 @pytest.mark.parametrize("what", doctor.NODE_PACKAGES)
@@ -130,7 +126,7 @@ def test_make_test_is_told_everything_at_once_with_one_command_for_all_packages(
     (install,) = [line for line in told if "apt-get" in line]
     assert install.startswith("Debian, Ubuntu: sudo apt-get update && sudo apt-get install --yes --no-install-recommends buildah ")
     packages = {package for thing in lacking for package in thing.debian}
-    assert set(install.partition("recommends ")[2].split()) == packages > {"python3.11-dev", "libnuma1", "debootstrap"}
+    assert set(install.partition("recommends ")[2].split()) == packages > {"python3.11-venv", "libnuma1", "debootstrap"}
     assert told[-1].endswith("RLHF_SKIP_NODE=1 make test")
 
 

@@ -18,6 +18,7 @@ from botocore.config import Config
 
 from rlhf_api.resource.status import IterationStatus, RLHFRunStatus, StageStatus
 from rlhf_api.resource.storage import Storage
+from rlhf_api.words import ArtifactKind
 from rlhf_operator.local.folder.records import AttemptRecord, PodRecord, read_records
 from rlhf_store import Store
 from support import processes
@@ -190,14 +191,16 @@ class SealedRun:
     case: Case
     artifacts: Mapping[str, str]
     """kind/fingerprint by stage."""
+    tokens: tuple[str, ...]
+    """kind/fingerprint of what preflight prepared for sft and for reward."""
 
     def copy(self, storage: Storage, stages: Iterable[str]) -> None:
-        """The artifacts of these stages to another place on the server."""
+        """The artifacts of these stages to another place on the server, and the tokens that preflight prepared."""
         bucket, _, source = self.case.storage.url.removeprefix("s3://").partition("/")
         _, _, target = storage.url.removeprefix("s3://").partition("/")
         client = s3_client(self.case.server)
-        for stage in stages:
-            prefix = f"{source}/{self.artifacts[stage]}/"
+        for artifact in [*(self.artifacts[stage] for stage in stages), *self.tokens]:
+            prefix = f"{source}/{artifact}/"
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", []):
                     key = target + entry["Key"].removeprefix(source)
@@ -212,6 +215,11 @@ def stages_of(status: RLHFRunStatus) -> dict[str, StageStatus]:
 def artifacts_of(status: RLHFRunStatus) -> dict[str, str]:
     """kind/fingerprint by stage."""
     return {name: "/".join(s.artifact.url.split("/")[-2:]) for name, s in stages_of(status).items() if s.artifact is not None}
+
+
+def tokens_of(manifests: Iterable[str]) -> tuple[str, ...]:
+    """Those of kind/fingerprint that are no stage's own: preflight prepared them."""
+    return tuple(artifact for artifact in manifests if artifact.startswith(f"{ArtifactKind.TOKENS}/"))
 
 
 def s3_client(server: S3Server) -> Any:

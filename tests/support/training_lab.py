@@ -36,6 +36,10 @@ class Case:
     objective: str = "preference"
 
 
+#: In the lab's folder: where torch would put what it compiles.
+COMPILED = "compiled"
+
+
 def write_cases(folder: Path, cases: list[Case]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
@@ -64,7 +68,8 @@ def run_cases(folder: Path, cases: list[Case], ranks: int) -> dict[str, Finding]
 
     write_cases(folder, cases)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), __file__, str(folder)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_EXTENSIONS_DIR": str(folder / COMPILED)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AssertionError(done.stderr[-6000:])
     found = {}
@@ -77,12 +82,13 @@ def run_cases(folder: Path, cases: list[Case], ranks: int) -> dict[str, Finding]
 
 
 def main(folder: Path) -> None:
-    import deepspeed
     import torch
     import torch.distributed as dist
 
+    from rlhf_trainer.training.rank.engine import join_ranks
+
     torch.set_num_threads(1)
-    deepspeed.init_distributed("gloo")
+    join_ranks("gloo")
     for fields in json.loads((folder / "cases.json").read_text()):
         _run(folder, Case(**fields))
         dist.barrier()

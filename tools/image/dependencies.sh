@@ -13,17 +13,12 @@ fi
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt UV_NO_CACHE=1
 export VIRTUAL_ENV=/opt/rlhf HOME=/tmp/home
 uv=/tmp/uv/bin/uv
-before=$(mktemp)
-dpkg-query --show --showformat='${Package}\n' | sort > "$before"
 
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends g++ python3-dev
 python3 -m venv /tmp/uv
 /tmp/uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --requirement "$here/build.lock"
 
 python3 -m venv --without-pip "$VIRTUAL_ENV"
 "$uv" pip install --quiet --no-deps --compile-bytecode --require-hashes -r "$lock"
-[ -z "$cpu" ] || sh "$here/build_ops.sh" "$uv" "$lock"
 sh "$here/cut.sh" $cpu
 packages=$("$VIRTUAL_ENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # Where project.sh puts the project: a layer of its own.
@@ -31,8 +26,7 @@ echo /opt/project > "$packages/project.pth"
 /tmp/uv/bin/cyclonedx-py environment "$VIRTUAL_ENV/bin/python" \
   --output-reproducible --output-format JSON --output-file /tmp/python.cdx.json
 
-dpkg-query --show --showformat='${Package}\n' | sort | comm -13 "$before" - | xargs --no-run-if-empty apt-get purge -y -qq
 "$VIRTUAL_ENV/bin/python" "$here/sbom.py" /tmp/python.cdx.json /usr/share/sbom/rlhf-operator.cdx.json
 # uv's own, which everybody may write to.
 rm -f "$VIRTUAL_ENV/.lock"
-rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/* /tmp/* /root/.cache
+rm -rf /tmp/* /root/.cache

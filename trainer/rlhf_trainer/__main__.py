@@ -7,9 +7,9 @@ if __name__ == "__main__":
     # for: a SIGTERM of that second would be lost, and the pod would work on until its grace is over. One that is blocked waits.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    from rlhf_trainer.runtime.environment import without_bars
+    from rlhf_trainer.runtime.environment import before_imports
 
-    without_bars()
+    before_imports()
     from rlhf_trainer.process.stage_process import run_and_exit
 
     run_and_exit()

@@ -25,7 +25,7 @@ from typing import Any, NoReturn, cast
 
 from rlhf_api.words import StageName
 from rlhf_trainer.runtime import processes
-from rlhf_trainer.runtime.environment import prepare_cpu_environment, without_bars
+from rlhf_trainer.runtime.environment import before_imports, prepare_cpu_environment
 
 #: What stages import, most expensive last. Names only: nothing of it is used here.
 PRELOAD = (
@@ -53,8 +53,8 @@ def serve(path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
+    before_imports()
     prepare_cpu_environment()
-    without_bars()
     for name in PRELOAD:
         importlib.import_module(name)
     with selectors.DefaultSelector() as selector:
@@ -128,6 +128,7 @@ def _leave_the_server(server: int, log: str, environment: dict[str, str]) -> Non
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     os.environ.clear()
     os.environ.update(kept | environment)
+    before_imports()
     prepare_cpu_environment()
     processes.warm = True
 

@@ -8,9 +8,11 @@ import os
 CPU_KV_CACHE = ("VLLM_CPU_KVCACHE_SPACE", "1")
 
 
-def without_bars() -> None:
-    """Before libraries are imported: a bar that goes back to the beginning of its line a thousand times is no line of a log."""
+def before_imports() -> None:
+    """Before libraries are imported. A bar that goes back to the beginning of its line a thousand times is no line of a log. And a
+    thread that waits for the others of its process sleeps: it would turn, and keep a core from the processes beside it."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def prepare_cpu_environment() -> None:

@@ -14,7 +14,7 @@ from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.training.rank import loop
 from support.plain_torch import named, train_dpo
 from support.tiny_models import load, random_pairs, save_tiny_llama
-from support.training_lab import Case, Finding, run_cases
+from support.training_lab import COMPILED, Case, Finding, run_cases
 
 pytestmark = pytest.mark.engine
 
@@ -81,6 +81,10 @@ def two_ranks(models: Path, master: Path, lab: Path, one_rank: dict[str, Finding
 def plain(models: Path) -> tuple[Any, list[dict[str, float]]]:
     case = Case("plain", "")
     return train_dpo(load(models / "llama"), random_pairs(case.pairs), Optimization.model_validate(case.optimization))
+
+
+def test_no_rank_needs_a_compiler(one_rank: dict[str, Finding], two_ranks: dict[str, Finding], lab: Path) -> None:
+    assert not (lab / COMPILED).exists()
 
 
 def assert_same(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float = 5e-5) -> None:

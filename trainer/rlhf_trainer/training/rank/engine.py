@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.training.objectives import Objective, Summed
 
+#: Ranks wait for one another while one hashes, uploads, fetches or exports, and a large model's checkpoint has a hundred gigabytes.
+#: A rank that dies is seen by torchrun, and not by this.
+_HOST_WORK = timedelta(hours=2)
+
 
 class ObjectiveModule(torch.nn.Module):
     """What DeepSpeed wraps: its forward is the objective's."""
@@ -26,6 +31,15 @@ class ObjectiveModule(torch.nn.Module):
 
     def forward(self, objective: Objective, batch: Batch) -> Summed:
         return objective(self.model, batch)
+
+
+def join_ranks(backend: str) -> None:
+    """Collective. Nothing is compiled: on a CPU DeepSpeed would, a minute long and on a busy machine ten, a kernel that only its
+    inference asks for. It does without what is not among its compatible operations."""
+    import deepspeed
+
+    vars(deepspeed.ops)["__compatible_ops__"] = {}
+    deepspeed.init_distributed(backend, timeout=_HOST_WORK)
 
 
 def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimization, *, gradient_checkpointing: bool) -> Any:

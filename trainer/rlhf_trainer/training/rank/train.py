@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
@@ -23,17 +21,12 @@ from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
 
-from .baton import use_kernel_baton
 from .checkpoints import Checkpoints, Place
-from .engine import load_master_weights, start_engine
+from .engine import join_ranks, load_master_weights, start_engine
 from .export import export
 from .guard import check_reference
 from .loop import LoopConfig, run_loop
 from .schedule import Schedule
-
-#: Ranks wait for one another while one hashes, uploads, fetches or exports, and a large model's checkpoint has a hundred gigabytes.
-#: A rank that dies is seen by torchrun, and not by this.
-_HOST_WORK = timedelta(hours=2)
 
 
 def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], bool]) -> None:
@@ -41,8 +34,7 @@ def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], boo
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    use_kernel_baton()
-    deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=_HOST_WORK)
+    join_ranks("nccl" if cuda else "gloo")
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     packing = Packing.choose(examples.most_tokens, device, job.token_budget)
     if job.guard is not None:
