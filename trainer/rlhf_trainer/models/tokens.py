@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -20,12 +21,14 @@ class BoundaryProblem(ConfigurationProblem):
 
 @dataclass(frozen=True)
 class Encoded:
-    """ids of what a template wrote of `guarded`. offsets[i]: where in `text` token i begins and ends; None where nobody says."""
+    """ids of what a template wrote of `guarded`. beginning(place): the index of the token that begins at the character `place` of
+    `text`, where the token before it ends; None where there is none, or nobody says.
+    """
 
     guarded: Guarded
     text: str
     ids: list[int]
-    offsets: list[tuple[int, int]] | None
+    beginning: Callable[[int], int | None]
 
 
 class Inseparable(TemplateRefusal):
@@ -57,8 +60,8 @@ class Encoder:
         if any(character in text for character in guarded.stand_ins):
             self._require_separable(guarded, text)
             return self._pieces(guarded, text)
-        ids, offsets = self._whole(text)
-        return Encoded(guarded, text, ids, offsets)
+        ids, encoding = self._whole(text)
+        return Encoded(guarded, text, ids, partial(_beginning_of, encoding))
 
     def tokens_before(self, encoded: Encoded, place: int) -> int:
         """How many tokens end at or before the character `place`. Raises BoundaryProblem where one stands across it."""
@@ -76,10 +79,8 @@ class Encoder:
             return 0, True
         if place >= len(encoded.text):
             return len(encoded.ids), True
-        if encoded.offsets is not None:
-            count = bisect_right(encoded.offsets, place, key=itemgetter(1))
-            if 0 < count < len(encoded.ids) and encoded.offsets[count - 1][1] == place == encoded.offsets[count][0]:
-                return count, True
+        if (count := encoded.beginning(place)) is not None:
+            return count, True
         # Offsets may leave blanks out: what the text before it is alone decides.
         return self._by_prefix(encoded, place)
 
@@ -88,15 +89,16 @@ class Encoder:
         shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
         return shared, shared == len(head)
 
-    def _whole(self, text: str, *, split_controls: bool = False) -> tuple[list[int], list[tuple[int, int]] | None]:
-        """Ids and offsets of a text."""
+    def _whole(self, text: str, *, split_controls: bool = False) -> tuple[list[int], Any | None]:
+        """Ids of a text, and the `tokenizers.Encoding` that has their offsets; a list of them all would cost as much as the text's
+        rendering."""
         if self._backend is None:
             # A tokenizer warns of lengths that are none of its business.
             found = self._tokenizer(text, add_special_tokens=False, verbose=False, split_special_tokens=split_controls)
             return list(found["input_ids"]), None
         self._backend.encode_special_tokens = split_controls
         encoding = self._backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        return encoding.ids, encoding
 
     def _require_separable(self, guarded: Guarded, text: str) -> None:
         """What is read in pieces must be read as the whole is. Without its control tokens, a text can be read both ways."""
@@ -120,7 +122,7 @@ class Encoder:
             ids += found
             offsets = None if own is None or offsets is None else offsets + [(done + start, done + end) for start, end in own]
             done += len(part)
-        return Encoded(guarded, text, ids, offsets)
+        return Encoded(guarded, text, ids, partial(_beginning_at, offsets))
 
     def _piece(
         self, guarded: Guarded, part: str, before: Sequence[str], after: Sequence[str]
@@ -131,14 +133,33 @@ class Encoder:
         if first >= last:
             return [], []
         piece, places = guarded.restored(part[first:last])
-        ids, offsets = self._whole(piece, split_controls=True)
+        ids, encoding = self._whole(piece, split_controls=True)
         if not self._control_ids.isdisjoint(ids):
             raise _inseparable(guarded)
-        if offsets is None:
+        if encoding is None:
             return ids, None
+        offsets = encoding.offsets
         # A token in the midst of a stand-in ends behind it: it must not seem to stand before what begins there.
         ends = [places[end - 1] + 1 if end > start else places[end] for start, end in offsets]
         return ids, [(first + places[start], first + end) for (start, _), end in zip(offsets, ends, strict=True)]
+
+
+def _beginning_of(encoding: Any | None, place: int) -> int | None:
+    if encoding is None:
+        return None
+    index = encoding.char_to_token(place)
+    if not index or encoding.token_to_chars(index)[0] != place or encoding.token_to_chars(index - 1)[1] != place:
+        return None
+    return int(index)
+
+
+def _beginning_at(offsets: Sequence[tuple[int, int]] | None, place: int) -> int | None:
+    if offsets is None:
+        return None
+    index = bisect_right(offsets, place, key=itemgetter(1))
+    if not 0 < index < len(offsets) or offsets[index - 1][1] != place or offsets[index][0] != place:
+        return None
+    return index
 
 
 def _inseparable(guarded: Guarded) -> Inseparable:
