@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlhf_api.resource.training import Overlong
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.parquet import LABELS
-from rlhf_trainer.data.preferences import Limits, fit, read_pairs
+from rlhf_trainer.data.preferences import Limits, Pairs, fit
 
 EOS = 2
 ids = st.lists(st.integers(3, 50), min_size=1, max_size=12)
@@ -78,7 +78,9 @@ def test_every_pair_that_is_read_is_kept_or_counted(tmp_path: Path) -> None:
     ]
     for number, part in enumerate((rows[:2], rows[2:])):
         pq.write_table(pa.Table.from_pylist(part, schema=LABELS), tmp_path / f"labels-{number}.parquet")
-    pairs, counts = read_pairs(tmp_path, limits(5, 3))
-    assert [pair.key for pair in pairs] == [("a", 1, 0), ("d", 1, 0)]
+    pairs = Pairs(tmp_path, limits(5, 3))
+    counts = pairs.counts
+    assert [pair.key for pair in pairs] == pairs.keys == [("a", 1, 0), ("d", 1, 0)]
+    assert [pair.example for pair in pairs] == [Example([5, 6], [[7, 7, 7], [8]]), Example([5, 6], [[7], [8]])]
     assert counts == {"pairsRead": 4, "pairsTruncated": 1, "pairsPromptTooLong": 1, "pairsEqual": 1}
     assert counts["pairsRead"] == len(pairs) + counts["pairsPromptTooLong"] + counts["pairsEqual"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlhf_api.resource.training import Overlong
@@ -32,22 +35,70 @@ class Limits:
     overlong: Overlong
 
 
-def read_pairs(folder: Path, limits: Limits) -> tuple[list[PairExample], dict[str, int]]:
-    """Every pair of a labels artifact, ordered by key, and what was cut or dropped. Cut text never gets an EOS."""
-    tables = [pq.read_table(file) for file in sorted(folder.rglob("*.parquet"))]
-    rows = pa.concat_tables(tables).to_pylist()
-    rows.sort(key=_key)
-    pairs: list[PairExample] = []
-    counts = {"pairsRead": len(rows)}
-    for row in rows:
-        fitted = fit(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"], limits)
-        if isinstance(fitted, str):
-            counts[fitted] = counts.get(fitted, 0) + 1
-            continue
-        if fitted.tokens < len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]):
-            counts["pairsTruncated"] = counts.get("pairsTruncated", 0) + 1
-        pairs.append(PairExample(_key(row), fitted))
-    return pairs, counts
+class Pairs(Sequence[PairExample]):
+    """The pairs of a labels artifact, ordered by key, each made when it is asked for: four bytes a token are held.
+
+    `counts`: how many were read, and cut or dropped, by reason. Cut text never gets an EOS.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        table = pa.concat_tables([pq.read_table(file, columns=[*_KEY, *_TEXTS]) for file in sorted(folder.rglob("*.parquet"))])
+        order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _KEY]).to_pylist()
+        self._limits = limits
+        self._keys = list(zip(*(table.column(name).to_pylist() for name in _KEY), strict=True))
+        self._texts = [_Lists(table.column(name)) for name in _TEXTS]
+        self._kept: list[int] = []
+        self.counts = {"pairsRead": len(order)}
+        for row in order:
+            fitted, tokens = self._fitted(row)
+            if isinstance(fitted, str):
+                self._count(fitted)
+                continue
+            if fitted.tokens < tokens:
+                self._count("pairsTruncated")
+            self._kept.append(row)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> PairExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PairExample]: ...
+    def __getitem__(self, index: int | slice) -> PairExample | list[PairExample]:
+        if isinstance(index, slice):
+            return [self._pair(row) for row in self._kept[index]]
+        return self._pair(self._kept[index])
+
+    @property
+    def keys(self) -> list[Key]:
+        return [self._keys[row] for row in self._kept]
+
+    def _pair(self, row: int) -> PairExample:
+        return PairExample(self._keys[row], cast("Example", self._fitted(row)[0]))
+
+    def _fitted(self, row: int) -> tuple[Example | str, int]:
+        """As `fit` has it, and how many tokens it had before."""
+        prompt, chosen, rejected = (text[row] for text in self._texts)
+        return fit(prompt, chosen, rejected, self._limits), len(prompt) + len(chosen) + len(rejected)
+
+    def _count(self, reason: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+class _Lists:
+    """A column of lists of ids, over all its chunks."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in column.chunks]
+        self._ends = list(accumulate(len(chunk) for chunk in column.chunks))
+
+    def __getitem__(self, row: int) -> list[int]:
+        number = bisect_right(self._ends, row)
+        offsets, values = self._chunks[number]
+        place = row - (self._ends[number - 1] if number else 0)
+        found: list[int] = values[offsets[place] : offsets[place + 1]].tolist()
+        return found
 
 
 def fit(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], limits: Limits) -> Example | str:
@@ -79,5 +130,11 @@ def stem(iteration: int) -> str:
     return f"d{iteration:03d}"
 
 
+_KEY = ("prompt_id", "chosen_index", "rejected_index")
+#: Their order is that of the arguments of `fit`.
+_TEXTS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
 def _key(row: Mapping[str, Any]) -> Key:
-    return (row["prompt_id"], row["chosen_index"], row["rejected_index"])
+    prompt_id, chosen, rejected = (row[name] for name in _KEY)
+    return (prompt_id, chosen, rejected)

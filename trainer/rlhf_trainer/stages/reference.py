@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import torch
 
 from rlhf_api.stage import ReferenceWork, StageResult
 from rlhf_trainer.data.parquet import REFERENCE_LOGPS
-from rlhf_trainer.data.preferences import Limits, PairExample, read_pairs, stem
-from rlhf_trainer.forward.logps import score_examples
+from rlhf_trainer.data.preferences import Key, Limits, PairExample, Pairs, stem
+from rlhf_trainer.forward.logps import ScoredBatch, score_examples
 from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.result import log_counts, model_inputs
 from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
+
+#: Pairs that are packed together and held as lists: so many are as like in length as all would be.
+_WINDOW = 4096
 
 
 def run(context: StageContext) -> StageResult:
@@ -33,37 +37,46 @@ def run(context: StageContext) -> StageResult:
     files: dict[str, Path] = {}
     counts: dict[str, int] = {"pairs": 0}
     for part in work.data:
-        pairs, read = read_pairs(context.artifact(part.labels).cached(context.scratch / "inputs"), limits)
-        own = shard_of(pairs, context.shard, context.config.execution.shards)
-        rows = _score(context, model, list(own), device)
+        pairs = Pairs(context.artifact(part.labels).cached(context.scratch / "inputs"), limits)
+        rows = _score(context, model, pairs, device)
         file = context.scratch / f"{stem(part.iteration)}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=REFERENCE_LOGPS), file)
         files[stem(part.iteration)] = file
         counts["pairs"] += len(rows)
         if context.shard == 0:
-            counts |= {name: counts.get(name, 0) + count for name, count in read.items()}
+            counts |= {name: counts.get(name, 0) + count for name, count in pairs.counts.items()}
     log_counts("reference", counts)
     return commit_and_seal(context, files, rows=counts["pairs"], counts=counts, inputs=inputs)
 
 
-def _score(context: StageContext, model: Any, pairs: list[PairExample], device: torch.device) -> list[dict[str, Any]]:
-    longest = max((pair.example.tokens for pair in pairs), default=1)
-    packing = Packing.choose(longest, device, context.config.execution.token_budget)
-    key_of = {id(pair.example): pair.key for pair in pairs}
+def _score(context: StageContext, model: Any, pairs: Pairs, device: torch.device) -> list[dict[str, Any]]:
+    """Of this shard's pairs, ordered by key."""
+    own = shard_of(range(len(pairs)), context.shard, context.config.execution.shards)
     rows: list[dict[str, Any]] = []
-    for scored in score_examples(model, [pair.example for pair in pairs], packing):
-        for number, example in enumerate(scored.examples):
-            prompt_id, chosen, rejected = key_of[id(example)]
-            rows.append(
-                {
-                    "prompt_id": prompt_id,
-                    "chosen_index": chosen,
-                    "rejected_index": rejected,
-                    "chosen_logps": scored.logps[2 * number],
-                    "rejected_logps": scored.logps[2 * number + 1],
-                    "chosen_tokens": int(scored.tokens[2 * number]),
-                    "rejected_tokens": int(scored.tokens[2 * number + 1]),
-                }
-            )
-        context.progress.update(len(rows), len(pairs), "pairs")
+    for begin in range(0, len(own), _WINDOW):
+        window = [pairs[index] for index in own[begin : begin + _WINDOW]]
+        packing = Packing.choose(max(pair.example.tokens for pair in window), device, context.config.execution.token_budget)
+        for batch in _score_window(model, window, packing):
+            rows += batch
+            context.progress.update(len(rows), len(own), "pairs")
     return sorted(rows, key=lambda row: (row["prompt_id"], row["chosen_index"], row["rejected_index"]))
+
+
+def _score_window(model: Any, pairs: list[PairExample], packing: Packing) -> Iterator[list[dict[str, Any]]]:
+    key_of = {id(pair.example): pair.key for pair in pairs}
+    for scored in score_examples(model, [pair.example for pair in pairs], packing):
+        yield [_row(key_of[id(example)], scored, 2 * number) for number, example in enumerate(scored.examples)]
+
+
+def _row(key: Key, scored: ScoredBatch, chosen: int) -> dict[str, Any]:
+    """`chosen`: the place of the pair's chosen completion among the batch's; the rejected one stands behind it."""
+    prompt_id, chosen_index, rejected_index = key
+    return {
+        "prompt_id": prompt_id,
+        "chosen_index": chosen_index,
+        "rejected_index": rejected_index,
+        "chosen_logps": scored.logps[chosen],
+        "rejected_logps": scored.logps[chosen + 1],
+        "chosen_tokens": int(scored.tokens[chosen]),
+        "rejected_tokens": int(scored.tokens[chosen + 1]),
+    }

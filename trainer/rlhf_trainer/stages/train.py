@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf_api.resource.model import Dtype
@@ -9,7 +11,7 @@ from rlhf_api.resource.training import WarmStart
 from rlhf_api.stage import StageResult, TrainSet, TrainWork
 from rlhf_store import removed_files
 from rlhf_trainer.data.examples import Example, write_examples
-from rlhf_trainer.data.preferences import Limits, read_pairs, read_reference_logps
+from rlhf_trainer.data.preferences import Limits, Pairs, read_reference_logps
 from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
@@ -26,7 +28,8 @@ GUARD_TOLERANCE = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 1e-2}
 
 def run(context: StageContext) -> StageResult:
     work = work_of(context, TrainWork)
-    examples, counts = _examples(context, work)
+    counts: dict[str, int] = {}
+    examples = _examples(context, work, counts)
     job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work.optimization, work.deepspeed)
     job = job.model_copy(
         update={
@@ -39,33 +42,29 @@ def run(context: StageContext) -> StageResult:
         *model_inputs(work.start),
         *(ref for part in work.data for ref in (part.labels, part.reference_logps) if ref is not None),
     ]
-    rows = write_examples(Path(job.examples), examples)
+    rows = counts["pairsTrained"] = write_examples(Path(job.examples), examples)
     return train_and_seal(context, job, rows, vocabulary, Lineage(inputs, iterate=context.config.iteration), counts)
 
 
-def _examples(context: StageContext, work: TrainWork) -> tuple[list[Example], dict[str, int]]:
-    """All pairs of all data sets that iteration t replays, each with its cached reference log-probs."""
+def _examples(context: StageContext, work: TrainWork, counts: dict[str, int]) -> Iterator[Example]:
+    """All pairs of all data sets that iteration t replays, each with its cached reference log-probs; what was read, cut and dropped
+    is added to `counts`."""
     limits = Limits(work.max_length, work.max_prompt_length, work.overlong)
-    examples: list[Example] = []
-    counts: dict[str, int] = {}
     for part in work.data:
-        pairs, read = read_pairs(context.artifact(part.labels).cached(context.scratch / "inputs"), limits)
-        for name, count in read.items():
+        pairs = Pairs(context.artifact(part.labels).cached(context.scratch / "inputs"), limits)
+        for name, count in pairs.counts.items():
             counts[name] = counts.get(name, 0) + count
         if not work.loss.type.needs_reference:
-            examples += [pair.example for pair in pairs]
+            yield from (pair.example for pair in pairs)
             continue
         cached = _cached_logps(context, part)
-        missing = [pair.key for pair in pairs if pair.key not in cached]
-        if missing:
+        if missing := [key for key in pairs.keys if key not in cached]:
             raise ApplicationProblem(
                 f"The reference log-probs of iteration {part.iteration} lack {len(missing)} of {len(pairs)} pairs "
                 f"(first: {missing[0]}): they were made from other labels. Delete that reference-logps artifact and run again.",
                 reason="ReferenceIncomplete",
             )
-        examples += [Example(pair.example.prompt, pair.example.completions, None, reference=cached[pair.key]) for pair in pairs]
-    counts["pairsTrained"] = len(examples)
-    return examples, counts
+        yield from (replace(pair.example, reference=cached[pair.key]) for pair in pairs)
 
 
 def _cached_logps(context: StageContext, part: TrainSet) -> dict[tuple[str, int, int], tuple[float, float]]:
