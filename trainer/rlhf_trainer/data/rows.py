@@ -51,7 +51,9 @@ class Unparsable:
 
 @dataclass
 class _Reason:
-    first: int
+    """place: of the first row."""
+
+    place: str
     words: str
     rows: int = 0
 
@@ -68,24 +70,25 @@ class Tally:
     columns: set[str] = field(default_factory=set)
     """Those that hold anything in any row."""
     columns_read: frozenset[str] = frozenset()
+    drawn: int | None = None
+    """Rows that can be read and that a mixture draws; None: all are."""
+    refused: int = 0
+    """Of those: left out when they were rendered."""
     _reasons: dict[str, _Reason] = field(default_factory=dict)
     _stretches: list[tuple[int, str, int]] = field(default_factory=list)
-    """A row, its file and its number there, from which on both count alike."""
+    """A row, its file and its number there, from which on both count alike: of the rows that were seen here."""
 
     def see(self, row: int, content: Row | Unparsable) -> None:
         """Rows come in order. Keeps where it stands and which columns it has."""
         if isinstance(content, Unparsable | FileRow) and content.file:
-            self._continue(row, content.file, content.number)
+            first, last, begin = self._stretches[-1] if self._stretches else (0, "", 0)
+            if (last, begin + row - first) != (content.file, content.number):
+                self._stretches.append((row, content.file, content.number))
         if isinstance(content, Mapping):
             self.columns.update(name for name, value in content.items() if value is not None)
 
-    def _continue(self, row: int, file: str, number: int) -> None:
-        first, last, begin = self._stretches[-1] if self._stretches else (0, "", 0)
-        if (last, begin + row - first) != (file, number):
-            self._stretches.append((row, file, number))
-
     def place(self, row: int) -> str:
-        """For messages behind the uri of the source: `row 3 of b.jsonl`, or `row 3` where there is one file."""
+        """For messages behind the uri of the source: `row 3 of b.jsonl`, or `row 3` where there is one file. Of a row seen here."""
         if not self._stretches:
             return f"row {row}"
         first, file, number = self._stretches[max(0, bisect_right(self._stretches, row, key=lambda stretch: stretch[0]) - 1)]
@@ -97,19 +100,24 @@ class Tally:
         return sorted(self.columns - self.columns_read)
 
     def leave_out(self, row: int, problem: Unusable) -> None:
-        found = self._reasons.setdefault(problem.reason, _Reason(row, problem.words))
+        found = self._reasons.setdefault(problem.reason, _Reason(self.place(row), problem.words))
         found.rows += 1
+
+    def refuse(self, row: int, problem: Unusable) -> None:
+        """One that can be read, and not rendered."""
+        self.refused += 1
+        self.leave_out(row, problem)
 
     def add(self, other: Tally) -> None:
         """What became of rows of the same source, behind those of this one."""
         self.layout, self.columns_read = other.layout, other.columns_read
         self.columns |= other.columns
-        for stretch in other._stretches:
-            self._continue(*stretch)
         self.rows += other.rows
+        self.refused += other.refused
+        self.drawn = None if other.drawn is None else (self.drawn or 0) + other.drawn
         self.unread |= other.unread
         for name, theirs in other._reasons.items():
-            found = self._reasons.setdefault(name, _Reason(theirs.first, theirs.words))
+            found = self._reasons.setdefault(name, _Reason(theirs.place, theirs.words))
             found.rows += theirs.rows
 
     @property
@@ -135,9 +143,7 @@ class Tally:
         if not self._reasons:
             return ""
         ordered = sorted(self._reasons.values(), key=lambda reason: -reason.rows)
-        kinds = "; ".join(
-            f"{reason.rows}, the first of them {self.place(reason.first)}: {reason.words}" for reason in ordered[:_REASONS_TOLD]
-        )
+        kinds = "; ".join(f"{reason.rows}, the first of them {reason.place}: {reason.words}" for reason in ordered[:_REASONS_TOLD])
         more = f"; and {len(ordered) - _REASONS_TOLD} more kinds" if len(ordered) > _REASONS_TOLD else ""
         rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
         return f"{self.source.uri}: {self.unusable} of {rows} cannot be used ({kinds}{more})."
@@ -150,15 +156,19 @@ class Tally:
             log.warning("%s", told)
 
     def require_usable(self, rows: int | None = None) -> None:
-        """Raises ConfigurationProblem where more rows are left out than the source allows. `rows`: of it, if not all were read."""
+        """Raises ConfigurationProblem where more rows are left out than the source allows. `rows`: of it, if not all were read.
+
+        The share of rows that cannot be read is one of all, that of rows which cannot be rendered of those that were tried.
+        """
         rows = self.rows if rows is None else rows
         unparsable = self.reasons.get("unparsable", 0)
         if unparsable > self.source.max_unparsable_rows:
             raise ConfigurationProblem(
                 f"{self.told()} Mend the file; or allow so many with maxUnparsableRows (now {self.source.max_unparsable_rows})."
             )
-        unusable = self.unusable - unparsable
-        if unusable > self.source.max_unusable_rows * rows or (unusable and self.unusable == self.rows):
+        unread = self.unusable - unparsable - self.refused
+        share = unread / max(1, rows) + self.refused / max(1, rows if self.drawn is None else self.drawn)
+        if share > self.source.max_unusable_rows or (share and self.unusable == self.rows):
             raise ConfigurationProblem(
                 f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "
                 f"(now {self.source.max_unusable_rows:g})."

@@ -115,6 +115,19 @@ def test_a_row_behind_the_first_thousand_is_refused_by_its_number(tmp_path: Path
         prepare(recipe, llama3(), tmp_path / "examples.arrow", processes=2)
 
 
+def test_of_a_mixture_the_share_that_cannot_be_rendered_is_one_of_the_rows_that_it_draws(tmp_path: Path) -> None:
+    """A hundredth of a set is drawn, and half of that is refused by the template: a two-hundredth of the rows, and half of the data."""
+    rows = conversations(400)
+    light = written(tmp_path, "light", rows, weight=0.01)
+    drawn = recipe_of(written(tmp_path, "heavy", rows), light).drawn(light, 400)
+    assert drawn is not None
+    for place in [place for place, taken in enumerate(drawn) if taken][:2]:
+        rows[place] = {"messages": [user("a"), assistant("closed already<|eot_id|>")]}
+    recipe = recipe_of(written(tmp_path, "heavy", conversations(400)), written(tmp_path, "light", rows, weight=0.01))
+    with pytest.raises(ConfigurationProblem, match=r"light\.jsonl: 2 of 400 rows cannot be used .*maxUnusableRows"):
+        prepare(recipe, llama3(), tmp_path / "examples.arrow")
+
+
 def test_the_first_rows_are_refused_for_what_all_would_be(tmp_path: Path) -> None:
     """A share of all rows is allowed: what the first of them have may be less than that, or already more."""
     half = {"messages": [user("only asked")]}

@@ -45,11 +45,11 @@ def encode_demonstrations(
         try:
             parts = _answered(item, vocabulary, counts)
         except TemplateRefusal as problem:
-            tally.leave_out(item.row, Unusable("templateRefuses", str(problem)))
+            tally.refuse(item.row, Unusable("templateRefuses", str(problem)))
             continue
         except BoundaryProblem as problem:
             # An answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
-            tally.leave_out(item.row, Unusable("withoutBoundary", str(problem)))
+            tally.refuse(item.row, Unusable("withoutBoundary", str(problem)))
             continue
         except ConfigurationProblem as problem:
             raise _at(tally, item.row, problem) from problem
@@ -84,7 +84,7 @@ def encode_preferences(
             try:
                 example = _pair(item, vocabulary.chat, counts)
             except TemplateRefusal as problem:
-                tally.leave_out(item.row, Unusable("templateRefuses", str(problem)))
+                tally.refuse(item.row, Unusable("templateRefuses", str(problem)))
                 continue
             except ConfigurationProblem as problem:
                 raise _at(tally, item.row, problem) from problem
@@ -119,7 +119,7 @@ def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: C
             if closed and message["role"] == "assistant":
                 raise Unusable("alreadyTemplated", f"an answer ends with {closed[0]}, as templates close turns; remove it")
     except Unusable as problem:
-        tally.leave_out(row, problem)
+        tally.refuse(row, problem)
         return False
     return True
 

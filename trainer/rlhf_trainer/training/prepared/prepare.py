@@ -80,6 +80,7 @@ class Preprocessor:
         items, tally = self._readers[piece.source].read(piece.rows, piece.first)
         if piece.taken is not None:
             items = [item for item in items if piece.taken[item.row - piece.first]]
+            tally.drawn = len(items)
         counts: dict[str, int] = {}
         overlap = Overlap()
         limit = self.recipe.max_length
