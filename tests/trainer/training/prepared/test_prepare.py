@@ -116,7 +116,7 @@ def test_a_row_behind_the_first_thousand_is_refused_by_its_number(tmp_path: Path
 
 
 def test_of_a_mixture_the_share_that_cannot_be_rendered_is_one_of_the_rows_that_it_draws(tmp_path: Path) -> None:
-    """A hundredth of a set is drawn, and half of that is refused by the template: a two-hundredth of the rows, and half of the data."""
+    """A hundredth of a set is drawn, and half of that is refused: half of the data, though a two-hundredth of the rows."""
     rows = conversations(400)
     light = written(tmp_path, "light", rows, weight=0.01)
     drawn = recipe_of(written(tmp_path, "heavy", rows), light).drawn(light, 400)
