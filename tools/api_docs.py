@@ -62,7 +62,10 @@ def columns() -> str:
         "evaluation": parquet.EVALUATION,
         "tokens": EXAMPLES,
     }
-    return table(("artifact", "columns"), [(kind, ", ".join(map(_column, schema))) for kind, schema in schemas.items()])
+    rows = {kind: ", ".join(map(_column, schema)) for kind, schema in schemas.items()}
+    for kind in ("samples", "evaluation"):
+        rows[kind] += f"; where prompts of the run have tools, {_column(parquet.TOOLS)}"
+    return table(("artifact", "columns"), list(rows.items()))
 
 
 def exits() -> str:

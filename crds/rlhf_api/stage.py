@@ -62,6 +62,8 @@ class PromptIdentity(StrEnum):
     """The same roles and contents, to the last blank. Runs that began before there was a choice."""
     RENDERED = "Rendered"
     """The same text under the policy's chat template."""
+    RENDERED_WITH_TOOLS = "RenderedWithTools"
+    """The same, of runs with prompts that have tools: they are in the text, and samples and evaluation have a column of them."""
 
 
 class PromptSlice(Model):

@@ -11,7 +11,8 @@ KIND = "RLHFRun"
 
 #: Raised by a version that gives spec or status a field that no older one may pass over: it writes its number, as `status.format`,
 #: into each run that uses the field. An older CRD cuts the field off, and the older operator sees the number alone (ADR 0019).
-STATUS_FORMAT = 1
+#: 2: prompts have tools, which an older version would leave out.
+STATUS_FORMAT = 2
 
 
 class StageName(StrEnum):

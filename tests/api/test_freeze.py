@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from rlhf_api import RLHFRun, StageConfig, StageResult, metrics, words
 from rlhf_api.base import Model
 from rlhf_api.explain import FieldDoc, all_fields
 from rlhf_api.reading.manifest import read_manifest
+from rlhf_api.stage import PromptIdentity
 from rlhf_api.validation import validate
-from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES
+from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES, with_tools
 from support.golden import assert_golden
 from support.manifests import manifest
 
@@ -51,6 +53,13 @@ def test_the_columns_of_the_data_artifacts_are_frozen() -> None:
     schemas = {"samples": SAMPLES, "labels": LABELS, "reference-logps": REFERENCE_LOGPS, "evaluation": EVALUATION}
     lines = [f"{name} {field.name} {field.type}\n" for name, schema in schemas.items() for field in schema]
     assert_golden("".join(lines), GOLDEN / "columns.txt")
+
+
+@pytest.mark.parametrize("schema", [SAMPLES, EVALUATION], ids=["samples", "evaluation"])
+def test_a_column_of_tools_stands_behind_the_frozen_ones_of_a_run_whose_prompts_have_tools_alone(schema: pa.Schema) -> None:
+    of = {identity: with_tools(schema, identity) for identity in PromptIdentity}
+    assert of.pop(PromptIdentity.RENDERED_WITH_TOOLS) == schema.append(pa.field("tools", pa.string()))
+    assert all(found == schema for found in of.values())
 
 
 def _without_words(node: Any) -> Any:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_api.stage import StageResult
+from rlhf_api.stage import PromptIdentity, StageResult
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.actions import (
     CreateJob,
     DeleteJob,
 )
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.decide import Decision
 from rlhf_operator.core.observed import JobPhase, Pod, PodState
@@ -128,3 +129,19 @@ def test_the_pods_of_a_stage_that_is_done_may_end_by_themselves_for_a_moment() -
     assert sealed.finished_at is not None
     earlier = replace(sealed, finished_at=sealed.finished_at - waits.requeue_after)
     assert created(with_pods(story, 1, StageName.SAMPLE, earlier, at_work)) == [DeleteJob]
+
+
+@pytest.mark.parametrize("identity", PromptIdentity)
+def test_a_run_whose_prompts_have_tools_gets_the_format_that_older_versions_leave_alone(identity: PromptIdentity) -> None:
+    """With the write that takes the identity in: no moment in between has one without the other."""
+    story = Story()
+    story.until_running(None, StageName.PREFLIGHT)
+    [simulated] = story.world.jobs.values()
+    resolved = {PROMPT_IDENTITY: str(identity)}
+    result = StageResult(stage=StageName.PREFLIGHT, attempt=1, resolved=resolved)
+    [pod] = simulated.job.pods
+    ended = replace(pod, state=PodState.SUCCEEDED, exit_code=0, result=result)
+    simulated.job = replace(simulated.job, phase=JobPhase.COMPLETE, pods=(ended,))
+    status = story.decide().status
+    assert status.resolved == resolved
+    assert status.format == (2 if identity is PromptIdentity.RENDERED_WITH_TOOLS else None)

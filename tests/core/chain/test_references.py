@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rlhf_operator.core.chain.references import external_references, rule_references
+from rlhf_api.stage import PromptIdentity
+from rlhf_api.words import STATUS_FORMAT
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, format_of, rule_references
 from support.runs import spec_of
 
 
@@ -41,3 +43,10 @@ def test_every_rule_is_listed_with_its_path_and_nothing_else_that_scores() -> No
     assert listed == {"reward.rule": "rules:score", "evaluate.judge.rule": "rules:judge"}
     model = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://example/rm"}}}
     assert rule_references(spec_of(reward=model, evaluate={"judge": model})) == ()
+
+
+def test_only_a_run_whose_prompts_have_tools_is_of_a_format_that_older_versions_leave_alone() -> None:
+    formats = {identity: format_of({PROMPT_IDENTITY: identity}) for identity in PromptIdentity}
+    assert formats.pop(PromptIdentity.RENDERED_WITH_TOOLS) == 2 <= STATUS_FORMAT
+    assert set(formats.values()) == {None}
+    assert format_of({}) is None

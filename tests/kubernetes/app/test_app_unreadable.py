@@ -14,6 +14,7 @@ import pytest
 
 from cluster.api import MERGE_PATCH, ApiError, Json
 from cluster.handle import Cluster as ClusterHandle
+from rlhf_api.words import STATUS_FORMAT
 from rlhf_operator.kubernetes.api.client import Cluster
 from rlhf_operator.kubernetes.controller.backend import KubernetesBackend
 from rlhf_operator.kubernetes.installation import Installation
@@ -32,7 +33,7 @@ CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rlhfruns.rlhf.dev
 BEGUN: Json = {"phase": "Running", "image": "example/image:2", "stages": [{"name": "preflight", "phase": "Running", "attempt": 1}]}
 PREPARING: Json = BEGUN | {"phase": "Preparing", "stage": "prepare", "stages": [{"name": "prepare", "phase": "Running"}]}
 #: A newer version's own field, which an older CRD cuts off, and the number that it writes for that.
-OTHER_FIELD: Json = BEGUN | {"format": 2, "preparation": {"share": 1}}
+OTHER_FIELD: Json = BEGUN | {"format": STATUS_FORMAT + 1, "preparation": {"share": 1}}
 
 
 class Clock:
@@ -118,7 +119,7 @@ def test_after_a_rollback_they_are_left_as_they_are_and_told_of_once_while_other
     cluster: ClusterHandle, namespace: str, rolled_back: tuple[ClusterRun, ClusterRun], tmp_path: Path
 ) -> None:
     before = [(run.resource, children(run)) for run in rolled_back]
-    told = ["status.phase is 'Preparing' (and 2 more)", "status.format is 2"]
+    told = ["status.phase is 'Preparing' (and 2 more)", f"status.format is {STATUS_FORMAT + 1}"]
 
     def untouched() -> None:
         assert [(run.resource, children(run)) for run in rolled_back] == before

@@ -200,7 +200,6 @@ def test_questions_of_the_usual_layouts_are_the_same_prompt(row: dict[str, Any])
         ({"a": 1}, "has no column 'messages' (it has a). Set prompts.source.column"),
         ({"prompt": "q", "question": "r"}, "may each be the prompt. Set prompts.source.column"),
         ({"messages": [user("q"), assistant("a")]}, "ends with a turn of the assistant, and not of the user"),
-        ({"messages": [user("q")], "tools": [{"name": "f"}]}, "it has tools"),
         ({"messages": " "}, "the text is empty"),
     ],
 )

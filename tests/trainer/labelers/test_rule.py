@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from types import ModuleType
@@ -135,3 +135,39 @@ def test_one_that_ends_the_process_is_named_all_the_same(rule: Callable[[object]
 def test_ours_is_frozen(prompt: str, response: str, score: float) -> None:
     """Its code is in no fingerprint: who makes it answer otherwise raises FORMAT_VERSION of label and evaluate."""
     assert grade([{"role": "user", "content": prompt}], response) == pytest.approx(score)
+
+
+def with_default(messages: Sequence[Any], response: str, tools: Any = ()) -> float:
+    return float(len(tools))
+
+
+def by_keyword(messages: Sequence[Any], response: str, *, tools: Any = ()) -> float:
+    return float(len(tools))
+
+
+def without(messages: Sequence[Any], response: str, **others: Any) -> float:
+    return float(len(others))
+
+
+def of_another_name(tools: Sequence[Any], response: str) -> float:
+    return float(len(tools)) - 1
+
+
+@pytest.mark.parametrize(
+    ("function", "scores"), [(with_default, [0, 2]), (by_keyword, [0, 2]), (without, [0, 0]), (of_another_name, [0, 0])]
+)
+def test_one_that_asks_for_the_tools_of_a_prompt_gets_them_where_there_are_any(
+    rule: Callable[[object], str], function: object, scores: list[float]
+) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    labeler = RuleLabeler.load(rule(function))
+    assert labeler.score([Response(PROMPT, "a b"), Response(PROMPT, "a b", tools=tools)]) == scores
+    labeler.try_on(PROMPT, "a b", tools)
+
+
+def test_one_that_cannot_do_without_tools_is_refused(rule: Callable[[object], str]) -> None:
+    def score(messages: Sequence[Any], response: str, tools: Any) -> float:
+        return 1.0
+
+    with pytest.raises(ConfigurationProblem, match="is called with two arguments"):
+        RuleLabeler.load(rule(score))

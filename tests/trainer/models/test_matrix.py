@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.data import DataSource, PromptSource
+from rlhf_api.stage import PromptIdentity
 from rlhf_trainer.data.layouts import demonstrations_of, preferences_of, questions_of
+from rlhf_trainer.data.rows import Unusable
 from rlhf_trainer.models.chat import Chat
+from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.templates import DATE, NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -155,6 +158,7 @@ REASONED = [user("What is 2 + 3?"), assistant("5", reasoning_content="Two and th
 CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "The weather.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]  # fmt: skip
+TOLD = [user("Weather in Paris?"), assistant("I cannot tell.")]
 CALLED = [
     user("Weather in Paris?"),
     {"role": "assistant", "content": "", "tool_calls": [CALL]},
@@ -178,6 +182,7 @@ LAYOUTS = [
     Layout("system turn", SYSTEM, lambda turns: {"messages": turns}),
     Layout("system column", SYSTEM, system_column),
     Layout("reasoning", REASONED, lambda turns: {"messages": turns}),
+    Layout("tools", TOLD, lambda turns: {"messages": turns, "tools": TOOLS}, tools=TOOLS),
     Layout("tool calls", CALLED, lambda turns: {"messages": turns, "tools": TOOLS}, tools=TOOLS),
 ]  # fmt: skip
 
@@ -225,7 +230,7 @@ def outcome(family: Family, layout: Layout, use: str) -> str:
     vocabulary = under(family)
     try:
         found = ours(vocabulary, layout, use)
-    except ConfigurationProblem as refusal:
+    except (ConfigurationProblem, Unusable) as refusal:
         return str(refusal)
     assert found == by_hand(vocabulary, layout, use), f"{family.name}, {layout.name}, {use}"
     return "right"
@@ -237,7 +242,9 @@ def ours(vocabulary: Vocabulary, layout: Layout, use: str) -> Any:
         asked = [layout.row(layout.turns[:-1])]
         items, tally = questions_of(PromptSource(uri=source.uri), asked, "prompts.source").read(asked)
         tally.require_usable()
-        return vocabulary.chat.prompt(items[0].messages)
+        # It cannot be asked where its tools are left out.
+        identify_by(PromptIdentity.RENDERED_WITH_TOOLS, vocabulary.chat)(items[0].messages, items[0].tools)
+        return vocabulary.chat.prompt(items[0].messages, items[0].tools)
     if use == "sft":
         said = [layout.row(layout.turns)]
         rows, tally = demonstrations_of(source, said, "sft.data").read(said)
@@ -257,6 +264,8 @@ def ours(vocabulary: Vocabulary, layout: Layout, use: str) -> Any:
         if lost := [name for name in counts if name.startswith("notRendered/") and name != "notRendered/name"]:
             raise ConfigurationProblem(f"It is counted that the template leaves something out: {', '.join(lost)}.")
         return [[*example.prompt, *completion] for example in examples for completion in example.completions]
+    if layout.tools and (lost := vocabulary.chat.tools_left_out(layout.turns, layout.tools)):
+        raise ConfigurationProblem(f"The chat template leaves out {', '.join(lost)} of the tools.")
     prompt, answer = vocabulary.chat.exchange(layout.turns[:-1], layout.turns[-1], layout.tools)
     return prompt + answer
 
@@ -309,5 +318,5 @@ def test_the_table_in_the_documents_is_what_comes_out() -> None:
 
 def test_four_cells_of_five_are_right() -> None:
     cells = [outcome(family, layout, use) == "right" for family in FAMILIES for layout in LAYOUTS for use in USES]
-    assert len(cells) == 1440
+    assert len(cells) == 1560
     assert sum(cells) >= 0.8 * len(cells)

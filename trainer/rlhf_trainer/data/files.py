@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .rows import FileRow, Row, Unparsable, without_nulls
+from .rows import FileRow, Row, Unparsable, has_nulls, without_nulls
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 #: Rows of a Parquet file that are turned into objects at a time.
@@ -67,7 +67,7 @@ class ParquetPart:
         with _told(self._file, self._uri), pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20) as opened:
             number = count(1)
             for batch in opened.iter_batches(batch_size=_AT_A_TIME, use_threads=False):
-                yield from (FileRow(of_arrow(row), self._file.name, next(number)) for row in batch.to_pylist())
+                yield from (of_arrow(row, self._file.name, next(number)) for row in batch.to_pylist())
 
 
 @contextmanager
@@ -132,13 +132,12 @@ class DatasetPart:
         return len(self._dataset)
 
     def __iter__(self) -> Iterator[Row | Unparsable]:
-        rows = map(of_arrow, self._dataset)
         parts = [(file.name, len(ParquetPart(file, file.name))) for file in self._files]
         if sum(length for _, length in parts) != len(self):
             # Nobody says where they stand.
-            return rows
+            return map(of_arrow, self._dataset)
         places = ((name, number) for name, length in parts for number in range(1, length + 1))
-        return (FileRow(row, *place) for row, place in zip(rows, places, strict=True))
+        return (of_arrow(row, *place) for row, place in zip(self._dataset, places, strict=True))
 
 
 def _is_of_the_machine(error: Exception) -> bool:
@@ -155,6 +154,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return any(levels == 0 or _is_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
 
-def of_arrow(row: dict[str, Any]) -> dict[str, Any]:
+def of_arrow(row: dict[str, Any], file: str = "", number: int = 0) -> FileRow:
     """A column that is null is one; what is null within it mostly is a key that only other rows have."""
-    return {name: value if value is None else without_nulls(value) for name, value in row.items()}
+    found = {name: value if value is None else without_nulls(value) for name, value in row.items()}
+    return FileRow(found, file, number, has_nulls(row.get("tools")))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .messages import Message
+from .messages import Message, Tools
 from .prompts import Identify, Prompt, PromptSets
 from .rows import Unusable, shown
 
@@ -52,11 +52,15 @@ class HeldOutPrompts:
         self._held = (*sets.validation, *sets.test)
         self._identify = identify
         self._ids = {prompt.id for prompt in self._held}
+        self._with_tools = any(prompt.tools is not None for prompt in self._held)
 
-    def has(self, messages: Sequence[Message]) -> bool:
-        """Whether it is one of them."""
+    def has(self, messages: Sequence[Message], tools: Tools = None) -> bool:
+        """Whether it is one of them, with these tools or without."""
+        return self._is_one(messages) or (self._with_tools and tools is not None and self._is_one(messages, tools))
+
+    def _is_one(self, messages: Sequence[Message], tools: Tools = None) -> bool:
         try:
-            return self._identify(messages) in self._ids
+            return self._identify(messages, tools) in self._ids
         except Unusable:
             # What the policy cannot be asked, it was not asked.
             return False
@@ -99,12 +103,12 @@ class Overlap:
         self.near += other.near
         self.first = self.first or other.first
 
-    def look(self, where: str, asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts) -> Found:
-        """Counts one conversation. `where` it stands, and the questions that it answers."""
+    def look(self, where: str, asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts, tools: Tools = None) -> Found:
+        """Counts one conversation. `where` it stands, the questions that it answers, and its tools."""
         self.asked += 1
         pairs = [(question, prompt) for question in asked if (prompt := held_out.near(question)) is not None]
         # Rendering is dear, and what reads the same has the same words.
-        if any(held_out.has(question) for question, _ in pairs):
+        if any(held_out.has(question, tools) for question, _ in pairs):
             self.same += 1
             return Found.SAME
         if not pairs:

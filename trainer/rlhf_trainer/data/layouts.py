@@ -30,8 +30,10 @@ from .messages import (
     Message,
     as_conversation,
     as_question,
+    functions_of,
     json_messages,
     require_order,
+    require_tools_once,
     tools_of,
     unread_fields,
 )
@@ -39,6 +41,8 @@ from .rows import Row, Tally, Unparsable, Unusable, require_unicode, shown
 
 _T = TypeVar("_T")
 _Found = TypeVar("_Found", covariant=True)
+#: What the column tools holds. Raises Unusable.
+ReadTools = Callable[[object], list[Any] | None]
 
 #: What belongs to a conversation and is not read: a row that has it is not the conversation that it was.
 _NOT_READ = ("images", "image", "videos", "video", "audios", "audio", "history")
@@ -77,6 +81,7 @@ class Preference:
 class Question:
     row: int
     messages: tuple[Message, ...]
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,17 +111,19 @@ class Reader(Generic[_Found]):
                     raise Unusable("columnNotRead", "column label says whether the answer is good, and is not read here")
                 require_unicode(row)
                 if number <= LOOKED_AT:
-                    tally.unread |= {field for value in row.values() for field in unread_fields(value)}
+                    tally.unread |= {field for name, value in row.items() if name != "tools" for field in unread_fields(value)}
                 found.append(self.of_row(number, row))
             except Unusable as problem:
                 tally.leave_out(number, problem)
         return found, tally
 
 
-def demonstrations_of(source: DataSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Demonstration]:
+def demonstrations_of(
+    source: DataSource, head: Sequence[Row | Unparsable], field: str, read_tools: ReadTools = tools_of
+) -> Reader[Demonstration]:
     """Conversations that end with the assistant, by the first rows of the source. `field`: of the manifest, for messages.
 
-    Raises ConfigurationProblem.
+    `read_tools`: functions_of in a run whose prompts have tools. Raises ConfigurationProblem.
     """
     columns = columns_of(source, head)
     layout, column = demonstration_layout(source, columns, field)
@@ -131,19 +138,21 @@ def demonstrations_of(source: DataSource, head: Sequence[Row | Unparsable], fiel
             )
         messages = _with_system(row, _up_to_last_answer(messages))
         require_order(messages, ends_with="assistant")
-        return Demonstration(number, messages, tools_of(row.get("tools")))
+        return Demonstration(number, messages, read_tools(row.get("tools")))
 
     return Reader(source, layout, read, demonstration_columns(layout, column, columns))
 
 
-def preferences_of(source: DataSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Preference]:
-    """Pairs of answers to one prompt, by the first rows of the source. Raises ConfigurationProblem."""
+def preferences_of(
+    source: DataSource, head: Sequence[Row | Unparsable], field: str, read_tools: ReadTools = tools_of
+) -> Reader[Preference]:
+    """Pairs of answers to one prompt, by the first rows of the source; as of demonstrations. Raises ConfigurationProblem."""
     columns = columns_of(source, head)
     layout = preference_layout(source, columns, head, field)
     prompts = present(columns, PROMPTS)
 
     def read(number: int, row: Row) -> Preference:
-        tools = tools_of(row.get("tools"))
+        tools = read_tools(row.get("tools"))
         margin = _margin(row)
         if layout is DataLayout.RESPONSES_WITH_SCORES:
             prompt = _with_system(row, _asked(row, prompts[0], source))
@@ -169,14 +178,15 @@ def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: 
     column = question_column(source, columns_of(source, head), field)
 
     def read(number: int, row: Row) -> Question:
-        if tools_of(row.get("tools")) is not None:
-            raise Unusable("toolsNotSampled", "it has tools, and this version samples no answers that call them")
+        tools = functions_of(row.get("tools"))
         messages = _with_system(row, _asked(row, column, source))
         for message in messages:
             if extra := sorted(set(message) - {"role", "content", "train", "name"}):
                 raise Unusable("toolsNotSampled", f"a turn of the {message['role']} has {', '.join(extra)}, which is not sampled")
         require_order(messages, ends_with="user")
-        return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages))
+        if tools is not None:
+            require_tools_once(messages, tools)
+        return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages), tools)
 
     return Reader(source, None, read, question_columns(column))
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .rows import Unusable, shown
+from .rows import Unusable, require_unicode, shown
 
 #: role, content (text); where there are any: tool_calls, tool_call_id, name, reasoning_content; train: False where its loss is not
 #: to be counted.
 Message = Mapping[str, Any]
+#: What a conversation may call: JSON schemas of functions.
+Tools = Sequence[Any] | None
 
 #: What people call the roles, in lower case.
 _ROLES = {
@@ -32,6 +34,11 @@ _ROLES = {
     "observation": "tool",
     "ipython": "tool",
 }
+#: Where other interfaces have the schema of the parameters.
+_SCHEMAS = ("input_schema", "inputSchema")
+_FUNCTION = (
+    'write {"type": "function", "function": {"name": …, "description": …, "parameters": {"type": "object", "properties": {…}}}}'
+)
 _CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 #: Another word for the reasoning.
 _THINKING = "thinking"
@@ -134,6 +141,82 @@ def tools_of(value: object) -> list[Any] | None:
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, Mapping) for item in value):
         raise Unusable("toolsNotReadable", f"tools holds {shown(value)}; expected a list of JSON schemas")
     return [dict(item) for item in value] or None
+
+
+def functions_of(value: object) -> list[Any] | None:
+    """The same, where it holds functions: each in the form of OpenAI's API, in which servers hand them to a chat template.
+
+    `{"type": "function", "function": {"name": …, "description": …, "parameters": …}}`; one without the outer object gets it. A list
+    may hold each as JSON text. Raises Unusable for what is no function, and for parameters that are no JSON schema of an object:
+    templates that go through these write nothing of others.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = [_json(item) if isinstance(item, str) else item for item in value]
+    found = tools_of(value)
+    if found is None:
+        return None
+    functions = [_function(tool) for tool in found]
+    require_unicode(functions)
+    try:
+        json.dumps(functions)
+    except (TypeError, ValueError) as error:
+        raise Unusable("toolsNotReadable", f"tools holds what JSON cannot: {error}") from None
+    return functions
+
+
+def names_of(tools: Sequence[Any]) -> list[str]:
+    """Of functions, in OpenAI's form: their own names, and those of their parameters."""
+    functions = [tool["function"] for tool in tools]
+    parameters = [function.get("parameters") or {} for function in functions]
+    return list(
+        dict.fromkeys(
+            [*(str(f["name"]) for f in functions), *(str(name) for p in parameters for name in p.get("properties") or {})]
+        )
+    )
+
+
+def require_tools_once(messages: Sequence[Message], tools: Sequence[Any]) -> None:
+    """Raises Unusable where a system turn lists the functions already: a template would write them a second time."""
+    said = "\n".join(message["content"] for message in messages if message["role"] in ("system", "developer"))
+    names = [re.escape(str(tool["function"]["name"])) for tool in tools]
+    if said and all(re.search(rf"""["']name["']\s*:\s*["']{name}["']""", said) for name in names):
+        raise Unusable(
+            "toolsTwice",
+            "its system turn lists the functions that are in the column tools, too, and the template would write them again; "
+            "remove the column, or that turn",
+        )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Unusable("toolsNotReadable", f"tools holds {shown(text)}, which is no JSON") from None
+
+
+def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    wrapped = "function" in tool
+    own = tool["function"] if wrapped else {key: item for key, item in tool.items() if key != "type"}
+    if tool.get("type", "function") != "function" or not isinstance(own, Mapping) or not isinstance(own.get("name"), str):
+        raise Unusable("toolsNotReadable", f"tools holds {shown(tool)}, which is no function; {_FUNCTION}")
+    parameters = own.get("parameters")
+    for other in _SCHEMAS:
+        if parameters is None and own.get(other) is not None:
+            raise Unusable("toolsNotReadable", f"function {own['name']} has its parameters in {other}; {_FUNCTION}")
+    if parameters is not None and not _is_schema(parameters):
+        told = f"the parameters of function {own['name']} are {shown(parameters)}, which is no JSON schema of an object"
+        raise Unusable("toolsNotReadable", f"{told}; {_FUNCTION}")
+    return {"type": "function", **(tool if wrapped else {"function": own})}
+
+
+def _is_schema(value: object) -> bool:
+    """Of an object, or empty: no parameters."""
+    if not isinstance(value, Mapping):
+        return False
+    properties = value.get("properties")
+    if properties is None:
+        return not value or isinstance(value.get("type"), str)
+    return isinstance(properties, Mapping) and all(isinstance(item, Mapping) for item in properties.values())
 
 
 def _messages(items: Sequence[Any], roles: Mapping[str, str]) -> tuple[Message, ...]:

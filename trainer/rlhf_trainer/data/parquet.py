@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 import pyarrow as pa
+
+from rlhf_api.stage import PromptIdentity
 
 _IDS = pa.list_(pa.int32())
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -22,6 +28,9 @@ SAMPLES = pa.schema(
         ("template_hash", pa.string()),
     ]
 )
+
+#: Behind the columns of samples and evaluation where prompts of the run have tools: JSON text, null for a prompt without.
+TOOLS = pa.field("tools", pa.string())
 
 LABELS = pa.schema(
     [
@@ -66,3 +75,12 @@ EVALUATION = pa.schema(
         ("reward_score", pa.float64()),
     ]
 )
+
+
+def with_tools(schema: pa.Schema, identity: PromptIdentity) -> pa.Schema:
+    return schema.append(TOOLS) if identity is PromptIdentity.RENDERED_WITH_TOOLS else schema
+
+
+def tools_text(tools: Sequence[Any] | None) -> str | None:
+    """As the column has them; `tools_of` reads it."""
+    return None if tools is None else json.dumps(tools, ensure_ascii=False)

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
 
 from . import sources
 from .layouts import questions_of
-from .messages import Message
+from .messages import Message, Tools
 from .rows import Tally, Unusable
 
-#: The id of a prompt, from what the policy is asked. Raises Unusable where it cannot be asked so.
-Identify = Callable[[Sequence[Message]], str]
+
+class Identify(Protocol):
+    """The id of a prompt, from what the policy is asked."""
+
+    def __call__(self, messages: Sequence[Message], tools: Tools = None) -> str:
+        """Raises Unusable where it cannot be asked so."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """where: its source and row, for messages."""
+    """where: its source and row, for messages. tools: functions, as `functions_of` has them."""
 
     id: str
     messages: tuple[Message, ...]
     where: str = field(default="", compare=False)
+    tools: Tools = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,20 @@ class PromptSets:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def prompt_id(messages: Sequence[Message]) -> str:
-    """First 16 hex digits of the SHA-256 of the conversation: equal prompts have equal ids in every source and iteration."""
+def prompt_id(messages: Sequence[Message], tools: Tools = None) -> str:
+    """First 16 hex digits of the SHA-256 of the conversation: equal prompts have equal ids in every source and iteration.
+
+    Raises Unusable for one that has tools.
+    """
+    require_no_tools(tools)
     canonical = [[message["role"], message["content"]] for message in messages]
     return hashlib.sha256(json.dumps(canonical, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def require_no_tools(tools: Tools) -> None:
+    """For runs that began without: what they held out stays what it was. Raises Unusable."""
+    if tools:
+        raise Unusable("toolsNotSampled", "it has tools, and this run began without prompts that have any; begin it again")
 
 
 def load_prompt_sets(
@@ -64,13 +79,14 @@ def load_prompt_sets(
     varies = "{iteration}" in prompts.source.uri
     pools: list[list[Prompt]] = []
     seen: set[str] = set()
-    rows, unusable = 0, 0
+    rows, unusable, with_tools = 0, 0, 0
     for number in range(1, last + 1) if varies else [0]:
         update: dict[str, Any] = {"uri": prompts.source.uri.replace("{iteration}", str(number))}
         if varies and number <= len(revisions):
             update["revision"] = revisions[number - 1]
         read, tally = read_prompts(prompts.source.model_copy(update=update), scratch, storage, identify)
         rows, unusable = rows + tally.rows, unusable + tally.unusable
+        with_tools += sum(prompt.tools is not None for prompt in read)
         # An equal prompt in a later source would leak a held-out one into training.
         pools.append([p for p in {p.id: p for p in read}.values() if p.id not in seen])
         seen |= {p.id for p in pools[-1]}
@@ -78,6 +94,7 @@ def load_prompt_sets(
         name: read_prompts(held.source, scratch, storage, identify)[0] if held is not None and held.source is not None else None
         for name, held in (("validation", prompts.validation), ("test", prompts.test))
     }
+    with_tools += sum(prompt.tools is not None for part in own.values() for prompt in part or ())
     held_elsewhere = {p.id for part in own.values() if part for p in part}
     pools = [[p for p in pool if p.id not in held_elsewhere] for pool in pools]
     pools = [sorted(pool, key=lambda p: hashlib.sha256(f"hold-out/{p.id}".encode()).digest()) for pool in pools]
@@ -93,6 +110,8 @@ def load_prompt_sets(
     counts = {"rows": rows, "duplicates": rows - unusable - len(seen), "validation": len(validation), "test": len(test)}
     if unusable:
         counts["unusable"] = unusable
+    if with_tools:
+        counts["withTools"] = with_tools
     return PromptSets(tuple(validation), tuple(test), tuple(tuple(part) for part in training), counts)
 
 
@@ -105,7 +124,8 @@ def read_prompts(
     found: list[Prompt] = []
     for question in questions:
         try:
-            found.append(Prompt(identify(question.messages), question.messages, f"{source.uri}: {tally.place(question.row)}"))
+            own = identify(question.messages, question.tools)
+            found.append(Prompt(own, question.messages, f"{source.uri}: {tally.place(question.row)}", question.tools))
         except Unusable as problem:
             tally.leave_out(question.row, problem)
     tally.require_usable()

@@ -30,14 +30,18 @@ class Unusable(Exception):  # noqa: N818 (it is no error of the program: it is w
 
 
 class FileRow(dict[str, Any]):
-    """A row, and where it stands: the name of its file, and its number there, from 1; of JSON lines, the line."""
+    """A row, and where it stands: the name of its file, and its number there, from 1; of JSON lines, the line.
 
-    __slots__ = ("file", "number")
+    nulls: fields of null were left out of its tools.
+    """
 
-    def __init__(self, row: Row, file: str, number: int) -> None:
+    __slots__ = ("file", "nulls", "number")
+
+    def __init__(self, row: Row, file: str, number: int, nulls: bool = False) -> None:
         super().__init__(row)
         self.file = file
         self.number = number
+        self.nulls = nulls
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Tally:
     """Rows that can be read and that a mixture draws; None: all are."""
     refused: int = 0
     """Of those: left out when they were rendered."""
+    nulls: int = 0
+    """Rows that had fields of null in their tools, which Arrow gives to whatever lacks a field: they are taken for absent."""
     _reasons: dict[str, _Reason] = field(default_factory=dict)
     _stretches: list[tuple[int, str, int]] = field(default_factory=list)
     """A row, its file and its number there, from which on both count alike: of the rows that were seen here."""
@@ -84,6 +90,7 @@ class Tally:
             first, last, begin = self._stretches[-1] if self._stretches else (0, "", 0)
             if (last, begin + row - first) != (content.file, content.number):
                 self._stretches.append((row, content.file, content.number))
+        self.nulls += isinstance(content, FileRow) and content.nulls
         if isinstance(content, Mapping):
             self.columns.update(name for name, value in content.items() if value is not None)
 
@@ -115,6 +122,7 @@ class Tally:
         self.rows += other.rows
         self.refused += other.refused
         self.drawn = None if other.drawn is None else (self.drawn or 0) + other.drawn
+        self.nulls += other.nulls
         self.unread |= other.unread
         for name, theirs in other._reasons.items():
             found = self._reasons.setdefault(name, _Reason(theirs.place, theirs.words))
@@ -186,6 +194,13 @@ def require_unicode(value: object) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             require_unicode(item)
+
+
+def has_nulls(value: Any) -> bool:
+    """Whether `without_nulls` leaves anything of it out."""
+    if isinstance(value, Mapping):
+        return any(item is None or has_nulls(item) for item in value.values())
+    return isinstance(value, list) and any(map(has_nulls, value))
 
 
 def without_nulls(value: Any) -> Any:

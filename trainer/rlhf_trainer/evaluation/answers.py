@@ -22,6 +22,8 @@ class Answer:
     finish_reason: str
     judge_score: float | None = None
     reward_score: float | None = None
+    tools: str | None = None
+    """JSON text; a column where prompts of the run have any."""
 
 
 def of_validation(answers: Sequence[Answer]) -> list[Answer]:

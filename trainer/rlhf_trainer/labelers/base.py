@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.messages import Message, Tools
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: Characters of a response that an error shows.
@@ -27,6 +27,8 @@ class Response:
     text: str
     name: str = ""
     """For errors: `prompt 0f3a…, completion 2`."""
+    tools: Tools = None
+    """Of the prompt."""
 
     @property
     def shown(self) -> str:

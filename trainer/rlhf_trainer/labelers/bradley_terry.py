@@ -72,7 +72,7 @@ class BradleyTerryLabeler:
         found: dict[Key, Example] = {}
         asked: list[Example] = []
         for response in responses:
-            prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text})
+            prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text}, response.tools)
             asked.append(found.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
         return asked
 
@@ -104,7 +104,8 @@ def _by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Resp
     """The places of each prompt's responses, and they; in the order of the prompts' first ones."""
     groups: dict[str, list[int]] = {}
     for index, response in enumerate(responses):
-        groups.setdefault(json.dumps([dict(message) for message in response.messages], sort_keys=True), []).append(index)
+        asked = [[dict(message) for message in response.messages], response.tools]
+        groups.setdefault(json.dumps(asked, sort_keys=True), []).append(index)
     return [(group, [responses[index] for index in group]) for group in groups.values()]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlhf_trainer.data.messages import Tools
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 
 from .base import Response, ScoreNotFinite, ignore_progress
@@ -20,9 +21,12 @@ _SHOWN = 80
 
 
 class ScoreFunction(Protocol):
-    """The signature of an entry point: the conversation up to the user's last turn, and the response's text."""
+    """The signature of an entry point: the conversation up to the user's last turn, and the response's text.
 
-    def __call__(self, messages: Sequence[Mapping[str, str]], response: str) -> float:
+    One that names a third parameter `tools` gets it where the prompt has any; it needs a default.
+    """
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], response: str, /) -> float:
         """A finite score; more is better."""
 
 
@@ -36,6 +40,7 @@ class RuleLabeler:
     def __init__(self, entry_point: str, function: ScoreFunction) -> None:
         self._name = entry_point
         self._function = function
+        self._takes_tools = _takes_tools(function)
 
     @classmethod
     def load(cls, entry_point: str, revision: str | None = None) -> RuleLabeler:
@@ -59,18 +64,19 @@ class RuleLabeler:
         """Raises RuleFailed and ScoreNotFinite; ApplicationProblem where the machine, and not the function, may have failed."""
         scores = []
         for done, response in enumerate(responses, start=1):
-            scores.append(self._score(response.messages, response.text, response.shown))
+            scores.append(self._score(response.messages, response.text, response.tools, response.shown))
             on_progress(done)
         return scores
 
-    def try_on(self, messages: Sequence[Mapping[str, str]], text: str) -> None:
+    def try_on(self, messages: Sequence[Mapping[str, str]], text: str, tools: Tools = None) -> None:
         """Asks it once, to know whether it answers at all; raises as `score` does."""
         asked = messages[-1]["content"] if messages else ""
-        self._score(messages, text, f"the response {text!r} to the prompt {_short(asked)}, with which preflight tried it")
+        self._score(messages, text, tools, f"the response {text!r} to the prompt {_short(asked)}, with which preflight tried it")
 
-    def _score(self, messages: Sequence[Mapping[str, str]], text: str, shown: str) -> float:
+    def _score(self, messages: Sequence[Mapping[str, str]], text: str, tools: Tools, shown: str) -> float:
+        beside = {} if tools is None or not self._takes_tools else {"tools": tools}
         try:
-            answered = self._function(messages, text)
+            answered = self._function(messages, text, **beside)
         except (OSError, MemoryError) as error:
             raise ApplicationProblem(self._raised(error, shown), reason=RuleFailed.reason) from error
         except (Exception, SystemExit) as error:
@@ -124,6 +130,18 @@ def _require_signature(entry_point: str, function: Callable[..., Any]) -> None:
             f"The rule {entry_point} takes {signature}, and is called with two arguments, the prompt's messages and the response's "
             f"text: {error}. Write def {entry_point.partition(':')[2]}(messages, response)."
         ) from error
+
+
+def _takes_tools(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        return False
+    return any(
+        parameter.name == "tools"
+        and (parameter.kind is parameter.KEYWORD_ONLY or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD and place >= 2))
+        for place, parameter in enumerate(parameters)
+    )
 
 
 def _number(answered: Any) -> float | None:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.messages import Message, Tools, names_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .ends import require_end
-from .templates import DATE, Guarded, Template, TemplateRefusal
+from .templates import DATE, Guarded, Template, TemplateRefusal, stands_in
 from .tokens import Encoded, Encoder
-
-Tools = Sequence[Any] | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ class Chat:
         guarded = self.template.guard(messages, tools)
         return self._led(self._encoder.encode(guarded, self.template.text(guarded, ask=True)).ids)
 
-    def asked(self, messages: Sequence[Message]) -> str:
+    def asked(self, messages: Sequence[Message], tools: Tools = None) -> str:
         """The text of a prompt, as the policy reads it. Raises TemplateRefusal, also where the tokenizer cannot read it so."""
-        guarded = self.template.guard(messages)
+        guarded = self.template.guard(messages, tools)
         text = self.template.text(guarded, ask=True)
         if guarded.stand_ins:
             self._encoder.encode(guarded, text)
@@ -131,6 +129,17 @@ class Chat:
         if tools is not None and self._without(messages, None, None) == whole:
             found.add("tools")
         return found
+
+    def tools_left_out(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[str]:
+        """Names of functions and of their parameters that the template does not write; all, where it writes nothing of any.
+
+        `tools`: as `functions_of` has them. Raises TemplateRefusal where it cannot render the conversation with them.
+        """
+        guarded = self.template.guard(messages, tools)
+        text = self.template.text(guarded, ask=False)
+        named = names_of(guarded.tools or [])
+        nothing = self._without(messages, None, None) == text
+        return [guarded.restored(name)[0] for name in named if nothing or not stands_in(name, text)]
 
     def _without(self, messages: Sequence[Message], name: str | None, tools: Tools) -> str | None:
         """The text without a field; None where the template cannot do without it."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rlhf_api.stage import HeldOutInput, PromptIdentity
 from rlhf_trainer.data.held_out import HeldOutPrompts
-from rlhf_trainer.data.messages import Message
-from rlhf_trainer.data.prompts import Identify, load_prompt_sets, prompt_id
+from rlhf_trainer.data.messages import Message, Tools
+from rlhf_trainer.data.prompts import Identify, load_prompt_sets, prompt_id, require_no_tools
 from rlhf_trainer.data.rows import Unusable, shown
 from rlhf_trainer.runtime.context import StageContext
 
@@ -17,6 +17,8 @@ from .folder import model_folder
 from .templates import TemplateRefusal
 from .vocabulary import Vocabulary, vocabulary_of
 
+#: Names of functions and parameters that a message tells.
+_NAMES_TOLD = 4
 #: How the turns of well-known templates begin: text that begins so was rendered by one of them.
 _OPENINGS = (
     "<|im_start|>",
@@ -36,21 +38,34 @@ _OPENINGS = (
 
 def identify_by(identity: PromptIdentity, chat: Chat) -> Identify:
     """Rendered: the first 16 hex digits of the SHA-256 of the text that the policy reads, so that prompts which differ in what the
-    template trims are one; a prompt that the template refuses, or that is templated already, is Unusable. Messages: of what is
-    written in the row, as runs that began before that have it.
+    template trims are one; a prompt that the template refuses, or that is templated already, is Unusable. RenderedWithTools: the
+    same, with its tools in the text. Messages: of what is written in the row, as runs that began before that have it.
     """
     if identity is PromptIdentity.MESSAGES:
         return prompt_id
 
-    def identify(messages: Sequence[Message]) -> str:
+    def identify(messages: Sequence[Message], tools: Tools = None) -> str:
+        if identity is PromptIdentity.RENDERED:
+            require_no_tools(tools)
         require_untemplated(messages)
         try:
-            text = chat.asked(messages)
+            text = chat.asked(messages, tools)
+            if tools and (lost := chat.tools_left_out(messages, tools)):
+                raise Unusable(
+                    "toolsNotRendered",
+                    f"of its tools, the chat template leaves out {listed(lost)}; set policy.chatTemplate to one that writes them",
+                )
         except TemplateRefusal as refusal:
             raise Unusable("templateRefuses", str(refusal)) from refusal
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     return identify
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them, for messages."""
+    more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+    return f"{', '.join(map(shown, names[:_NAMES_TOLD]))}{more}"
 
 
 def held_out_prompts(context: StageContext, held: HeldOutInput | None, own: Vocabulary) -> HeldOutPrompts | None:

@@ -178,7 +178,7 @@ class Template:
                     "apart from the template's own. Remove it from the text."
                 )
         for message in guarded.messages[:until]:
-            if message["role"] in _HEARD and not _stands_in(message["content"], texts[0]):
+            if message["role"] in _HEARD and not stands_in(message["content"], texts[0]):
                 raise TemplateRefusal(
                     f"The chat template leaves out what the {message['role']} says. Change the data, or set policy.chatTemplate."
                 )
@@ -199,7 +199,7 @@ def _any_of(tokens: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, tokens))) if tokens else None
 
 
-def _stands_in(content: str, text: str) -> bool:
+def stands_in(content: str, text: str) -> bool:
     """As it is, or as JSON has it: some templates write a tool's answer so."""
     said = content.strip()
     return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text or json.dumps(said)[1:-1] in text

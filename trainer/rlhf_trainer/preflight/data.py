@@ -38,7 +38,7 @@ class Look:
 
 def rendered(load: Load) -> prompt_sets.Identify:
     """By what the policy reads. Its vocabulary is loaded when the first row asks for it: one that is not there hides no column."""
-    return lambda messages: identify_by(PromptIdentity.RENDERED, load().chat)(messages)
+    return lambda messages, tools=None: identify_by(PromptIdentity.RENDERED_WITH_TOOLS, load().chat)(messages, tools)
 
 
 def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
@@ -103,19 +103,21 @@ def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[s
     asked: list[tuple[Message, ...]] = [prompt.messages]
     asked += [({"role": "system", "content": text}, *prompt.messages) for text in systems]
     try:
-        return max(len(vocabulary.chat.prompt(messages)) for messages in asked)
+        return max(len(vocabulary.chat.prompt(messages, prompt.tools)) for messages in asked)
     except TemplateRefusal as refusal:
         told = "with a systemPrompt of sample.mixture before it" if systems else "as it stands"
         raise ConfigurationProblem(f"{prompt.where}, {told}: {refusal}") from refusal
 
 
-def first_rows(recipe: Recipe, source: DataSource, load: Load, look: Look) -> None:
+def first_rows(recipe: Recipe, source: DataSource, load: Load, look: Look, with_tools: bool = False) -> None:
     """What the layout of a data set is, and what the template does to its first rows; all are looked at when they are prepared.
+
+    `with_tools`: the prompts of the run have tools.
 
     Raises ConfigurationProblem.
     """
     rows = sources.open_rows(source, look.scratch, look.storage)
-    Preprocessor(recipe, load(), None).try_first(source, rows, RENDERED)
+    Preprocessor(recipe, load(), None, with_tools=with_tools).try_first(source, rows, RENDERED)
 
 
 def tell(tally: Tally, look: Look) -> None:
@@ -125,6 +127,11 @@ def tell(tally: Tally, look: Look) -> None:
         look.warnings.append(told)
     if tally.columns_not_read:
         look.warnings.append(f"{uri}: columns not read: {', '.join(map(repr, tally.columns_not_read))}.")
+    if tally.nulls:
+        look.warnings.append(
+            f"{uri}: fields of null in the tools of {tally.nulls} rows are taken for absent, since Parquet gives every object of a "
+            "column the fields of all others. Where null is meant, write the column tools as JSON text."
+        )
     if tally.unread:
         look.warnings.append(f"{uri}: its messages have {', '.join(sorted(tally.unread))}, which nobody reads.")
 

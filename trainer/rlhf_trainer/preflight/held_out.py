@@ -48,5 +48,5 @@ def prompts(uri: str, sets: Callable[[], PromptSets], held_out: HeldOut) -> None
     overlap = Overlap()
     for part in sets().training:
         for prompt in part:
-            overlap.look(prompt.where, [prompt.messages], held_out.load())
+            overlap.look(prompt.where, [prompt.messages], held_out.load(), prompt.tools)
     held_out.judge("prompts", uri, overlap)

@@ -12,6 +12,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
 from rlhf_trainer.models.chat import Chat
+from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
@@ -44,9 +45,16 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
 def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets]) -> None:
     """What the policy is asked, and answers, can be rendered under the labeler's own template. Raises ConfigurationProblem."""
     sets = prompts()
-    for prompt in islice(chain(*sets.training, sets.validation, sets.test), RENDERED):
+    every = [*chain(*sets.training, sets.validation, sets.test)]
+    with_tools = (prompt for prompt in every if prompt.tools is not None)
+    for prompt in (*every[:RENDERED], *islice(with_tools, RENDERED)):
         try:
-            chat.exchange(prompt.messages, _ANSWER)
+            chat.exchange(prompt.messages, _ANSWER, prompt.tools)
+            if prompt.tools is not None and (lost := chat.tools_left_out([*prompt.messages, _ANSWER], prompt.tools)):
+                raise ConfigurationProblem(
+                    f"its chat template leaves out {listed(lost)} of the tools. Take a reward model whose template writes them, or "
+                    "write such a template into its tokenizer."
+                )
         except ConfigurationProblem as problem:
             raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to score an answer: {problem}") from problem
 

@@ -13,16 +13,20 @@ _RESPONSES = ("", "Yes.")
 
 
 def rule(reference: RuleReference, prompts: Callable[[], PromptSets], resolved: dict[str, str]) -> None:
-    """Puts the revision into `resolved`, and tries the function on a first prompt of each set that it will score."""
+    """Puts the revision into `resolved`, and tries the function on a first prompt of each set that it will score.
+
+    And on the first with tools.
+    """
     labeler = RuleLabeler.load(reference.rule.entry_point)
     if (revision := labeler.revision) is not None:
         resolved[reference.path] = revision
     for prompt in _first_prompts(reference, prompts()):
         for response in _RESPONSES:
-            labeler.try_on(prompt.messages, response)
+            labeler.try_on(prompt.messages, response, prompt.tools)
 
 
 def _first_prompts(reference: RuleReference, sets: PromptSets) -> list[Prompt]:
     """The reward scores samples and, in evaluate, validation; the judge validation and test."""
     scored = [*sets.training, sets.validation] if reference.path.startswith(f"{REWARD}.") else [sets.validation, sets.test]
-    return [prompts[0] for prompts in scored if prompts]
+    kinds = [[p for p in prompts if (p.tools is None) is without] for prompts in scored for without in (True, False)]
+    return [prompts[0] for prompts in kinds if prompts]

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from rlhf_api.stage import ArtifactRef, EvaluateWork, StageResult
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
-from rlhf_trainer.data.parquet import EVALUATION
+from rlhf_trainer.data.messages import tools_of
+from rlhf_trainer.data.parquet import EVALUATION, tools_text, with_tools
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
 from rlhf_trainer.evaluation.answers import Answer
 from rlhf_trainer.evaluation.divergence import divergence
@@ -43,7 +44,8 @@ def run(context: StageContext) -> StageResult:
     kl = divergence(context, work, [a for a in answers if a.set == "validation" and a.decoding == _unbiased(work)])
     metrics = evaluation_metrics(work, answers, initial, previous, kl)
     file = context.scratch / "evaluation.parquet"
-    pq.write_table(pa.Table.from_pylist([_row(answer) for answer in answers], schema=EVALUATION), file)
+    schema = with_tools(EVALUATION, work.prompt_identity)
+    pq.write_table(pa.Table.from_pylist([_row(answer) for answer in answers], schema=schema), file)
     writer = ArtifactWriter(context.store, ArtifactKind.EVALUATION, context.config.fingerprint)
     writer.add_file(file, "evaluation.parquet")
     writer.add_bytes(json.dumps(report(work, answers, initial, counts), ensure_ascii=False).encode(), "report.json")
@@ -130,7 +132,7 @@ def _answers(context: StageContext, work: EvaluateWork, counts: dict[str, int]) 
 
 
 def _encode(vocabulary: Vocabulary, prompts: Sequence[Prompt], limit: int) -> list[tuple[Prompt, list[int]]]:
-    encoded = ((prompt, vocabulary.chat.prompt(prompt.messages)) for prompt in prompts)
+    encoded = ((prompt, vocabulary.chat.prompt(prompt.messages, prompt.tools)) for prompt in prompts)
     return [(prompt, ids) for prompt, ids in encoded if len(ids) <= limit]
 
 
@@ -144,12 +146,13 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
         completion_ids=list(completion.ids),
         text=completion.text,
         finish_reason=completion.finish_reason,
+        tools=tools_text(prompt.tools),
     )
 
 
 def _score(context: StageContext, work: EvaluateWork, answers: list[Answer]) -> list[Answer]:
     """The judge scores all; the training reward only what its mean is over."""
-    asked = [Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}") for a in answers]
+    asked = [Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}", tools_of(a.tools)) for a in answers]
     judged = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision).score(asked)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]

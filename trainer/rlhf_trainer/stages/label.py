@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
-from rlhf_trainer.data.parquet import LABELS
+from rlhf_trainer.data.messages import tools_of
+from rlhf_trainer.data.parquet import LABELS, TOOLS
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
@@ -55,7 +56,9 @@ def _samples_by_prompt(context: StageContext, work: LabelWork) -> list[list[dict
     """Rows of each prompt by completion index, prompts by id: no order of shards or files is left in it."""
     folder = context.artifact(work.samples).cached(context.scratch / "inputs")
     columns = ["prompt_id", "prompt_ids", "messages", "completion_index", "completion_ids", "text", "finish_reason"]
-    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in sorted(folder.rglob("*.parquet"))]).to_pylist()
+    files = sorted(folder.rglob("*.parquet"))
+    columns += [TOOLS.name] if TOOLS.name in pq.read_schema(files[0]).names else []
+    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in files]).to_pylist()
     rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
     return [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_id"])]
 
@@ -65,7 +68,12 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
     labeler = load_labeler(context, work.labeler, work.reward_model, work.rule_revision)
     raw = labeler.score(
         [
-            Response(row["messages"], row["text"], f"prompt {row['prompt_id']}, completion {row['completion_index']}")
+            Response(
+                row["messages"],
+                row["text"],
+                f"prompt {row['prompt_id']}, completion {row['completion_index']}",
+                tools_of(row.get(TOOLS.name)),
+            )
             for row in rows
         ],
         lambda done: context.progress.update(done, len(rows), "responses"),

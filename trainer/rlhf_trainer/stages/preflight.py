@@ -7,7 +7,7 @@ and kept, for sft and reward to read (ADR 0022).
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -152,11 +152,13 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         if isinstance(reference.target, PromptSource):
             yield partial(data.prompt_source, reference.target, loaded.vocabulary, look)
     yield partial(data.prompts, spec, loaded.vocabulary, loaded.prompts, look, found.counts)
+    yield lambda: _with_tools(loaded.prompts().counts, found)
     yield partial(held_outs.prompts, spec.prompts.source.uri, loaded.prompts, loaded.held_out)
+    with_tools = found.resolved[PROMPT_IDENTITY] == PromptIdentity.RENDERED_WITH_TOOLS
     if spec.sft is not None:
         recipe = Recipe(StageName.SFT, spec.sft.data, None, spec.sft.max_length, 0.0, spec.seed)
         for source in spec.sft.data:
-            yield partial(data.first_rows, recipe, source, loaded.vocabulary, look)
+            yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     if training:
         yield loaded.reward
@@ -165,9 +167,16 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
             yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
         recipe = Recipe(StageName.REWARD, training.data, None, training.max_length, training.min_margin, spec.seed)
         for source in training.data:
-            yield partial(data.first_rows, recipe, source, loaded.reward, look)
+            yield partial(data.first_rows, recipe, source, loaded.reward, look, with_tools)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
+
+
+def _with_tools(counts: Mapping[str, int], found: Findings) -> None:
+    """A run whose prompts have none is the run that it was before tools were sampled, and finds what that has sealed."""
+    if with_tools := counts.get("withTools"):
+        found.counts["promptsWithTools"] = with_tools
+        found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED_WITH_TOOLS
 
 
 def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) -> Chain:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.sampling import split_completions
 from rlhf_api.stage import Sampler, SampleWork, StageResult
-from rlhf_trainer.data.parquet import SAMPLES
+from rlhf_trainer.data.parquet import SAMPLES, tools_text, with_tools
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -65,7 +65,7 @@ def run(context: StageContext) -> StageResult:
     counts["lengthStopped"] = sum(row["finish_reason"] == "length" for row in rows)
     rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
     file = context.scratch / "samples.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=with_tools(SAMPLES, work.prompts.identity)), file)
     log_counts("sampled", counts)
     return commit_and_seal(context, {"samples": file}, rows=len(rows), counts=counts, inputs=inputs, check=_require_completions)
 
@@ -141,11 +141,11 @@ def _questions(
 
 
 def _encode(vocabulary: Vocabulary, prompt: Prompt, sampler: Sampler) -> tuple[list[int], list[int]]:
-    plain = vocabulary.chat.prompt(prompt.messages)
+    plain = vocabulary.chat.prompt(prompt.messages, prompt.tools)
     if sampler.entry.system_prompt is None:
         return plain, plain
     asked = [{"role": "system", "content": sampler.entry.system_prompt}, *prompt.messages]
-    return plain, vocabulary.chat.prompt(asked)
+    return plain, vocabulary.chat.prompt(asked, prompt.tools)
 
 
 def _ask(
@@ -194,6 +194,7 @@ def _row(question: Question, index: int, completion: Completion, vocabulary: Voc
         "iterate": sampler.iterate,
         "temperature": sampler.entry.temperature,
         "template_hash": vocabulary.template_hash,
+        "tools": tools_text(question.prompt.tools),
     }
 
 

@@ -9,6 +9,7 @@ from rlhf_api.resource.compute import Retry
 from rlhf_api.resource.status import ArtifactStatus, RLHFRunStatus, StageStatus
 from rlhf_api.stage import ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
+from rlhf_operator.core.chain.references import format_of
 from rlhf_operator.core.cursor import with_stage
 from rlhf_operator.core.observed import Job
 from rlhf_operator.core.status.sentences import clip, sentence, stage_of
@@ -125,7 +126,8 @@ def _succeeded(
     )
     status = _with_totals(status, iteration, done)
     if stage.name is StageName.PREFLIGHT:
-        status = status.model_copy(update={"resolved": dict(result.resolved), "adoptable": result.adoptable})
+        known = {"resolved": dict(result.resolved), "adoptable": result.adoptable, "format": format_of(result.resolved)}
+        status = status.model_copy(update=known)
     return Absorbed(status, warnings=tuple(result.warnings))
 
 

@@ -61,6 +61,11 @@ def rule_references(spec: RLHFRunSpec) -> tuple[RuleReference, ...]:
     return tuple(RuleReference(_rule_path(path), labeler.rule) for path, labeler in labelers if labeler.rule is not None)
 
 
+def format_of(resolved: Mapping[str, str]) -> int | None:
+    """`status.format` of a run that was resolved so; None for the first (ADR 0019)."""
+    return 2 if resolved.get(PROMPT_IDENTITY) == PromptIdentity.RENDERED_WITH_TOOLS else None
+
+
 def data_path(list_path: str, name: str) -> str:
     """The path of a named entry: sft.data/<name>."""
     return f"{list_path}/{name}"

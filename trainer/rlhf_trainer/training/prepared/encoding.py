@@ -104,7 +104,7 @@ def _is_held_out(
     """Whether one of its questions is held out. One that is nearly so is counted, and stays: it may be another question."""
     if held_out is None:
         return False
-    found = (Overlap() if overlap is None else overlap).look(place, item.asked, held_out)
+    found = (Overlap() if overlap is None else overlap).look(place, item.asked, held_out, item.tools)
     if found is not Found.NOTHING:
         _count(counts, "heldOut" if found is Found.SAME else "nearHeldOut")
     return found is Found.SAME

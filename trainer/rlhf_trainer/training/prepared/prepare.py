@@ -17,6 +17,7 @@ from rlhf_trainer.data.examples import ExamplesWriter, to_batch
 from rlhf_trainer.data.files import Rows
 from rlhf_trainer.data.held_out import HeldOutPrompts, Overlap
 from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of
+from rlhf_trainer.data.messages import functions_of, tools_of
 from rlhf_trainer.data.rows import Row, Tally, Unparsable
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.processes import processes_for
@@ -62,18 +63,21 @@ class Preparation:
 
 
 class Preprocessor:
-    """Makes the examples of a recipe, under a vocabulary."""
+    """Makes the examples of a recipe, under a vocabulary. with_tools: where the recipe does not know its held-out prompts yet."""
 
-    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, held_out: HeldOutPrompts | None) -> None:
+    def __init__(
+        self, recipe: Recipe, vocabulary: Vocabulary, held_out: HeldOutPrompts | None, *, with_tools: bool = False
+    ) -> None:
         self.recipe = recipe
         self._vocabulary = vocabulary
         self._held_out = held_out
+        self._read_tools = functions_of if with_tools or recipe.with_tools else tools_of
         self._readers: dict[str, Reader[Any]] = {}
 
     def look_at(self, source: DataSource, head: Sequence[Row | Unparsable]) -> None:
         """By its first rows, what all are read as. Raises ConfigurationProblem."""
         of = demonstrations_of if self.recipe.stage is StageName.SFT else preferences_of
-        self._readers[source.name] = of(source, head, self.recipe.field)
+        self._readers[source.name] = of(source, head, self.recipe.field, self._read_tools)
 
     def encode(self, piece: _Piece) -> _Encoded:
         """Raises ConfigurationProblem where the template is at fault."""

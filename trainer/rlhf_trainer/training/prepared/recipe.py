@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.resource.data import DataSource
-from rlhf_api.stage import HeldOutInput, RewardWork, SftWork
+from rlhf_api.stage import HeldOutInput, PromptIdentity, RewardWork, SftWork
 from rlhf_api.words import StageName
 from rlhf_trainer.models.vocabulary import Vocabulary
 
@@ -42,6 +42,11 @@ class Recipe:
     def field(self) -> str:
         """Of the manifest, for messages."""
         return "sft.data" if self.stage is StageName.SFT else "reward.bradleyTerry.train.data"
+
+    @property
+    def with_tools(self) -> bool:
+        """Whether the prompts of its run have tools: what is trained on has them in the same form then."""
+        return self.held_out is not None and self.held_out.identity is PromptIdentity.RENDERED_WITH_TOOLS
 
     def to_wire(self, vocabulary: Vocabulary) -> dict[str, Any]:
         return {
