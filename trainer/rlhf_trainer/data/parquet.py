@@ -1,9 +1,11 @@
-"""The frozen columns of the data artifacts."""
+"""The frozen columns of the data artifacts, and those of ids as what they are: four bytes a token."""
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -75,6 +77,21 @@ EVALUATION = pa.schema(
         ("reward_score", pa.float64()),
     ]
 )
+
+
+class Lists:
+    """A column of lists of ids; each is made when it is asked for, by its row."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in column.chunks]
+        self._ends = list(accumulate(len(chunk) for chunk in column.chunks))
+
+    def __getitem__(self, row: int) -> list[int]:
+        number = bisect_right(self._ends, row)
+        offsets, values = self._chunks[number]
+        place = row - (self._ends[number - 1] if number else 0)
+        found: list[int] = values[offsets[place] : offsets[place + 1]].tolist()
+        return found
 
 
 def with_tools(schema: pa.Schema, identity: PromptIdentity) -> pa.Schema:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from rlhf_api.resource.training import Overlong
 
 from .examples import Example
+from .parquet import Lists
 
 Key = tuple[str, int, int]
 
@@ -46,7 +45,7 @@ class Pairs(Sequence[PairExample]):
         order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _KEY]).to_pylist()
         self._limits = limits
         self._keys = list(zip(*(table.column(name).to_pylist() for name in _KEY), strict=True))
-        self._texts = [_Lists(table.column(name)) for name in _TEXTS]
+        self._texts = [Lists(table.column(name)) for name in _TEXTS]
         self._kept: list[int] = []
         self.counts = {"pairsRead": len(order)}
         for row in order:
@@ -84,21 +83,6 @@ class Pairs(Sequence[PairExample]):
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
-
-
-class _Lists:
-    """A column of lists of ids, over all its chunks."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in column.chunks]
-        self._ends = list(accumulate(len(chunk) for chunk in column.chunks))
-
-    def __getitem__(self, row: int) -> list[int]:
-        number = bisect_right(self._ends, row)
-        offsets, values = self._chunks[number]
-        place = row - (self._ends[number - 1] if number else 0)
-        found: list[int] = values[offsets[place] : offsets[place + 1]].tolist()
-        return found
 
 
 def fit(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], limits: Limits) -> Example | str:

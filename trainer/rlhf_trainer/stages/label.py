@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
 from rlhf_trainer.data.messages import tools_of
-from rlhf_trainer.data.parquet import LABELS, TOOLS
+from rlhf_trainer.data.parquet import LABELS, TOOLS, Lists
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
@@ -21,6 +24,22 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs
 from rlhf_trainer.runtime.sharding import commit_and_seal, is_committed, shard_of
 
+#: Labels that are written at a time.
+_BATCH = 1024
+_IDS = ("prompt_ids", "completion_ids")
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Rows of each prompt by completion index, prompts by id: no order of shards or files is left in it.
+
+    A row has no ids, and its `place` among the lists of them.
+    """
+
+    prompts: list[list[dict[str, Any]]]
+    prompt_ids: Lists
+    completion_ids: Lists
+
 
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem when the yield is below label.minYield, with the counts by reason."""
@@ -28,12 +47,31 @@ def run(context: StageContext) -> StageResult:
     inputs = [work.samples, *model_inputs(work.reward_model)]
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs, check=lambda totals: _metrics(totals, work))
-    prompts = shard_of(_samples_by_prompt(context, work), context.shard, context.config.execution.shards)
-    complete = [rows for rows in prompts if len(rows) == work.completions_per_prompt]
-    counts = {"prompts": len(prompts), "promptsIncomplete": len(prompts) - len(complete)}
+    samples = _samples(context, work)
+    complete = [rows for rows in samples.prompts if len(rows) == work.completions_per_prompt]
+    counts = {"prompts": len(samples.prompts), "promptsIncomplete": len(samples.prompts) - len(complete), "pairs": 0}
     scores = _scores(context, work, [row for rows in complete for row in rows])
-    labels: list[dict[str, Any]] = []
-    for rows in complete:
+    file = context.scratch / "labels.parquet"
+    with pq.ParquetWriter(file, LABELS) as writer:
+        for begin in range(0, len(complete), _BATCH):
+            labels = [*_labels(context, work, samples, complete[begin : begin + _BATCH], scores, counts)]
+            writer.write_table(pa.Table.from_pylist(labels, schema=LABELS))
+    log_counts("labeled", counts)
+    return commit_and_seal(
+        context, {"labels": file}, rows=counts["pairs"], counts=counts, inputs=inputs, check=lambda totals: _metrics(totals, work)
+    )
+
+
+def _labels(
+    context: StageContext,
+    work: LabelWork,
+    samples: _Samples,
+    prompts: Sequence[list[dict[str, Any]]],
+    scores: dict[int, float],
+    counts: dict[str, int],
+) -> Iterator[dict[str, Any]]:
+    """Rows of LABELS. `counts` gets what became of each prompt."""
+    for rows in prompts:
         own = [scores[id(row)] for row in rows]
         scored = [
             Scored(row["completion_index"], score, row["finish_reason"] == "stop") for row, score in zip(rows, own, strict=True)
@@ -42,25 +80,27 @@ def run(context: StageContext) -> StageResult:
         reason = paired.dropped or "promptsPaired"
         counts[reason] = counts.get(reason, 0) + 1
         by_index = {row["completion_index"]: row for row in rows}
-        labels += [_label(pair, by_index, own, context.config.iteration or 0) for pair in paired.pairs]
-    counts["pairs"] = len(labels)
-    file = context.scratch / "labels.parquet"
-    pq.write_table(pa.Table.from_pylist(labels, schema=LABELS), file)
-    log_counts("labeled", counts)
-    return commit_and_seal(
-        context, {"labels": file}, rows=len(labels), counts=counts, inputs=inputs, check=lambda totals: _metrics(totals, work)
-    )
+        counts["pairs"] += len(paired.pairs)
+        yield from (_label(pair, by_index, samples, own, context.config.iteration or 0) for pair in paired.pairs)
 
 
-def _samples_by_prompt(context: StageContext, work: LabelWork) -> list[list[dict[str, Any]]]:
-    """Rows of each prompt by completion index, prompts by id: no order of shards or files is left in it."""
+def _samples(context: StageContext, work: LabelWork) -> _Samples:
+    """Of this shard's prompts."""
     folder = context.artifact(work.samples).cached(context.scratch / "inputs")
-    columns = ["prompt_id", "prompt_ids", "messages", "completion_index", "completion_ids", "text", "finish_reason"]
     files = sorted(folder.rglob("*.parquet"))
-    columns += [TOOLS.name] if TOOLS.name in pq.read_schema(files[0]).names else []
-    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in files]).to_pylist()
+    every = {name for file in files for name in pq.read_table(file, columns=["prompt_id"])["prompt_id"].to_pylist()}
+    own = pa.array(shard_of(sorted(every), context.shard, context.config.execution.shards), pa.string())
+    table = pa.concat_tables([_rows_of(file, own) for file in files])
+    rows = [row | {"place": place} for place, row in enumerate(table.drop_columns([*_IDS]).to_pylist())]
     rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
-    return [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_id"])]
+    prompts = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_id"])]
+    return _Samples(prompts, *(Lists(table.column(name)) for name in _IDS))
+
+
+def _rows_of(file: Path, prompts: pa.Array) -> pa.Table:
+    columns = ["prompt_id", *_IDS, "messages", "completion_index", "text", "finish_reason"]
+    columns += [TOOLS.name] if TOOLS.name in pq.read_schema(file).names else []
+    return pq.read_table(file, columns=columns, filters=pc.field("prompt_id").isin(prompts))
 
 
 def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
@@ -82,15 +122,17 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
     return {id(row): score - penalty * len(row["text"]) for row, score in zip(rows, raw, strict=True)}
 
 
-def _label(pair: Pair, by_index: dict[int, dict[str, Any]], scores: list[float], iteration: int) -> dict[str, Any]:
+def _label(
+    pair: Pair, by_index: dict[int, dict[str, Any]], samples: _Samples, scores: list[float], iteration: int
+) -> dict[str, Any]:
     chosen, rejected = by_index[pair.chosen.index], by_index[pair.rejected.index]
     return {
         "prompt_id": chosen["prompt_id"],
         "chosen_index": pair.chosen.index,
         "rejected_index": pair.rejected.index,
-        "chosen_ids": chosen["completion_ids"],
-        "rejected_ids": rejected["completion_ids"],
-        "prompt_ids": chosen["prompt_ids"],
+        "chosen_ids": samples.completion_ids[chosen["place"]],
+        "rejected_ids": samples.completion_ids[rejected["place"]],
+        "prompt_ids": samples.prompt_ids[chosen["place"]],
         "chosen_score": pair.chosen.score,
         "rejected_score": pair.rejected.score,
         "scores": scores,
