@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from rlhf_api import RLHFRun, StageResult
 from rlhf_api.reading.unknown import in_words, mismatches, mismatches_of
+from rlhf_api.stage import PromptIdentity
 from rlhf_api.words import STATUS_FORMAT
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, format_of
 from support.manifests import manifest
 
 STAGE = {"name": "preflight", "phase": "Running", "attempt": 1}
@@ -55,6 +57,13 @@ def test_a_format_up_to_our_own_is_read() -> None:
     run = RLHFRun.model_validate({**manifest(), "status": {"format": STATUS_FORMAT}})
     assert run.status is not None
     assert run.status.format == STATUS_FORMAT
+
+
+def test_a_version_that_knows_no_prompts_with_tools_leaves_a_run_with_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that version reads it: the field is there and the words of its identity are not."""
+    written = format_of({PROMPT_IDENTITY: PromptIdentity.RENDERED_WITH_TOOLS})
+    monkeypatch.setattr("rlhf_api.resource.status.STATUS_FORMAT", 1)
+    assert found(status={"format": written}) == [("status.format is 2", True)]
 
 
 def test_a_result_with_a_new_word_is_another_version_s_and_garbage_is_nobody_s() -> None:

@@ -151,6 +151,29 @@ def test_what_tools_are_made_of_is_no_field_of_a_message(world: Path, storage: S
     assert not any("nobody reads" in warning for warning in run(world, storage, tmp_path, **changes(world, tmp_path)).warnings)
 
 
+def test_a_system_prompt_of_the_mixture_that_takes_the_place_of_tools_is_refused(
+    world: Path, storage: Storage, tmp_path: Path
+) -> None:
+    """Where a template writes tools only without a system turn, the sampler alone would leave them out."""
+    given = changes(world, tmp_path)
+    silent = WRITES_TOOLS.replace("in tools or []", "in (tools or [] if messages[0].role != 'system' else [])")
+    given["policy"]["chatTemplate"] = {"inline": silent}
+    mixture = [{"name": "told", "weight": 1, "temperature": 1.0, "systemPrompt": "moon"}]
+    given["sample"] = {**spec_of_world(world).sample.to_wire(), "mixture": mixture}
+    told = problems(world, storage, tmp_path, **given)
+    assert "with a systemPrompt of sample.mixture before it: the chat template leaves out 'lion', 'moon' of its tools" in told
+
+
+def test_transcripts_of_user_and_assistant_are_not_asked_as_one_text(world: Path, storage: Storage, tmp_path: Path) -> None:
+    """As glaive-function-calling-v2 has them in its column chat."""
+    asked = pq.read_table(world / "prompts.parquet").to_pylist()
+    chats = [f"USER: {row['messages'][0]['content']}\n\n\nASSISTANT: moon <|endoftext|>\n\n\n" for row in asked]
+    given = changes(world, tmp_path, [{"chat": chat} for chat in chats])
+    given["prompts"]["source"]["column"] = "chat"
+    told = problems(world, storage, tmp_path, **given)
+    assert f"{len(asked)} of {len(asked)} rows are transcripts of USER and ASSISTANT" in told
+
+
 @pytest.fixture(scope="module")
 def whole_run(world: Path, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
     folder = tmp_path_factory.mktemp("tools")

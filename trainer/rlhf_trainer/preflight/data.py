@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from rlhf_api.stage import PromptIdentity
 from rlhf_trainer.data import prompts as prompt_sets
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.messages import Message
-from rlhf_trainer.data.rows import Tally
-from rlhf_trainer.models.questions import identify_by
+from rlhf_trainer.data.rows import Tally, shown
+from rlhf_trainer.models.questions import identify_by, listed
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -23,6 +24,8 @@ from rlhf_trainer.training.prepared.recipe import Recipe
 
 #: Loads the vocabulary that a source is rendered under. Raises ConfigurationProblem.
 Load = Callable[[], Vocabulary]
+#: As glaive's sets have them; what is read in turns is Anthropic's, of Human and Assistant.
+_TRANSCRIPT = re.compile(r"\s*(?:SYSTEM|USER): .*\n\s*ASSISTANT: ", re.DOTALL)
 #: Rows of a source that are rendered and tokenised before anything else is done.
 RENDERED = 1000
 
@@ -42,9 +45,17 @@ def rendered(load: Load) -> prompt_sets.Identify:
 
 
 def prompt_source(source: PromptSource, load: Load, look: Look) -> None:
-    """Every row is a prompt that the policy can be asked, or is counted."""
-    _, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, rendered(load))
+    """Every row is a prompt that the policy can be asked, or is counted. Raises ConfigurationProblem, also for transcripts."""
+    found, tally = prompt_sets.read_prompts(source, look.scratch, look.storage, rendered(load))
     tell(tally, look)
+    transcripts = [prompt for prompt in found if _TRANSCRIPT.match(prompt.messages[-1]["content"])]
+    if len(transcripts) > source.max_unusable_rows * tally.rows:
+        first = transcripts[0]
+        raise ConfigurationProblem(
+            f"{source.uri}: {len(transcripts)} of {tally.rows} rows are transcripts of USER and ASSISTANT, which would be asked "
+            f"as one text of the user (the first, {first.where}: {shown(first.messages[-1]['content'])}). Write their turns as a "
+            "list of role and content, and functions into a column tools."
+        )
 
 
 def prompts(
@@ -103,6 +114,9 @@ def _longest(vocabulary: Vocabulary, prompt: prompt_sets.Prompt, systems: list[s
     asked: list[tuple[Message, ...]] = [prompt.messages]
     asked += [({"role": "system", "content": text}, *prompt.messages) for text in systems]
     try:
+        for messages in asked[1:]:
+            if prompt.tools and (lost := vocabulary.chat.tools_left_out(messages, prompt.tools)):
+                raise TemplateRefusal(f"the chat template leaves out {listed(lost)} of its tools. Set policy.chatTemplate.")
         return max(len(vocabulary.chat.prompt(messages, prompt.tools)) for messages in asked)
     except TemplateRefusal as refusal:
         told = "with a systemPrompt of sample.mixture before it" if systems else "as it stands"
