@@ -21,9 +21,12 @@ _CORPUS = ["What is the capital of France? Paris is the capital of France.\n\n",
 
 def template(name: str) -> str:
     """A chat template as its makers publish it, from the copies that trl ships."""
-    import trl
+    return (_shipped() / f"{name}.jinja").read_text()
 
-    return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
+
+def templates() -> set[str]:
+    """The names of those."""
+    return {file.stem for file in _shipped().glob("*.jinja")}
 
 
 def tokenizer(
@@ -52,6 +55,12 @@ def tokenizer(
 def vocabulary(found: Any, *, stops: Sequence[int] | None = None, classifier: bool = False) -> Vocabulary:
     ids = stop_token_ids(found, None, []) if stops is None else stops
     return Vocabulary(found, frozenset(ids), Chat(found, leading=leading_ids(found) if classifier else ()))
+
+
+def _shipped() -> Path:
+    import trl
+
+    return Path(trl.__file__).parent / "chat_templates"
 
 
 def _trained(controls: tuple[str, ...]) -> Any:

@@ -17,10 +17,9 @@ from .tokens import Encoded, Encoder
 
 @dataclass(frozen=True)
 class _Span:
-    """Of an answer, in a text: from `start` to `end`; what it says ends at `said`, where that can be found."""
+    """Of an answer, in a text: the parts that are the assistant's; what it says ends at `said`, where that can be found."""
 
-    start: int
-    end: int
+    parts: Sequence[tuple[int, int]]
     said: int | None
 
 
@@ -81,18 +80,13 @@ class Chat:
         guarded = self.template.guard(messages[: answers[-1] + 1], tools)
         turns = [guarded.messages[position] for position in answers]
         heads = [self.template.text(guarded, position, ask=True) for position in answers]
-        if self.template.marks_answers:
-            text, marked = self.template.marked_text(guarded)
-            if not all(text.startswith(head) for head in heads):
-                raise _other_question()
-            return [self._counted(guarded, text, _marked(self.template.letters(text), _behind(heads, marked), turns), stop_ids)]
-        texts = [self.template.text(guarded, position + 1, ask=False) for position in answers]
+        written = [self.template.marked_text(guarded, position + 1) for position in answers]
+        texts = [text for text, _ in written]
         if not all(text.startswith(head) for head, text in zip(heads, texts, strict=True)):
             raise _other_question()
         appends = all(texts[-1].startswith(text) for text in (*heads, *texts))
-        letters = [self.template.letters(texts[-1])] * len(texts) if appends else list(map(self.template.letters, texts))
-        each = zip(letters, heads, texts, turns, strict=True)
-        spans = [_span(read, len(head), len(text), turn) for read, head, text, turn in each]
+        each = zip(heads, [written[-1]] * len(texts) if appends else written, texts, turns, strict=True)
+        spans = [self._span(text, marks, len(head), len(own), turn) for head, (text, marks), own, turn in each]
         wanted = [(text, span) for text, span, turn in zip(texts, spans, turns, strict=True) if _is_trained(turn)]
         if appends:
             return [self._counted(guarded, texts[-1], [span for _, span in wanted], stop_ids)]
@@ -159,24 +153,46 @@ class Chat:
         counted = [False] * len(encoded.ids)
         last: list[int] = []
         for span in spans:
-            first, behind = self._answer(encoded, span.start, span.end)
-            last = encoded.ids[first:behind]
-            for i in range(first, self._end_of(encoded, span, first, behind, stop_ids)):
-                counted[i] = True
+            tokens = [i for start, end in span.parts for i in range(*self._answer(encoded, start, end))]
+            last = [encoded.ids[i] for i in tokens]
+            behind = self._end_of(encoded, span, tokens, stop_ids)
+            for i in tokens:
+                counted[i] = i < behind
         if spans:
             require_end(self._tokenizer, last, stop_ids)
         ids = self._led(encoded.ids)
         return Answered(ids, [False] * (len(ids) - len(encoded.ids)) + counted)
 
-    def _end_of(self, encoded: Encoded, span: _Span, first: int, behind: int, stop_ids: frozenset[int]) -> int:
+    def _end_of(self, encoded: Encoded, span: _Span, tokens: Sequence[int], stop_ids: frozenset[int]) -> int:
         """The token behind the answer's own end: the first stop behind what it says. A template may write some in it, and more
-        behind the end. `behind`, where there is none.
+        behind the end. Behind all of them, where there is none.
         """
-        stops = [i + 1 for i in range(first, behind) if encoded.ids[i] in stop_ids]
+        stops = [i + 1 for i in tokens if encoded.ids[i] in stop_ids]
         if span.said is None:
-            return stops[-1] if stops else behind
+            return stops[-1] if stops else len(encoded.ids)
         said = self._encoder.tokens_within(encoded, span.said)[0]
-        return next((stop for stop in stops if stop > said), behind)
+        return next((stop for stop in stops if stop > said), len(encoded.ids))
+
+    def _span(self, text: str, marks: Sequence[tuple[int, int]] | None, start: int, end: int, turn: Message) -> _Span:
+        """Of the answer between two places: all of it, or what the template marks in it.
+
+        Raises ConfigurationProblem where it does not begin as it does when it is sampled.
+        """
+        parts = [(start, end)]
+        if marks is not None:
+            cut = [(max(first, start), min(behind, end)) for first, behind in marks]
+            parts = [(first, behind) for first, behind in cut if first < behind]
+        between = text[start : parts[0][0]] if parts else ""
+        header = self.template.header
+        if between or (header and text.startswith(header, parts[0][0] if parts else end)):
+            raise ConfigurationProblem(
+                f"The chat template writes {between or header!r} in front of an answer, and not where it asks for that answer: the "
+                "model would be trained on answers to something else. Set policy.chatTemplate to a template whose answers begin "
+                "where its prompts end."
+            )
+        content = turn["content"].strip()
+        found = self.template.letters(text[start:end]).rfind(content) if content and "tool_calls" not in turn else -1
+        return _Span(parts, start + found + len(content) if found >= 0 else None)
 
     def _answer(self, encoded: Encoded, start: int, end: int) -> tuple[int, int]:
         """The first token of what stands between two places, and the one behind it; a token across the end is the next turn's."""
@@ -211,32 +227,6 @@ def _other_question() -> ConfigurationProblem:
         "renders for the conversation so far, so that the assistant's tokens cannot be found, or answer what is never asked. Set "
         "policy.chatTemplate to a template that appends."
     )
-
-
-def _behind(heads: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Of what a template marks, what stands behind the header with which an answer is asked for: nobody generates the header."""
-    found = []
-    for start, end in spans:
-        head = max((len(head) for head in heads if len(head) <= end), default=0)
-        found.append((max(start, head), end))
-    return found
-
-
-def _span(text: str, start: int, end: int, turn: Message) -> _Span:
-    content = turn["content"].strip()
-    found = text.rfind(content, start, end) if content and "tool_calls" not in turn else -1
-    return _Span(start, end, found + len(content) if found >= 0 else None)
-
-
-def _marked(text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message]) -> list[_Span]:
-    """Of what a template marks, what is trained. Raises ConfigurationProblem where it cannot be told which turn is which."""
-    if len(spans) == len(turns):
-        return [_span(text, *span, turn) for span, turn in zip(spans, turns, strict=True) if _is_trained(turn)]
-    if not all(map(_is_trained, turns)):
-        raise ConfigurationProblem(
-            "A turn of the assistant is not to be trained on, and the chat template marks answers in other parts than turns."
-        )
-    return [_Span(start, end, None) for start, end in spans]
 
 
 def _is_trained(turn: Message) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -123,9 +123,21 @@ class Template:
         """What it writes for the first `until` messages; `ask`: with the header of an answer behind it. Raises TemplateRefusal."""
         return self._rendered(guarded, until, ask=ask)[0]
 
-    def marked_text(self, guarded: Guarded) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and where in it what the template marks as the assistant's begins and ends."""
-        return self._rendered(guarded, None, ask=False)
+    def marked_text(self, guarded: Guarded, until: int) -> tuple[str, list[tuple[int, int]] | None]:
+        """The text, and where in it what the template marks as the assistant's begins and ends; None where it marks nothing."""
+        text, spans = self._rendered(guarded, until, ask=False)
+        return text, spans if self.marks_answers else None
+
+    @cached_property
+    def header(self) -> str:
+        """What it writes in front of an answer that is asked for; empty where that is no control token, which an answer may say."""
+        probe = Guarded([{"role": "user", "content": _PROBE}], None)
+        try:
+            before, asked = (self._rendered(probe, None, ask=ask)[0] for ask in (False, True))
+        except TemplateRefusal:
+            return ""
+        header = asked.removeprefix(before) if asked.startswith(before) else ""
+        return header if self.letters(header) != header else ""
 
     def _markers(self) -> set[str]:
         """Added tokens with which it begins turns, though the tokenizer calls them nothing special."""

@@ -31,6 +31,31 @@ def test_defect_a_marked_template_that_answers_what_is_never_asked_is_refused() 
         demonstrations([{"messages": [user("hi"), assistant("one")]}], vocabulary(found))
 
 
+def test_defect_a_marked_answer_ends_in_every_turn_as_it_does_when_it_is_sampled() -> None:
+    """Harmony closes earlier answers with <|end|>, at which no sampler stops: trained in one piece, half of them would not end."""
+    controls = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>")
+    harmony = vocabulary(tokenizer(controls, template("gptoss_training"), eos="<|return|>"), stops=[5, 6])
+    turns = [user("a"), assistant("one"), user("b"), assistant("two")]
+    examples = demonstrations([{"messages": turns}], harmony)
+    assert [counted_text(harmony, example) for example in examples] == [
+        f"<|channel|>final<|message|>{said}<|return|>" for said in ("one", "two")
+    ]
+
+
+def test_defect_a_header_that_no_prompt_ends_with_is_not_taken_for_the_answer() -> None:
+    """Behind what a tool answered it asks without a header, and writes one in front of the answer."""
+    names = ("turn", "tool", "tool_call", "tool_response", "channel")
+    controls = ("<eos>", "<bos>", *(f"<|{name}>" for name in names), *(f"<{name}|>" for name in names))
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    schema = {"name": "get_weather", "description": "The weather.", "parameters": {"type": "object", "properties": {}}}
+    answered = [assistant("", tool_calls=[call]), {"role": "tool", "name": "get_weather", "content": "18 C"}, assistant("18 C.")]
+    row = {"messages": [user("Weather?"), *answered], "tools": [{"type": "function", "function": schema}]}
+    for name in ("diffusion_gemma", "diffusion_gemma_training"):
+        under = vocabulary(tokenizer(controls, template(name), bos="<bos>", eos="<turn|>"))
+        with pytest.raises(ConfigurationProblem, match=r"row 1: .* writes '<\|turn>model\\n' in front of an answer, and not where"):
+            demonstrations([row], under)
+
+
 def test_a_marked_template_is_not_trained_to_write_headers() -> None:
     under = vocabulary(tokenizer(CHATML, template("qwen2_5_training"), eos="<|im_end|>"))
     [example] = demonstrations([{"messages": [user("hi"), assistant("one")]}], under)
