@@ -1,14 +1,19 @@
-"""Llama 3's and Qwen's tokenizers as their makers publish them: as a vocabulary of ours, and as what they render with themselves.
+"""Llama 3's and 4's and Qwen's tokenizers as their makers publish them: as a vocabulary of ours, and as what they render with.
 
 The files come with packages of theirs (published.py). What Hugging Face serves of these models is made of the same ranks.
 """
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rlhf_trainer.data.messages import Message
@@ -63,6 +68,21 @@ def llama3_1() -> Maker:
     return Maker(_llama("llama3_1"), asked, _llama_header(), _meta().tokenizer.eot_id)
 
 
+def llama4() -> Maker:
+    """The same, of Llama 4. A turn that begins with a line break is encoded whole, as their template has it: the two breaks behind
+    its header are one token with it. Of the system's words alone their template strips the ends.
+    """
+    theirs = _meta4()
+
+    def asked(messages: Sequence[Message]) -> list[int]:
+        first = _stripped(messages[:1]) if messages and messages[0]["role"] == "system" else messages[:1]
+        ids = list(theirs.encode_dialog_prompt([]).tokens)
+        begin, header = ids[:1], ids[1:]
+        return [*begin, *(token for message in (*first, *messages[1:]) for token in _turn4(message)), *header]
+
+    return Maker(_llama("llama4"), asked, len(theirs.encode_dialog_prompt([]).tokens) - 1, theirs.tokenizer.eot_id)
+
+
 def qwen2_5() -> Maker:
     """ChatML by hand. A turn is encoded whole, with the line break behind its role, as their template has it."""
 
@@ -85,6 +105,38 @@ def _meta() -> Any:
     return imported(package, "llama3.chat_format").ChatFormat(tokenizer)
 
 
+@cache
+def _meta4() -> Any:
+    """Its text alone: what it makes of pictures needs torchvision, which nobody has here."""
+    package = folder(LLAMA_MODELS) / "llama_models"
+    tokenizer = imported(package, "llama4.tokenizer").Tokenizer(package / "llama4" / "tokenizer.model")
+    pictures = ModuleType(f"{imported(package, 'llama4').__name__}.preprocess")
+    pictures.__dict__.update(ResizeNormalizeImageTransform=None, VariableSizeImageTransform=None)
+    sys.modules.setdefault(pictures.__name__, pictures)
+    return imported(package, "llama4.chat_format").ChatFormat(tokenizer)
+
+
+def _turn4(message: Message) -> list[int]:
+    package, theirs = folder(LLAMA_MODELS) / "llama_models", _meta4()
+    formats, message_of = imported(package, "datatypes").ToolPromptFormat, imported(package, "datatypes").RawMessage
+    if not re.match(r"\s*[\r\n]", message["content"]):
+        return list(theirs.encode_message(message_of(**message), formats.json)[0])
+    header = theirs.encode_message(message_of(role=message["role"], content=""), formats.json)[0]
+    place = header.index(theirs.tokenizer.special_tokens["<|header_end|>"]) + 1
+    return [*header[:place], *theirs.tokenizer.encode(f"\n\n{message['content']}", bos=False, eos=False), header[-1]]
+
+
+def _llama4_template() -> str:
+    """As transformers ships it, in a module that is not imported for it: that takes longer than all else here."""
+    import transformers
+
+    file = Path(transformers.__file__).parent / "models" / "llama4" / "processing_llama4.py"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "chat_template":
+            return str(ast.literal_eval(node.value))
+    raise AssertionError(f"{file} has no chat_template")
+
+
 def _stripped(messages: Sequence[Message]) -> list[Message]:
     return [{**message, "content": message["content"].strip()} for message in messages]
 
@@ -99,18 +151,19 @@ def _llama_header() -> int:
 
 
 @cache
-def _llama_tokenizer() -> Any:
+def _llama_tokenizer(generation: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    theirs = _meta().tokenizer
-    ranks = read_ranks(folder(LLAMA_MODELS) / "llama_models" / "llama3" / "tokenizer.model")
-    found = byte_pair_tokenizer(ranks, theirs.special_tokens, theirs.pat_str)
-    return PreTrainedTokenizerFast(tokenizer_object=found, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>")
+    theirs = (_meta() if generation == 3 else _meta4()).tokenizer
+    ranks = read_ranks(folder(LLAMA_MODELS) / "llama_models" / f"llama{generation}" / "tokenizer.model")
+    found = byte_pair_tokenizer(ranks, theirs.special_tokens, theirs.pat_str if generation == 3 else theirs.O200K_PATTERN)
+    end = "<|eot_id|>" if generation == 3 else "<|eot|>"
+    return PreTrainedTokenizerFast(tokenizer_object=found, bos_token="<|begin_of_text|>", eos_token=end)
 
 
 def _llama(name: str) -> Vocabulary:
-    tokenizer = copy(_llama_tokenizer())
-    tokenizer.chat_template = template(name)
+    tokenizer = copy(_llama_tokenizer(4 if name == "llama4" else 3))
+    tokenizer.chat_template = _llama4_template() if name == "llama4" else template(name)
     return vocabulary(tokenizer)
 
 

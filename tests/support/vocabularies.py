@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_trainer.models.chat import Chat, leading_ids
+from rlhf_trainer.models.chat import Chat, added_ids
 from rlhf_trainer.models.ends import stop_token_ids
+from rlhf_trainer.models.templates import DATE
 from rlhf_trainer.models.vocabulary import Vocabulary
 
 LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -54,7 +55,7 @@ def tokenizer(
 
 def vocabulary(found: Any, *, stops: Sequence[int] | None = None, classifier: bool = False) -> Vocabulary:
     ids = stop_token_ids(found, None, []) if stops is None else stops
-    return Vocabulary(found, frozenset(ids), Chat(found, leading=leading_ids(found) if classifier else ()))
+    return Vocabulary(found, frozenset(ids), Chat(found, DATE, *(added_ids(found) if classifier else ())))
 
 
 def _shipped() -> Path:

@@ -1,4 +1,4 @@
-"""Against the makers' own tokenizers, on their own vocabularies: Llama 3 by Meta's renderer, Qwen by its ChatML."""
+"""Against the makers' own tokenizers, on their own vocabularies: Llama 3 and 4 by Meta's renderers, Qwen by its ChatML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rlhf_trainer.data.examples import Example
 from support.conversations import assistant, demonstrations, preferences, user
-from support.makers import Maker, llama3, llama3_1, qwen2_5, qwen3
+from support.makers import Maker, llama3, llama3_1, llama4, qwen2_5, qwen3
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +32,7 @@ CONVERSATIONS = {
     "long": ["a" * 3000, "b " * 500, "!?" * 300, "the end. " * 200],
 }
 SYSTEMS = {"nobody": None, "the system": " Be short.\n", "the system with control tokens": "Say <|eot_id|> or <|im_end|>."}
-MAKERS = {"llama3": llama3, "llama3_1": llama3_1, "qwen2_5": qwen2_5, "qwen3": qwen3}
+MAKERS = {"llama3": llama3, "llama3_1": llama3_1, "llama4": llama4, "qwen2_5": qwen2_5, "qwen3": qwen3}
 BEFORE = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 TEXTS = pytest.mark.parametrize("texts", CONVERSATIONS.values(), ids=CONVERSATIONS)
 

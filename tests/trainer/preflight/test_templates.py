@@ -47,6 +47,19 @@ def test_a_template_without_the_tokenizers_bos_is_told(world: Path, storage: Sto
     assert any("chat template does not write it: conversations have none" in warning for warning in warnings)
 
 
+def test_a_judge_whose_tokenizer_adds_an_end_is_told(world: Path, storage: Storage, tmp_path: Path, reward: Path) -> None:
+    from tokenizers import Tokenizer, processors
+
+    judge = shutil.copytree(reward, tmp_path / "judge")
+    raw = Tokenizer.from_file(str(judge / "tokenizer.json"))
+    eos = "<pad>"
+    raw.post_processor = processors.TemplateProcessing(single=f"$A {eos}", special_tokens=[(eos, raw.token_to_id(eos))])
+    raw.save(str(judge / "tokenizer.json"))
+    judged = {"judge": {"type": "BradleyTerry", "bradleyTerry": {"model": uri(judge)}}}
+    warnings = run(world, storage, tmp_path / "run", evaluate=judged).warnings
+    assert any(f"does not end with '{eos}', and its tokenizer adds one" in warning for warning in warnings)
+
+
 def test_defect_a_system_prompt_that_the_template_refuses_is_known(world: Path, storage: Storage, tmp_path: Path) -> None:
     told = problems(world, storage, tmp_path, policy=policy(world, inline=NO_SYSTEM), sample=mixture("sort"))
     assert "with a systemPrompt of sample.mixture before it" in told

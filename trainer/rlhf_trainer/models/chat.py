@@ -34,19 +34,21 @@ class Answered:
 class Chat:
     """A tokenizer under its chat template, on a day.
 
-    `leading`: ids that stand in front of every text and that the template does not write; see `leading_ids`.
+    `leading`, `trailing`: ids that stand in front of every text, and behind what is scored, and that the template does not write;
+    see `added_ids`.
     """
 
-    def __init__(self, tokenizer: Any, day: date = DATE, leading: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, day: date = DATE, leading: Sequence[int] = (), trailing: Sequence[int] = ()) -> None:
         self.template = Template(tokenizer, day)
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer, self.template.controls)
-        self._leading = list(leading)
+        self._leading, self._trailing = list(leading), list(trailing)
 
     @property
     def identity(self) -> list[object]:
         """What decides the text of a conversation, and the ids in front of it."""
-        return [self.template.source, self.template.hash, self._leading]
+        trailing = [self._trailing] if self._trailing else []
+        return [self.template.source, self.template.hash, self._leading, *trailing]
 
     def prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
         """Ids of `messages` and the header of the answer. BOS is what the template writes: the tokenizer adds none of its own.
@@ -60,7 +62,7 @@ class Chat:
         """The text of a prompt, as the policy reads it. Raises TemplateRefusal, also where the tokenizer cannot read it so."""
         guarded = self.template.guard(messages, tools)
         text = self.template.text(guarded, ask=True)
-        if guarded.stand_ins:
+        if guarded.stand_ins or self._encoder.may_forge:
             self._encoder.encode(guarded, text)
         return guarded.restored(text)[0]
 
@@ -102,7 +104,8 @@ class Chat:
         count, _ = self._encoder.tokens_within(encoded, place)
         ids = self._led(encoded.ids)
         count += len(ids) - len(encoded.ids)
-        return ids[:count], ids[count:]
+        ends = ids[len(ids) - len(self._trailing) :] == self._trailing
+        return ids[:count], ids[count:] if ends else [*ids[count:], *self._trailing]
 
     def left_out(self, messages: Sequence[Message], tools: Tools = None) -> set[str]:
         """Of what messages hold beside role and content, and `tools`, the names of what the template writes nothing of.
@@ -233,9 +236,9 @@ def _is_trained(turn: Message) -> bool:
     return turn.get("train") is not False
 
 
-def leading_ids(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts in front of a text by itself, where nobody forbids it: BOS, or nothing."""
+def added_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts in front of a text by itself, where nobody forbids it, and behind it: BOS and EOS, or nothing."""
     alone = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
-    place = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), 0)
-    return whole[:place]
+    place = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), None)
+    return ([], []) if place is None else (whole[:place], whole[place + len(alone) :])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
@@ -47,8 +49,11 @@ class Encoder:
             self._backend.no_truncation()
             self._backend.no_padding()
         self._controls = re.compile("(" + "|".join(map(re.escape, controls)) + ")") if controls else None
-        self._control_ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in controls}
+        self._control_ids = {int(tokenizer.convert_tokens_to_ids(token)): token for token in controls}
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        normalizes = self._backend is not None and self._backend.normalizer is not None
+        #: Whether text is normalised before control tokens are sought in it: other letters may become one.
+        self.may_forge = normalizes and any(token.normalized and str(token.content) in controls for token in added)
         self._strips_right = {str(token.content) for token in added if token.special and token.rstrip}
         self._strips_left = {str(token.content) for token in added if token.special and token.lstrip}
 
@@ -61,6 +66,8 @@ class Encoder:
             self._require_separable(guarded, text)
             return self._pieces(guarded, text)
         ids, encoding = self._whole(text)
+        if self.may_forge:
+            self._require_own_controls(text, ids)
         return Encoded(guarded, text, ids, partial(_beginning_of, encoding))
 
     def tokens_before(self, encoded: Encoded, place: int) -> int:
@@ -89,16 +96,38 @@ class Encoder:
         shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
         return shared, shared == len(head)
 
-    def _whole(self, text: str, *, split_controls: bool = False) -> tuple[list[int], Any | None]:
+    def _whole(self, text: str, *, split_controls: bool = False, inside: bool = False) -> tuple[list[int], Any | None]:
         """Ids of a text, and the `tokenizers.Encoding` that has their offsets; a list of them all would cost as much as the text's
-        rendering."""
+        rendering. `inside`: of a text that stands behind another."""
         if self._backend is None:
             # A tokenizer warns of lengths that are none of its business.
             found = self._tokenizer(text, add_special_tokens=False, verbose=False, split_special_tokens=split_controls)
             return list(found["input_ids"]), None
-        self._backend.encode_special_tokens = split_controls
-        encoding = self._backend.encode(text, add_special_tokens=False)
+        backend = self._inner if inside else self._backend
+        backend.encode_special_tokens = split_controls
+        encoding = backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding
+
+    @cached_property
+    def _inner(self) -> Any:
+        """The tokenizer as it reads what stands behind a control token: some put a blank in front of a text, and nowhere else."""
+        from tokenizers import Tokenizer
+
+        if not prepends_first(self._tokenizer):
+            return self._backend
+        described = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        return Tokenizer.from_str(json.dumps(described | {"pre_tokenizer": _never_prepending(described["pre_tokenizer"])}))
+
+    def _require_own_controls(self, text: str, ids: Sequence[int]) -> None:
+        """Raises Inseparable where normalisation makes a control token of what people wrote, or undoes one of the template's."""
+        written = Counter(self._controls.findall(text)) if self._controls is not None else Counter()
+        read = Counter(self._control_ids[token] for token in ids if token in self._control_ids)
+        undone = [token for token in written - read if read[token] or token in self._tokenizer.tokenize(f"a {token} a")]
+        if forged := [*(read - written), *undone]:
+            raise Inseparable(
+                f"This tokenizer normalises a text before it looks for control tokens, and makes {forged[0]!r} of other letters in "
+                "this one, or other letters of it. Remove them from the text."
+            )
 
     def _require_separable(self, guarded: Guarded, text: str) -> None:
         """What is read in pieces must be read as the whole is. Without its control tokens, a text can be read both ways."""
@@ -118,7 +147,8 @@ class Encoder:
             if number % 2:
                 found = [int(self._tokenizer.convert_tokens_to_ids(part))]
             else:
-                found, own = self._piece(guarded, part, parts[number - 1 : number], parts[number + 1 : number + 2])
+                before, after = parts[max(number - 1, 0) : number], parts[number + 1 : number + 2]
+                found, own = self._piece(guarded, part, before, after)
             ids += found
             offsets = None if own is None or offsets is None else offsets + [(done + start, done + end) for start, end in own]
             done += len(part)
@@ -133,8 +163,8 @@ class Encoder:
         if first >= last:
             return [], []
         piece, places = guarded.restored(part[first:last])
-        ids, encoding = self._whole(piece, split_controls=True)
-        if not self._control_ids.isdisjoint(ids):
+        ids, encoding = self._whole(piece, split_controls=True, inside=bool(before))
+        if not self._control_ids.keys().isdisjoint(ids):
             raise _inseparable(guarded)
         if encoding is None:
             return ids, None
@@ -160,6 +190,22 @@ def _beginning_at(offsets: Sequence[tuple[int, int]] | None, place: int) -> int 
     if not 0 < index < len(offsets) or offsets[index - 1][1] != place or offsets[index][0] != place:
         return None
     return index
+
+
+def prepends_first(tokenizer: Any) -> bool:
+    """Whether it puts a blank in front of a text, and not in front of what follows a control token: not `legacy`."""
+    if not tokenizer.is_fast or tokenizer.backend_tokenizer.pre_tokenizer is None:
+        return False
+    described = json.loads(tokenizer.backend_tokenizer.pre_tokenizer.__getstate__())
+    return bool(described != _never_prepending(described))
+
+
+def _never_prepending(found: Any) -> Any:
+    """The description of a pre-tokenizer, which prepends a blank to no text where it did to the first one of several."""
+    if isinstance(found, Mapping):
+        changed = {key: _never_prepending(item) for key, item in found.items()}
+        return changed | {"prepend_scheme": "never"} if found.get("prepend_scheme") == "first" else changed
+    return [_never_prepending(item) for item in found] if isinstance(found, list) else found
 
 
 def _inseparable(guarded: Guarded) -> Inseparable:

@@ -17,10 +17,11 @@ from rlhf_api.stage import PolicyInput
 from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
-from .chat import Chat, leading_ids
+from .chat import Chat, added_ids
 from .ends import stop_token_ids
 from .folder import trusts
 from .templates import DATE, NAMED_TEMPLATES
+from .tokens import prepends_first
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,15 @@ class Vocabulary:
     @property
     def unwritten_bos(self) -> str:
         """What the tokenizer puts in front of a text by itself and the template does not write; empty where they agree."""
-        bos = str(self.tokenizer.decode(leading_ids(self.tokenizer)))
+        bos = str(self.tokenizer.decode(added_ids(self.tokenizer)[0]))
         return "" if self.chat.asked([{"role": "user", "content": "Hello"}]).startswith(bos) else bos
+
+    @property
+    def unwritten_eos(self) -> str:
+        """What it puts behind a text by itself; empty where the template ends with that, or the tokenizer adds nothing."""
+        eos = str(self.tokenizer.decode(added_ids(self.tokenizer)[1]))
+        turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
+        return "" if self.chat.template.text(self.chat.template.guard(turns), ask=False).endswith(eos) else eos
 
 
 def load_vocabulary(
@@ -64,8 +72,8 @@ def load_vocabulary(
 ) -> Vocabulary:
     """The tokenizer of `folder`, under `template` where one is given.
 
-    A classifier reads BOS as its own pipeline has it, which gives the template's text to the tokenizer: where the template writes
-    none and the tokenizer adds one, it is there. A language model's pipeline lets the template alone decide.
+    A classifier reads BOS and EOS as its own pipeline has them, which gives the template's text to the tokenizer: where the
+    template writes none and the tokenizer adds one, it is there. A language model's pipeline lets the template alone decide.
     Raises ConfigurationProblem for a folder without tokenizer, a model without chat template, or one without an end.
     """
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
@@ -82,7 +90,7 @@ def load_vocabulary(
         )
     stops = stop_token_ids(tokenizer, _generation_eos(folder), declared_stops)
     day = template.date if template is not None and template.date is not None else DATE
-    return Vocabulary(tokenizer, frozenset(stops), Chat(tokenizer, day, leading_ids(tokenizer) if classifier else ()))
+    return Vocabulary(tokenizer, frozenset(stops), Chat(tokenizer, day, *(added_ids(tokenizer) if classifier else ())))
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
@@ -104,6 +112,12 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
         raise ConfigurationProblem(
             f"{folder} has a tokenizer of {type(tokenizer).__name__}, which no chat template can be given to. "
             "Add the tokenizer.json of the model."
+        )
+    if kind is AutoTokenizer and "legacy" not in _json(folder / "tokenizer_config.json") and prepends_first(tokenizer):
+        raise ConfigurationProblem(
+            f"{folder} has no tokenizer.json, and its tokenizer_config.json does not say whether text behind a control token "
+            "begins with SentencePiece's blank, which versions of transformers read either way. Add the tokenizer.json of the "
+            'model, or write "legacy": true (it does, as in Llama 2 and Mistral 7B) or false there.'
         )
     return tokenizer
 

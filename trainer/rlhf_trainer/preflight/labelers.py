@@ -33,7 +33,7 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code, classifier=True)
     tokenizer = vocabulary.tokenizer
     require_ids_within(folder, model, tokenizer)
-    _bos(model, vocabulary, warnings)
+    _bos_and_eos(model, vocabulary, warnings)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         warnings.append(
             f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
@@ -69,10 +69,16 @@ def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:
     return vocabulary
 
 
-def _bos(model: ModelRef, vocabulary: Vocabulary, warnings: list[str]) -> None:
+def _bos_and_eos(model: ModelRef, vocabulary: Vocabulary, warnings: list[str]) -> None:
     if bos := vocabulary.unwritten_bos:
         warnings.append(
             f"The chat template of {model.uri} writes no {bos!r}, and its tokenizer adds one: it is added once in front of what is "
             "scored, as a text-classification pipeline does. If the model was trained without it, say so in its tokenizer "
             "(add_bos_token: false)."
+        )
+    if eos := vocabulary.unwritten_eos:
+        warnings.append(
+            f"The chat template of {model.uri} does not end with {eos!r}, and its tokenizer adds one: it is added behind what is "
+            "scored, as a text-classification pipeline does, and the score is read there. If the model was trained without it, "
+            "take it out of the post_processor of its tokenizer.json."
         )
