@@ -327,3 +327,9 @@ def test_nulls_within_tools_are_kept_in_json_text_and_told_of_where_a_struct_los
     assert "write the column tools as JSON text" in warning
     assert kept["text"] in ([own[0]], [own[1]])
     assert kept["struct"] in ([tool("lion", lion={"type": "string"})], [tool("moon", moon={"type": "string"})])
+
+
+@pytest.mark.parametrize("question", ["Weather in Paris?", "Weather in the city of Paris, in a city?"])
+def test_a_parameter_is_not_written_because_somebody_says_its_name(question: str) -> None:
+    chat = Chat(tokenizer(LLAMA3, WRITES_TOOLS.replace("<|user|>", "").replace("<|end|>", ""), eos="<|eot_id|>"))
+    assert chat.tools_left_out([{"role": "user", "content": question}], [tool("weather", city={"type": "string"})]) == ["city"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_trainer.data.held_out import LONG, NEAR, SHORT, HeldOutPrompts, words_of
+from rlhf_trainer.data.held_out import LONG, NEAR, SHORT, Found, HeldOutPrompts, Overlap, words_of
+from rlhf_trainer.data.messages import Message, Tools
 from rlhf_trainer.data.prompts import Prompt, PromptSets, prompt_id
 
 CAKE = "How do I bake a chocolate cake without eggs?"
@@ -147,3 +148,19 @@ def test_only_who_compares_waits_for_the_library() -> None:
     """It brings scipy, which takes a second."""
     ask = "import sys, rlhf_trainer.data.held_out; sys.exit('datasketch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
+
+
+def test_what_reads_the_same_is_the_same_whatever_the_template_drops_of_earlier_turns() -> None:
+    """Some templates write no reasoning of earlier turns."""
+
+    def identify(messages: Sequence[Message], tools: Tools = None) -> str:
+        return prompt_id([{**message, "content": message["content"].rpartition("</think>")[2]} for message in messages])
+
+    reasoned = asks(CAKE, f"<think>{STORY}</think>Yes.", "And without milk?")
+    prompt = Prompt(identify(reasoned), reasoned)
+    held = HeldOutPrompts(PromptSets((prompt,), (), ()), identify)
+    plain = asks(CAKE, "Yes.", "And without milk?")
+    assert held.near(plain) is None
+    overlap = Overlap()
+    assert overlap.look("row 1", [plain], held) is Found.SAME
+    assert (overlap.asked, overlap.same, overlap.near) == (1, 1, 0)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rlhf_api.resource.data import DataLayout, DataSource, PromptSource, Role
 from rlhf_trainer.data.layouts import Preference, demonstrations_of, preferences_of, questions_of
-from rlhf_trainer.data.rows import Tally, Unparsable
+from rlhf_trainer.data.messages import functions_of
+from rlhf_trainer.data.rows import Tally, Unparsable, Unusable
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 URI = "file:///d.jsonl"
@@ -27,8 +28,8 @@ def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
+def assistant(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
 
 
 def said(row: dict[str, Any], **more: Any) -> tuple[list[tuple[str, str]], str]:
@@ -256,3 +257,34 @@ def test_no_row_is_lost_unseen_and_none_is_a_traceback(rows: Sequence[dict[str, 
             continue
         assert len(items) + tally.unusable == len(rows) == tally.rows
         assert sum(tally.reasons.values()) == tally.unusable
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "Add.", "input": ["2", "3"], "output": "5"}, "contentNotText"),
+        ({"instruction": "", "input": "2+3", "output": "5"}, "emptyTurn"),
+        ({"prompt": "2+3?", "response": "5", "system": ["Be kind."]}, "contentNotText"),
+        ({"prompt": "2+3?", "response": "5", "context": ["A passage."]}, "columnNotRead"),
+        ({"messages": DEEP}, "noConversation"),
+        ({"messages": [user("a"), assistant("b")], "tools": DEEP}, "toolsNotReadable"),
+        ({"messages": [user("a"), assistant("b", tool_calls=DEEP)]}, "toolCallsNotReadable"),
+    ],
+)
+def test_what_belongs_to_a_conversation_and_cannot_be_read_costs_its_row(row: dict[str, Any], reason: str) -> None:
+    found, tally = demonstrations_of(source(), [row], "sft.data").read([row])
+    assert not found
+    assert tally.reasons == {reason: 1}
+
+
+def test_tools_with_what_json_has_no_word_for_are_refused() -> None:
+    with pytest.raises(Unusable, match="what JSON cannot"):
+        functions_of([{"name": "f", "parameters": {"type": "object", "properties": {"x": {"default": math.nan}}}}])
+
+
+def test_a_margin_is_not_asked_for_where_scores_decide() -> None:
+    found, _ = pair({"prompt": "q", "responses": ["a", "b"], "rewards": [1, 2], "margin": "n/a"})
+    assert (found.chosen["content"], found.margin) == ("b", 1)

@@ -9,7 +9,8 @@ import pytest
 
 from rlhf_api.resource.data import DataSource, PromptSource
 from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of, questions_of
-from rlhf_trainer.data.rows import FileRow, Row, Tally, Unparsable
+from rlhf_trainer.data.rows import FileRow, Row, Tally, Unparsable, Unusable
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 Of = Callable[[DataSource, list[dict[str, Any]], str], Reader[Any]]
 
@@ -49,6 +50,22 @@ def test_a_row_of_several_files_is_named_with_its_file() -> None:
     assert whole.unusable == 2
     _, of_one = demonstrations_of(source("file:///folder/b.jsonl"), b, "sft.data").read(b)
     assert of_one.place(3) == "row 3"
+
+
+@pytest.mark.parametrize(("unread", "refused", "drawn", "most", "fits"), [(500, 60, 100, 1.0, True), (2, 1, 100, 0.01, False)])
+def test_the_share_that_is_lost_is_one_of_what_could_have_been_used(
+    unread: int, refused: int, drawn: int, most: float, fits: bool
+) -> None:
+    tally = Tally(DataSource(name="d", uri="file:///d.jsonl", max_unusable_rows=most), rows=1000, drawn=drawn)
+    for row in range(1, unread + 1):
+        tally.leave_out(row, Unusable("null", "there is null"))
+    for row in range(unread + 1, unread + refused + 1):
+        tally.refuse(row, Unusable("templateRefuses", "no system turn"))
+    if fits:
+        tally.require_usable()
+        return
+    with pytest.raises(ConfigurationProblem, match=f"{unread + refused} of 1000 rows"):
+        tally.require_usable()
 
 
 ANSWERED = {"prompt": "a", "response": "b"}

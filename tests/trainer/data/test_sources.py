@@ -66,6 +66,30 @@ def test_a_row_of_a_hub_knows_its_parquet_file(tmp_path: Path, monkeypatch: pyte
     assert places(rows) == [(f"train-0000{file}-of-00002.parquet", row) for file in (0, 1) for row in (1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [("train.jsonl", '{"n": 1}\n{"n": \n', "cannot be read: "), ("README.md", "nothing", "cannot be read: ")],
+)
+def test_a_data_set_of_a_hub_that_cannot_be_read_is_a_problem_of_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / file).write_text(text)
+    with hub_with(tmp_path / "set") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(ConfigurationProblem, match="hf://owner/name .split train. cannot be read: ."):
+            open_rows(PromptSource(uri="hf://owner/name", revision=COMMIT), tmp_path, STORAGE)
+
+
+def test_text_of_parquet_that_is_no_utf_8_is_a_problem_of_the_file(tmp_path: Path) -> None:
+    column = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"], pa.binary()).buffers())
+    pq.write_table(pa.table({"n": column}), tmp_path / "train.parquet")
+    with pytest.raises(ConfigurationProblem, match=r"train\.parquet is no readable Parquet file"):
+        list(rows_of(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["run #3", "why?now", "50%25 of it"])
 def test_every_letter_of_a_path_is_itself(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name

@@ -17,6 +17,8 @@ from rlhf_api.words import StageExit
 from rlhf_trainer.labelers.base import Response, ScoreNotFinite
 from rlhf_trainer.labelers.bradley_terry import BradleyTerryLabeler
 from rlhf_trainer.quickstart import task
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.vocabularies import tokenizer, vocabulary
 
 
 def responses(count: int) -> list[Response]:
@@ -102,3 +104,13 @@ def test_scores_are_the_same_to_the_last_bit_however_prompts_are_shared_out(labe
         for shard in range(shards):
             alone = labeler.score([response for prompt in prompts[shard::shards] for response in prompt])
             assert alone == [score for prompt in range(shard, 12, shards) for score in together[4 * prompt : 4 * prompt + 4]]
+
+
+def test_an_answer_that_the_reward_model_cannot_be_asked_about_is_named() -> None:
+    """With a marker in it that is not called special, as R1's distilled models have them: a token in any text."""
+    marker = "<|says|>"
+    lines = "{{ bos_token }}{% for m in messages %}<|says|>{{ m.role }}: {{ m.content }}<eos>{% endfor %}"
+    chat = vocabulary(tokenizer(("<bos>", "<eos>"), lines, bos="<bos>", eos="<eos>", plain=(marker,))).chat
+    asked = Response([{"role": "user", "content": "Why?"}], f"Because {marker} so.", "prompt 0f3a, completion 2")
+    with pytest.raises(ConfigurationProblem, match=r"about prompt 0f3a, completion 2, which begins 'Because .*'<\|says\|>'"):
+        BradleyTerryLabeler(None, chat).score([asked])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
+from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.conversations import gemma, user
 from support.preflights import problems, run, uri
 
 DATED = CHAT_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y') }} ")
@@ -99,3 +102,31 @@ def test_a_column_of_templated_text_is_refused_before_the_policy_is_asked(world:
 @pytest.fixture
 def model(world: Path, tmp_path: Path) -> Path:
     return shutil.copytree(world / "model", tmp_path / "model")
+
+
+def test_every_prompt_is_read_as_the_judge_reads_it(tmp_path: Path) -> None:
+    """Also the last of a thousand and one: sampled it would be, and not scored."""
+    from rlhf_api.resource.model import ModelRef
+    from rlhf_trainer.data.prompts import Prompt, PromptSets
+    from rlhf_trainer.preflight.labelers import require_readable
+
+    prompts = [Prompt(str(number), (user(f"What is {number}?"),), f"row {number}") for number in range(1000)]
+    prompts.append(Prompt("last", ({"role": "system", "content": "Be kind."}, user("Why?")), "row 1001"))
+    with pytest.raises(ConfigurationProblem, match="row 1001, as hf://a/judge reads it to score an answer: "):
+        require_readable(ModelRef(uri="hf://a/judge"), gemma().chat, lambda: PromptSets((), (), (tuple(prompts),)))
+
+
+def test_prompts_that_cannot_be_read_are_read_once(world: Path, storage: Storage, tmp_path: Path) -> None:
+    """And told of once, though prompts, hold-outs and judge all ask for them."""
+    broken = tmp_path / "prompts.jsonl"
+    broken.write_text('{"prompt": null}\n' * 30)
+    told = problems(world, storage, tmp_path / "run", prompts={"source": {**uri(broken), "column": "prompt"}})
+    assert told.count("30 of 30 rows cannot be used") == 1
+
+
+def test_test_prompts_that_are_all_too_long_are_refused(world: Path, storage: Storage, tmp_path: Path) -> None:
+    held = tmp_path / "test.jsonl"
+    held.write_text("".join(json.dumps({"prompt": f"sort {number} " * 200}) + "\n" for number in range(20)))
+    own = {"source": {**uri(held), "column": "prompt"}}
+    told = problems(world, storage, tmp_path / "run", prompts={"test": own})
+    assert "prompts of test are longer than train.maxPromptLength" in told

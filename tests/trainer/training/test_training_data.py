@@ -25,7 +25,7 @@ from rlhf_trainer.models.folder import MASTER_FILE, model_folder
 from rlhf_trainer.models.heads import use_language_head
 from rlhf_trainer.models.loading import without_dropout
 from rlhf_trainer.models.vocabulary import Vocabulary
-from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
@@ -58,7 +58,7 @@ def test_defect_training_on_nothing_is_an_error(world: Path, storage: Storage, t
     assert isinstance(work, SftWork)
     job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
     counts = {"pairsRead": 7, "pairsPromptTooLong": 7}
-    with pytest.raises(ApplicationProblem, match=r"nothing to train on \(pairsPromptTooLong 7, pairsRead 7\)") as raised:
+    with pytest.raises(ConfigurationProblem, match=r"nothing to train on \(pairsPromptTooLong 7, pairsRead 7\)") as raised:
         train_and_seal(context, job, 0, vocabulary, Lineage([]), counts)
     assert raised.value.reason == "NoData"
 

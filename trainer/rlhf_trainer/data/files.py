@@ -77,7 +77,7 @@ def _told(file: Path, uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if _is_of_the_machine(error):
             raise
         said = str(error).splitlines()[0]
@@ -103,7 +103,7 @@ class LinesPart:
                 words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
                 yield Unparsable(words, name, number)
                 continue
-            if max(line.count(b"["), line.count(b"{")) > _DEEPEST and _is_deeper(row, _DEEPEST):
+            if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deeper(row, _DEEPEST):
                 yield Unparsable(f"line {number} of {name} is nested more than {_DEEPEST} deep", name, number)
             elif isinstance(row, dict):
                 yield FileRow(row, name, number)

@@ -53,9 +53,13 @@ class HeldOutPrompts:
         self._identify = identify
         self._ids = {prompt.id for prompt in self._held}
         self._with_tools = any(prompt.tools is not None for prompt in self._held)
+        self._last_turns = {_words(prompt.messages[-1]["content"]) for prompt in self._held}
 
     def has(self, messages: Sequence[Message], tools: Tools = None) -> bool:
         """Whether it is one of them, with these tools or without."""
+        # Rendering is dear. A template may drop what was said before, the reasoning of earlier turns; the last turn it writes.
+        if _words(messages[-1]["content"]) not in self._last_turns:
+            return False
         return self._is_one(messages) or (self._with_tools and tools is not None and self._is_one(messages, tools))
 
     def _is_one(self, messages: Sequence[Message], tools: Tools = None) -> bool:
@@ -106,11 +110,10 @@ class Overlap:
     def look(self, where: str, asked: Sequence[Sequence[Message]], held_out: HeldOutPrompts, tools: Tools = None) -> Found:
         """Counts one conversation. `where` it stands, the questions that it answers, and its tools."""
         self.asked += 1
-        pairs = [(question, prompt) for question in asked if (prompt := held_out.near(question)) is not None]
-        # Rendering is dear, and what reads the same has the same words.
-        if any(held_out.has(question, tools) for question, _ in pairs):
+        if any(held_out.has(question, tools) for question in asked if question):
             self.same += 1
             return Found.SAME
+        pairs = [(question, prompt) for question in asked if (prompt := held_out.near(question)) is not None]
         if not pairs:
             return Found.NOTHING
         self.near += 1

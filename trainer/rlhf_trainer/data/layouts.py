@@ -153,7 +153,7 @@ def preferences_of(
 
     def read(number: int, row: Row) -> Preference:
         tools = read_tools(row.get("tools"))
-        margin = _margin(row)
+        margin = None if layout is DataLayout.RESPONSES_WITH_SCORES else _margin(row)
         if layout is DataLayout.RESPONSES_WITH_SCORES:
             prompt = _with_system(row, _asked(row, prompts[0], source))
             chosen, rejected, margin = _best_and_worst(row, columns)
@@ -224,13 +224,16 @@ def _text(row: Row, column: str) -> str:
     return value
 
 
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or value == []
+
+
 def _asked(row: Row, column: str, source: Source) -> tuple[Message, ...]:
     """The prompt of a column of its own; an instruction goes on in `input`."""
-    value = row.get(column)
-    if isinstance(row.get("context"), str) and row["context"].strip() and column in PROMPTS:
+    if column in PROMPTS and not _is_blank(row.get("context")):
         raise Unusable("columnNotRead", "column context belongs to the question, and is not read; write it into the prompt")
-    if column == "instruction" and isinstance(value, str) and isinstance(row.get("input"), str) and row["input"].strip():
-        return ({"role": "user", "content": f"{value}\n\n{row['input']}"},)
+    if column == "instruction" and not _is_blank(row.get("input")):
+        return ({"role": "user", "content": f"{_text(row, column)}\n\n{_text(row, 'input')}"},)
     return _question(row, column, source)
 
 
@@ -246,9 +249,9 @@ def _answer(row: Row, side: str, source: Source) -> Message:
 
 def _with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     for column in SYSTEMS:
-        value = row.get(column)
-        if not isinstance(value, str) or not value.strip():
+        if _is_blank(row.get(column)):
             continue
+        value = _text(row, column)
         if messages[0]["role"] == "system":
             if messages[0]["content"].strip() == value.strip():
                 return messages

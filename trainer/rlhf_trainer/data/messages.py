@@ -45,6 +45,8 @@ _THINKING = "thinking"
 #: Says of a turn whether it is trained on: 0 or 1; true or false.
 _FLAGS = ("weight", "train", "loss")
 _READ = frozenset({"role", "from", "content", "value", _THINKING, *_CARRIED, *_FLAGS})
+#: What json says of a text; the second, that it is nested deeper than can be read.
+_NOT_JSON = (ValueError, RecursionError)
 #: Anthropic's transcripts; each turn begins with two line breaks.
 _TURN = re.compile(r"\n\n(Human|Assistant):(?: |(?=\n)|$)")
 
@@ -103,7 +105,7 @@ def json_messages(text: str) -> list[Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except _NOT_JSON:
         return None
     fits = (
         isinstance(found, list) and found and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in found)
@@ -134,7 +136,7 @@ def tools_of(value: object) -> list[Any] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else None
-        except ValueError:
+        except _NOT_JSON:
             raise Unusable("toolsNotReadable", f"tools holds {shown(value)}, which is no JSON") from None
     if value is None:
         return None
@@ -158,8 +160,8 @@ def functions_of(value: object) -> list[Any] | None:
     functions = [_function(tool) for tool in found]
     require_unicode(functions)
     try:
-        json.dumps(functions)
-    except (TypeError, ValueError) as error:
+        json.dumps(functions, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise Unusable("toolsNotReadable", f"tools holds what JSON cannot: {error}") from None
     return functions
 
@@ -190,7 +192,7 @@ def require_tools_once(messages: Sequence[Message], tools: Sequence[Any]) -> Non
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except _NOT_JSON:
         raise Unusable("toolsNotReadable", f"tools holds {shown(text)}, which is no JSON") from None
 
 
@@ -286,7 +288,7 @@ def _calls(value: object) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except _NOT_JSON:
             raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}, which is no JSON") from None
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(call, Mapping) for call in value):
         raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}; expected a list of calls")
@@ -299,6 +301,6 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             own["arguments"] = json.loads(arguments)
-        except ValueError:
+        except _NOT_JSON:
             raise Unusable("toolCallsNotReadable", f"a tool call has arguments of {shown(arguments)}, which is no JSON") from None
     return call

@@ -91,7 +91,9 @@ def load_prompt_sets(
         pools.append([p for p in {p.id: p for p in read}.values() if p.id not in seen])
         seen |= {p.id for p in pools[-1]}
     own = {
-        name: read_prompts(held.source, scratch, storage, identify)[0] if held is not None and held.source is not None else None
+        name: read_prompts(held.source, scratch, storage, identify, f"prompts.{name}.source")[0]
+        if held is not None and held.source is not None
+        else None
         for name, held in (("validation", prompts.validation), ("test", prompts.test))
     }
     with_tools += sum(prompt.tools is not None for part in own.values() for prompt in part or ())
@@ -116,11 +118,11 @@ def load_prompt_sets(
 
 
 def read_prompts(
-    source: PromptSource, scratch: Path, storage: Storage, identify: Identify = prompt_id
+    source: PromptSource, scratch: Path, storage: Storage, identify: Identify = prompt_id, field: str = "prompts.source"
 ) -> tuple[list[Prompt], Tally]:
-    """Raises ConfigurationProblem where more rows are no prompts than the source allows."""
+    """Raises ConfigurationProblem where more rows are no prompts than the source allows. `field`: of the manifest, for messages."""
     rows = list(sources.open_rows(source, scratch, storage))
-    questions, tally = questions_of(source, rows, "prompts.source").read(rows)
+    questions, tally = questions_of(source, rows, field).read(rows)
     found: list[Prompt] = []
     for question in questions:
         try:

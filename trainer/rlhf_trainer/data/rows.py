@@ -174,8 +174,9 @@ class Tally:
             raise ConfigurationProblem(
                 f"{self.told()} Mend the file; or allow so many with maxUnparsableRows (now {self.source.max_unparsable_rows})."
             )
-        unread = self.unusable - unparsable - self.refused
-        share = unread / max(1, rows) + self.refused / max(1, rows if self.drawn is None else self.drawn)
+        unread = (self.unusable - unparsable - self.refused) / max(1, rows)
+        refused = self.refused / max(1, rows if self.drawn is None else self.drawn)
+        share = unread + refused - unread * refused
         if share > self.source.max_unusable_rows or (share and self.unusable == self.rows):
             raise ConfigurationProblem(
                 f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "

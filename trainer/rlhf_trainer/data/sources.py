@@ -179,11 +179,13 @@ def hub_token(target: ModelRef | Source) -> str | None:
 
 def _split_of_hub_snapshot(folder: Path, source: Source) -> DatasetPart:
     from datasets import load_dataset, load_dataset_builder
+    from datasets.exceptions import DatasetsError
 
     try:
         loaded = load_dataset(str(folder), split=source.split)
         files = (load_dataset_builder(str(folder)).config.data_files or {}).get(source.split, [])
         return DatasetPart(loaded, [Path(file) for file in files])
-    except ValueError as error:
-        # Of an unknown split among others, which it lists.
-        raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {str(error).splitlines()[0]}") from error
+    except (ValueError, FileNotFoundError, DatasetsError) as error:
+        # Of an unknown split among others, which it lists; of rows that are none, which only the cause names.
+        said = "; ".join(str(e).splitlines()[0] for e in (error, error.__cause__) if e is not None and str(e))
+        raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {said}") from error

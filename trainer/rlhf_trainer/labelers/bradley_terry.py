@@ -19,7 +19,9 @@ from rlhf_trainer.forward.rewards import completion_rewards
 from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
 from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.loading import load_reward_model
+from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import load_vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .base import Response, ScoreNotFinite, ignore_progress
 
@@ -72,7 +74,15 @@ class BradleyTerryLabeler:
         found: dict[Key, Example] = {}
         asked: list[Example] = []
         for response in responses:
-            prompt, answer = self._chat.exchange(response.messages, {"role": "assistant", "content": response.text}, response.tools)
+            try:
+                prompt, answer = self._chat.exchange(
+                    response.messages, {"role": "assistant", "content": response.text}, response.tools
+                )
+            except TemplateRefusal as refusal:
+                raise ConfigurationProblem(
+                    f"The reward model cannot be asked about {response.shown}: {refusal} Name another reward model, or one whose "
+                    "tokenizer has its markers as special tokens."
+                ) from refusal
             asked.append(found.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
         return asked
 

@@ -11,7 +11,7 @@ from rlhf_trainer.data.messages import Message, Tools, names_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .ends import require_end
-from .templates import DATE, Guarded, Template, TemplateRefusal, stands_in
+from .templates import DATE, Guarded, Template, TemplateRefusal, times_in
 from .tokens import Encoded, Encoder
 
 
@@ -134,9 +134,10 @@ class Chat:
         """
         guarded = self.template.guard(messages, tools)
         text = self.template.text(guarded, ask=False)
+        # A name may be a word of what is said, or of the template's own.
+        before = self._without(messages, None, None) or ""
         named = names_of(guarded.tools or [])
-        nothing = self._without(messages, None, None) == text
-        return [guarded.restored(name)[0] for name in named if nothing or not stands_in(name, text)]
+        return [guarded.restored(name)[0] for name in named if text == before or times_in(name, text) <= times_in(name, before)]
 
     def _without(self, messages: Sequence[Message], name: str | None, tools: Tools) -> str | None:
         """The text without a field; None where the template cannot do without it."""

@@ -217,6 +217,12 @@ def stands_in(content: str, text: str) -> bool:
     return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text or json.dumps(said)[1:-1] in text
 
 
+def times_in(name: str, text: str) -> int:
+    """How often it stands there as a word of its own, as it is or as JSON has it."""
+    forms = {name, json.dumps(name, ensure_ascii=False)[1:-1], json.dumps(name)[1:-1]}
+    return max(len(re.findall(rf"(?<!\w){re.escape(form)}(?!\w)", text)) for form in forms)
+
+
 def _stands_anywhere(controls: re.Pattern[str], messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
     if tools is None and all(len(message) == len(_ALWAYS) for message in messages):
         return any(controls.search(message["content"]) for message in messages)

@@ -91,6 +91,7 @@ def _prompt_lengths(
     limit = spec.train.max_prompt_length
     systems = [entry.system_prompt for entry in spec.sample.mixture if entry.system_prompt is not None]
     named: list[tuple[str, Sequence[prompt_sets.Prompt], list[str]]] = [("validation", sets.validation, [])]
+    named += [("test", sets.test, [])] if sets.test else []
     named += [(f"iteration {number}", part, systems) for number, part in enumerate(sets.training, start=1)]
     too_long = 0
     for name, part, before in named:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from rlhf_api.resource.labeler import Labeler
@@ -16,7 +16,6 @@ from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .data import RENDERED
 from .weights import require_architecture, require_head, require_ids_within
 
 _ANSWER = {"role": "assistant", "content": "Yes."}
@@ -45,9 +44,7 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
 def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets]) -> None:
     """What the policy is asked, and answers, can be rendered under the labeler's own template. Raises ConfigurationProblem."""
     sets = prompts()
-    every = [*chain(*sets.training, sets.validation, sets.test)]
-    with_tools = (prompt for prompt in every if prompt.tools is not None)
-    for prompt in (*every[:RENDERED], *islice(with_tools, RENDERED)):
+    for prompt in chain(*sets.training, sets.validation, sets.test):
         try:
             chat.exchange(prompt.messages, _ANSWER, prompt.tools)
             if prompt.tools is not None and (lost := chat.tools_left_out([*prompt.messages, _ANSWER], prompt.tools)):

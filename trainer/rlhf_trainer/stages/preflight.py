@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import TypeVar
 
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
@@ -38,6 +39,7 @@ from rlhf_trainer.runtime.result import result_of
 from rlhf_trainer.training.prepared.recipe import Recipe
 
 Check = Callable[[], object]
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -60,26 +62,43 @@ class Findings:
             raise ConfigurationProblem(f"preflight found {count}:\n{listed}")
 
 
+def _once(load: Callable[[], _T]) -> Callable[[], _T]:
+    """What `load` answers, or the problem that it raises: what cannot be read is not read again for everyone who asks."""
+    problems: list[ConfigurationProblem] = []
+    cached = cache(load)
+
+    def loaded() -> _T:
+        if problems:
+            raise problems[0]
+        try:
+            return cached()
+        except ConfigurationProblem as problem:
+            problems.append(problem)
+            raise
+
+    return loaded
+
+
 class Loaded:
     """What several checks read: each is loaded once, by the first that asks."""
 
     def __init__(self, context: StageContext, spec: RLHFRunSpec, found: Findings) -> None:
         scratch, storage = context.scratch / "inputs", context.config.storage
         self.look = data.Look(scratch, storage, found.warnings)
-        self.vocabulary: Callable[[], Vocabulary] = cache(partial(models.policy_vocabulary, spec, scratch, storage))
+        self.vocabulary: Callable[[], Vocabulary] = _once(partial(models.policy_vocabulary, spec, scratch, storage))
         training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
         base = training.base if training else None
         #: Of a reward model that is trained.
-        self.reward: Callable[[], Vocabulary] = cache(
+        self.reward: Callable[[], Vocabulary] = _once(
             partial(models.policy_vocabulary, spec, scratch, storage, classifier=True)
             if base is None
             else partial(labelers.reward_base, base, scratch, storage)
         )
         identify = data.rendered(self.vocabulary)
-        self.prompts: Callable[[], PromptSets] = cache(
+        self.prompts: Callable[[], PromptSets] = _once(
             partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify)
         )
-        load = cache(lambda: HeldOutPrompts(self.prompts(), identify))
+        load = _once(lambda: HeldOutPrompts(self.prompts(), identify))
         self.held_out = held_outs.HeldOut(load, spec.prompts.max_near_held_out, found.warnings, found.counts)
 
 

@@ -16,7 +16,7 @@ from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifac
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext
-from rlhf_trainer.runtime.errors import ApplicationProblem
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
 from rlhf_trainer.runtime.seeds import hashed_seed
 
@@ -61,7 +61,7 @@ def train_and_seal(
     """
     if not rows:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        raise ApplicationProblem(
+        raise ConfigurationProblem(
             f"There is nothing to train on ({told}). Look at the lengths and at what the data holds.", reason="NoData"
         )
     log_counts("training data", counts)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from rlhf_trainer.models.templates import TemplateRefusal
+from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from support.conversations import assistant, counted_text, demonstrations, llama3, preferences, qwen2_5, user
+from support.conversations import assistant, counted_text, demonstrations, llama3, preferences, qwen2_5, qwen3, user
 from support.vocabularies import CHATML, LLAMA3, template, tokenizer, vocabulary
 
 
@@ -140,3 +141,11 @@ def test_defect_an_answer_that_begins_with_a_control_token_somebody_wrote_is_cou
     other = "<|eot_id|> is the end."
     [pair] = preferences([{"prompt": "What ends a turn?", "chosen": said, "rejected": other}], under)
     assert pair.prompt == under.chat.prompt([user("What ends a turn?")])
+
+
+@pytest.mark.parametrize("under", [llama3(), qwen3()], ids=["llama3", "qwen3"])
+def test_a_conversation_none_of_whose_answers_is_trained_is_counted(under: Vocabulary) -> None:
+    counts: dict[str, int] = {}
+    row = {"messages": [user("a"), assistant("b", weight=0), user("c"), assistant("d", weight=0)]}
+    assert demonstrations([row], under, counts) == []
+    assert counts["conversations"] == counts["conversationsWithoutAnswer"] == 1

@@ -347,3 +347,9 @@ def _runs(pid: str) -> bool:
         return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_data_set_of_which_a_mixture_draws_no_row_is_refused(tmp_path: Path) -> None:
+    light = written(tmp_path, "light", conversations(40), weight=0.01)
+    with pytest.raises(ConfigurationProblem, match=r"no row of file://.*light\.jsonl is drawn: its weight, 0\.01, is too small"):
+        prepare(recipe_of(written(tmp_path, "heavy", conversations(40)), light), llama3(), tmp_path / "examples.arrow")

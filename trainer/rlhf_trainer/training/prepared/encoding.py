@@ -53,6 +53,8 @@ def encode_demonstrations(
             continue
         except ConfigurationProblem as problem:
             raise _at(tally, item.row, problem) from problem
+        if not parts:
+            _count(counts, "conversationsWithoutAnswer")
         if len(parts) > 1:
             _count(counts, "conversationsUnrolled")
         found += [example for part in parts if (example := _cut(part, item.row, max_length, counts)) is not None]

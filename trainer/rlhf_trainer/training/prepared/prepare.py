@@ -20,6 +20,7 @@ from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of
 from rlhf_trainer.data.messages import functions_of, tools_of
 from rlhf_trainer.data.rows import Row, Tally, Unparsable
 from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.processes import processes_for
 from rlhf_trainer.runtime.progress import Progress
 
@@ -29,6 +30,7 @@ from .recipe import Recipe
 
 #: Rows that a process is given at a time, or so many characters: the file's batches, whatever the number of processes.
 PIECE, PIECE_CHARACTERS = 256, 2**20
+_OF_A_NUMBER = 8
 #: Counts, by source.
 _COMPARED, _SAME, _NEAR = "compared", "heldOut", "nearHeldOut"
 
@@ -126,6 +128,8 @@ class Preprocessor:
             self._held_out.index()
         found = Preparation({source.name: Tally(source) for source, _ in sets}, {source.name: Overlap() for source, _ in sets})
         drawn = {source.name: self.recipe.drawn(source, len(rows)) for source, rows in sets}
+        for source, _ in sets:
+            _require_drawn(self.recipe, source, drawn[source.name])
         found.counts |= {f"drawn/{name}": sum(taken) for name, taken in drawn.items() if taken is not None}
         writer = ExamplesWriter(file)
         done, began = 0, clock()
@@ -144,6 +148,14 @@ class Preprocessor:
         found.counts |= {key: count for name, overlap in found.overlaps.items() for key, count in counts_of(overlap, name).items()}
         found.examples = writer.rows
         return found
+
+
+def _require_drawn(recipe: Recipe, source: DataSource, taken: bytearray | None) -> None:
+    if taken is not None and not any(taken):
+        raise ConfigurationProblem(
+            f"{recipe.field}: no row of {source.uri} is drawn: its weight, {source.weight:g}, is too small beside the others' for "
+            f"its {len(taken)} rows. Raise it, or leave the data set out."
+        )
 
 
 def _pieces(sets: Sequence[tuple[DataSource, Rows]], drawn: Mapping[str, bytearray | None]) -> Iterator[_Piece]:
@@ -170,10 +182,11 @@ def _stretches(rows: Iterable[Row | Unparsable]) -> Iterator[list[Row | Unparsab
 
 
 def _characters(value: Any) -> int:
+    """As it would be written, or nearly."""
     if isinstance(value, str | bytes):
         return len(value)
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return sum(map(_characters, inner))
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None
+    return _OF_A_NUMBER if inner is None else sum(map(_characters, inner))
 
 
 def counts_of(overlap: Overlap, source: str) -> dict[str, int]:
