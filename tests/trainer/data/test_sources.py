@@ -79,7 +79,7 @@ def test_a_data_set_of_a_hub_that_cannot_be_read_is_a_problem_of_the_manifest(
     (tmp_path / "set" / file).write_text(text)
     with hub_with(tmp_path / "set") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        with pytest.raises(ConfigurationProblem, match="hf://owner/name .split train. cannot be read: ."):
+        with pytest.raises(ConfigurationProblem, match=r"hf://owner/name .split train. cannot be read: ."):
             open_rows(PromptSource(uri="hf://owner/name", revision=COMMIT), tmp_path, STORAGE)
 
 
