@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from rlhf_api.resource.status import ConditionStatus
+from rlhf_api.resource.status import ConditionStatus, RLHFRunStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.actions import (
     CreateJob,
@@ -93,6 +93,18 @@ def test_a_refusal_for_the_manifests_sake_ends_the_run_with_its_words() -> None:
     assert decision.status.message == words
     story.world.change_spec(suspend=True)
     assert story.decide(refusals=(refusal,)).status.phase is Phase.SUSPENDED
+
+
+def test_words_that_are_longer_than_a_status_may_be_are_cut_wherever_they_stand() -> None:
+    """A status with more is refused by an API server, and by whoever reads it from a disk."""
+    refusal = Refusal("tiny-i0-preflight-1", Reason.CONFIGURATION_ERROR, "13 problems: " + "x" * 5000)
+    story = Story()
+    story.until_running(None, StageName.PREFLIGHT)
+    status = story.decide(refusals=(refusal,)).status
+    assert status.phase is Phase.FAILED
+    assert RLHFRunStatus.model_validate(status.to_wire()) == status
+    assert status.stages[0].message.startswith("13 problems: ")
+    assert status.stages[0].message.endswith("…")
 
 
 @pytest.mark.parametrize(

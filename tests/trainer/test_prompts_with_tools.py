@@ -28,7 +28,7 @@ from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.training.prepared.encoding import encode_demonstrations
-from support.preflights import problems, run, uri
+from support.preflights import knowing, problems, run, uri
 from support.stages import ForkServer, RealRun, run_whole_chain, spec_of_world
 from support.vocabularies import CHATML, LLAMA3, template, tokenizer, vocabulary
 
@@ -168,6 +168,7 @@ def test_transcripts_of_user_and_assistant_are_not_asked_as_one_text(world: Path
     """As glaive-function-calling-v2 has them in its column chat."""
     asked = pq.read_table(world / "prompts.parquet").to_pylist()
     chats = [f"USER: {row['messages'][0]['content']}\n\n\nASSISTANT: moon <|endoftext|>\n\n\n" for row in asked]
+    world = knowing(world, tmp_path / "world", r"USER|ASSISTANT|<\|endoftext\|>")
     given = changes(world, tmp_path, [{"chat": chat} for chat in chats])
     given["prompts"]["source"]["column"] = "chat"
     told = problems(world, storage, tmp_path, **given)

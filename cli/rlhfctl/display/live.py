@@ -28,6 +28,7 @@ class LiveDisplay:
         self._run, self._state, self._out = run, state, out
         self._lock = threading.Lock()
         self._notes: list[str] = []
+        self._warnings: list[str] = []
         self._at: tuple[object, ...] = ()
         self._progress: Progress | None = None
         self._rate = Rate()
@@ -40,7 +41,11 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """What the view showed goes with it; what was said of the data stays."""
         self._live.__exit__(None, None, None)
+        for warning in self._warnings:
+            for line in views.wrap(f"! {warning}", self._out.width):
+                self._out.line(self._out.paint(line, "yellow"))
 
     def __call__(self, event: LocalEvent) -> None:
         with self._lock:
@@ -54,6 +59,8 @@ class LiveDisplay:
             self._progress = None
             if event.kind in _LASTING:
                 self._notes.append(f"{event.kind.value.lower()}: {event.message}")
+            if event.kind is LocalEventKind.WARNING:
+                self._warnings.append(self._notes[-1])
             self._reload()
 
     def note(self, text: str) -> None:

@@ -40,7 +40,9 @@ class PlainDisplay:
         took = ""
         if event.kind == LocalEventKind.SUCCEEDED and at in self._started:
             took = f" It took {figures.duration((event.time - self._started[at]).total_seconds())}."
-        self._out.line(f"{figures.stamp(event.time)} {_MARK.get(event.kind, '')}{event.message}{took}")
+        # A refusal of a manifest has many lines; they follow at the end.
+        said = event.message.splitlines()[0] if event.kind == LocalEventKind.FAILED and event.message else event.message
+        self._out.line(f"{figures.stamp(event.time)} {_MARK.get(event.kind, '')}{said}{took}")
 
     def note(self, text: str) -> None:
         self._out.line(text)

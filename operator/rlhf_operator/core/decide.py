@@ -33,7 +33,7 @@ from rlhf_operator.core.chain.history import History, history_of
 from rlhf_operator.core.jobs.launch import launch
 from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
 from rlhf_operator.core.status.conditions import Standing, with_standing
-from rlhf_operator.core.status.sentences import sentence, stage_of
+from rlhf_operator.core.status.sentences import clip, sentence, stage_of
 from rlhf_operator.core.status.status import accepted, with_iterates, with_place
 from rlhf_operator.core.status.transitions import transitions
 
@@ -262,6 +262,7 @@ class _Round:
         return self._end(Phase.FAILED, failure.reason, failure.message)
 
     def _end(self, phase: Phase, reason: Reason, message: str) -> Decision:
+        message = clip(message)
         current = current_stage(self.status)
         if current is not None:
             iteration, stage = current

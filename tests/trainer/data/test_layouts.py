@@ -288,3 +288,43 @@ def test_tools_with_what_json_has_no_word_for_are_refused() -> None:
 def test_a_margin_is_not_asked_for_where_scores_decide() -> None:
     found, _ = pair({"prompt": "q", "responses": ["a", "b"], "rewards": [1, 2], "margin": "n/a"})
     assert (found.chosen["content"], found.margin) == ("b", 1)
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{**user("a"), HALF: 1}, assistant("b")]},
+        {"messages": json.dumps([user("a"), assistant(f"b {HALF}")])},
+        {"messages": [user("a"), assistant("b")], "tools": json.dumps([{"name": HALF}])},
+        {"messages": [user("a"), assistant("b", tool_calls=[{"name": "f", "arguments": json.dumps({"x": HALF})}])]},
+    ],
+)
+def test_half_a_character_is_found_wherever_it_stands(row: dict[str, Any]) -> None:
+    found, tally = demonstrations_of(source(), [row], "sft.data").read([row])
+    assert not found
+    assert tally.reasons == {"notUnicode": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 10**400}, "scoreNotFinite"),
+        ({"prompt": "q", "responses": "ab", "rewards": [1, 2]}, "scoresDoNotFit"),
+    ],
+)
+def test_scores_that_are_none_cost_their_row(row: dict[str, Any], reason: str) -> None:
+    found, tally = preferences_of(source(), [row], "reward.bradleyTerry.train.data").read([row])
+    assert not found
+    assert tally.reasons == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"type": "string"}, {"type": "array", "items": {}}, {"type": "object", "limit": {"type": "int"}}]
+)
+def test_parameters_that_are_no_schema_of_an_object_are_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(Unusable, match="no JSON schema of an object"):
+        functions_of([{"name": "f", "parameters": parameters}])
+    assert functions_of([{"name": "f", "parameters": {"type": "object", "additionalProperties": {}}}])

@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.storage import Storage
-from support.preflights import problems, run, uri
+from support.preflights import knowing, problems, run, uri
 
 WORDS = 10
+
+
+@pytest.fixture(scope="module")
+def world(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a tokenizer that knows the words below."""
+    return knowing(world, tmp_path_factory.mktemp("knowing") / "world", r"q\d+w\d+|changed")
 
 
 def text(number: int, **others: str) -> str:

@@ -18,7 +18,7 @@ from rlhf_store import Unavailable
 from rlhf_trainer.labelers.rule import RuleLabeler
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.runtime.errors import ConfigurationProblem, Transient
-from support.preflights import problems, run, uri
+from support.preflights import knowing, problems, run, uri
 from support.stages import spec_of_world
 
 
@@ -159,6 +159,7 @@ def test_a_judge_is_tried_on_prompts_that_it_will_judge(
     """It need not know what the others are about, and a prompt of the test set counts like one of validation."""
     rows = [{"messages": [{"role": "user", "content": f"add: {number}"}]} for number in range(4)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "sums.parquet")
+    world = knowing(world, tmp_path / "world", r"\badd\b|\d")
     prompts = {"source": uri(world / "prompts.parquet"), "validation": {"source": uri(tmp_path / "sums.parquet"), "size": 4}}
     judge = {"judge": written_rule("return float(messages[-1]['content'].startswith('add: ')) or 1 / 0")}
     run(world, storage, tmp_path, prompts=prompts, evaluate=judge)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import gemma, user
-from support.preflights import problems, run, uri
+from support.preflights import knowing, problems, run, uri
 
 DATED = CHAT_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y') }} ")
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT_TEMPLATE
@@ -32,6 +33,7 @@ def mixture(text: str) -> dict[str, Any]:
 def test_a_template_that_asks_for_the_date_is_told_one_and_preflight_says_which(
     world: Path, storage: Storage, tmp_path: Path
 ) -> None:
+    world = knowing(world, tmp_path / "world", r"\d{4}")
     [warning] = run(world, storage, tmp_path / "a", policy=policy(world, inline=DATED)).warnings
     assert "asks for today's date; it is told 2024-07-26" in warning
     assert not run(world, storage, tmp_path / "b", policy=policy(world, inline=DATED, date="2026-11-30")).warnings
@@ -126,7 +128,8 @@ def test_prompts_that_cannot_be_read_are_read_once(world: Path, storage: Storage
 
 def test_test_prompts_that_are_all_too_long_are_refused(world: Path, storage: Storage, tmp_path: Path) -> None:
     held = tmp_path / "test.jsonl"
-    held.write_text("".join(json.dumps({"prompt": f"sort {number} " * 200}) + "\n" for number in range(20)))
+    held.write_text("".join(json.dumps({"prompt": "sort: " + "lion " * (200 + number)}) + "\n" for number in range(20)))
     own = {"source": {**uri(held), "column": "prompt"}}
-    told = problems(world, storage, tmp_path / "run", prompts={"test": own})
+    prompts = yaml.safe_load((world / "run.yaml").read_text())["spec"]["prompts"]
+    told = problems(world, storage, tmp_path / "run", prompts={**prompts, "test": own})
     assert "prompts of test are longer than train.maxPromptLength" in told

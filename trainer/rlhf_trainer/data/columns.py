@@ -22,6 +22,7 @@ SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_rating", "rejected_rating"),
     ("chosen-rating", "rejected-rating"),
+    ("rating_chosen", "rating_rejected"),
 )
 SYSTEMS = ("system", "system_prompt")
 #: Of a conversation, in columns of their own.
@@ -79,7 +80,8 @@ def demonstration_layout(source: DataSource, columns: Sequence[str], field: str)
         return DataLayout.PROMPT_RESPONSE, prompts[0]
     raise ConfigurationProblem(
         f"{source.uri} fits no layout of demonstrations (its columns are {_listed(columns)}): there is no column messages, and no "
-        f"prompt with a response. Set {field}.column to the one with the conversations."
+        f"prompt with a response. Set {field}.column to the one that holds lists of messages or transcripts of Human: and "
+        "Assistant:; of another form, write one conversation a row into messages."
     )
 
 
@@ -100,7 +102,7 @@ def preference_layout(source: DataSource, columns: Sequence[str], rows: Sequence
     if wanted is DataLayout.RESPONSES_WITH_SCORES or (wanted is None and lists):
         if not lists:
             raise ConfigurationProblem(
-                f"{source.uri} has no prompt with responses and rewards (its columns are {_listed(columns)})."
+                f"{source.uri} has no prompt with lists responses and rewards (its columns are {_listed(columns)}). Call them so."
             )
         _one(source, columns, "the prompt", prompts, field)
         return DataLayout.RESPONSES_WITH_SCORES
@@ -108,8 +110,8 @@ def preference_layout(source: DataSource, columns: Sequence[str], rows: Sequence
         attributes = present(columns, _ATTRIBUTES)
         told = f" {', '.join(attributes)} rate one answer; this version trains on pairs." if attributes else ""
         raise ConfigurationProblem(
-            f"{source.uri} needs columns chosen and rejected (it has {_listed(columns)}).{told} Name another data set, or write "
-            "the pairs into these columns."
+            f"{source.uri} needs columns chosen and rejected, or a prompt with lists responses and scores (it has "
+            f"{_listed(columns)}).{told} Write the better and the worse answer of a row into chosen and rejected, beside prompt."
         )
     if wanted is DataLayout.CHOSEN_REJECTED or (wanted is None and _are_whole(source, rows)):
         return DataLayout.CHOSEN_REJECTED

@@ -77,7 +77,7 @@ def _told(file: Path, uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, OSError, ValueError, OverflowError, KeyError) as error:
         if _is_of_the_machine(error):
             raise
         said = str(error).splitlines()[0]
@@ -101,6 +101,8 @@ class LinesPart:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
+                if number == 1 and line.lstrip().startswith(b"["):
+                    words = f"{name} is one JSON array, and one object a line is read; write it so: jq -c '.[]' {name}"
                 yield Unparsable(words, name, number)
                 continue
             if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deeper(row, _DEEPEST):
@@ -108,7 +110,8 @@ class LinesPart:
             elif isinstance(row, dict):
                 yield FileRow(row, name, number)
             else:
-                yield Unparsable(f"line {number} of {name} is no object. One object a line is read", name, number)
+                write = f"; write it so: jq -c '.[]' {name}" if isinstance(row, list) else ""
+                yield Unparsable(f"line {number} of {name} is no object. One object a line is read{write}", name, number)
 
     def _lines(self) -> Iterator[bytes]:
         try:

@@ -271,7 +271,8 @@ def _up_to_last_answer(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 def _best_and_worst(row: Row, columns: Sequence[str]) -> tuple[Message, Message, float]:
     names = present(columns, RESPONSE_LISTS)[0], present(columns, SCORE_LISTS)[0]
     responses, scores = (_of(row, name) for name in names)
-    if not isinstance(responses, Sequence) or not isinstance(scores, Sequence) or len(responses) != len(scores) or len(scores) < 2:
+    lists = all(isinstance(value, Sequence) and not isinstance(value, str) for value in (responses, scores))
+    if not lists or len(responses) != len(scores) or len(scores) < 2:
         raise Unusable("scoresDoNotFit", f"{names[0]} and {names[1]} are not two lists of one length, of two or more")
     numbers = [_score(names[1], score) for score in scores]
     best, worst = max(range(len(numbers)), key=numbers.__getitem__), min(range(len(numbers)), key=numbers.__getitem__)
@@ -296,6 +297,10 @@ def _margin(row: Row) -> float | None:
 
 
 def _score(column: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise Unusable("scoreNotFinite", f"column {column} holds {shown(value)}, which is no finite number")
-    return float(value)
+    return found

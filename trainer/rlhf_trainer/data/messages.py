@@ -34,6 +34,8 @@ _ROLES = {
     "observation": "tool",
     "ipython": "tool",
 }
+#: Objects in a JSON schema that are no parameters.
+_OF_SCHEMAS = ("additionalProperties", "patternProperties", "$defs", "definitions", "default")
 #: Where other interfaces have the schema of the parameters.
 _SCHEMAS = ("input_schema", "inputSchema")
 _FUNCTION = (
@@ -58,6 +60,7 @@ def as_conversation(value: object, roles: Mapping[str, str] | None = None) -> tu
     """
     if isinstance(value, str):
         if (listed := json_messages(value)) is not None:
+            require_unicode(listed)
             return _messages(listed, roles or {})
         if is_transcript(value):
             return tuple(transcript(value))
@@ -140,6 +143,7 @@ def tools_of(value: object) -> list[Any] | None:
             raise Unusable("toolsNotReadable", f"tools holds {shown(value)}, which is no JSON") from None
     if value is None:
         return None
+    require_unicode(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, Mapping) for item in value):
         raise Unusable("toolsNotReadable", f"tools holds {shown(value)}; expected a list of JSON schemas")
     return [dict(item) for item in value] or None
@@ -216,8 +220,11 @@ def _is_schema(value: object) -> bool:
     if not isinstance(value, Mapping):
         return False
     properties = value.get("properties")
+    if value.get("type", "object") != "object":
+        return False
     if properties is None:
-        return not value or isinstance(value.get("type"), str)
+        # One that has them beside its type, where nobody looks for them, is none.
+        return not any(isinstance(item, Mapping) for name, item in value.items() if name not in _OF_SCHEMAS)
     return isinstance(properties, Mapping) and all(isinstance(item, Mapping) for item in properties.values())
 
 
@@ -292,7 +299,9 @@ def _calls(value: object) -> list[Any]:
             raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}, which is no JSON") from None
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(call, Mapping) for call in value):
         raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}; expected a list of calls")
-    return [_call(copy.deepcopy(dict(call))) for call in value]
+    calls = [_call(copy.deepcopy(dict(call))) for call in value]
+    require_unicode(calls)
+    return calls
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:

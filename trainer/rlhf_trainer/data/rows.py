@@ -179,8 +179,12 @@ class Tally:
         share = unread + refused - unread * refused
         if share > self.source.max_unusable_rows or (share and self.unusable == self.rows):
             raise ConfigurationProblem(
-                f"{self.told()} Correct the data or what the source says of it; or allow a larger share with maxUnusableRows "
-                f"(now {self.source.max_unusable_rows:g})."
+                f"{self.told()} Correct the data or what the source says of it"
+                + (
+                    "."
+                    if self.unusable == self.rows
+                    else f"; or allow a larger share with maxUnusableRows (now {self.source.max_unusable_rows:g})."
+                )
             )
 
 
@@ -190,7 +194,8 @@ def require_unicode(value: object) -> None:
         if _HALF.search(value):
             raise Unusable("notUnicode", f"{shown(value)} holds half of a character (a lone surrogate)")
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for key, item in value.items():
+            require_unicode(key)
             require_unicode(item)
     elif isinstance(value, list | tuple):
         for item in value:

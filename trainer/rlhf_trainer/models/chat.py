@@ -66,6 +66,15 @@ class Chat:
             self._encoder.encode(guarded, text)
         return guarded.restored(text)[0]
 
+    def require_known(self, ids: Sequence[int]) -> None:
+        """Raises UnknownLetters where some of them stand for nothing that was written."""
+        self._encoder.require_known(ids)
+
+    def require_known_prompt(self, messages: Sequence[Message], tools: Tools = None) -> None:
+        """The same, of a prompt. Most tokenizers know every letter, and are not asked."""
+        if self._encoder.unknown is not None:
+            self.require_known(self.prompt(messages, tools))
+
     def conversation(
         self, messages: Sequence[Message], stop_ids: frozenset[int] = frozenset(), tools: Tools = None
     ) -> list[Answered]:

@@ -50,13 +50,14 @@ def identify_by(identity: PromptIdentity, chat: Chat) -> Identify:
         require_untemplated(messages)
         try:
             text = chat.asked(messages, tools)
+            chat.require_known_prompt(messages, tools)
             if tools and (lost := chat.tools_left_out(messages, tools)):
                 raise Unusable(
                     "toolsNotRendered",
                     f"of its tools, the chat template leaves out {listed(lost)}; set policy.chatTemplate to one that writes them",
                 )
         except TemplateRefusal as refusal:
-            raise Unusable("templateRefuses", str(refusal)) from refusal
+            raise Unusable(refusal.kind, str(refusal)) from refusal
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     return identify

@@ -50,6 +50,9 @@ _ALWAYS = ("role", "content")
 class TemplateRefusal(ConfigurationProblem):
     """The template raises on this conversation: a role, an order of turns or a field that it does not have."""
 
+    kind = "templateRefuses"
+    """The key of a count."""
+
 
 @dataclass(frozen=True)
 class Guarded:

@@ -21,6 +21,10 @@ class BoundaryProblem(ConfigurationProblem):
     """One token holds the last of what stands before an answer, and the first of the answer."""
 
 
+#: Letters that no vocabulary has by chance: Cyrillic of one old book, alchemy, a name in Tangut.
+_RARE = "\ua66e \U0001f732 \U00017000"
+
+
 @dataclass(frozen=True)
 class Encoded:
     """ids of what a template wrote of `guarded`. beginning(place): the index of the token that begins at the character `place` of
@@ -35,6 +39,12 @@ class Encoded:
 
 class Inseparable(TemplateRefusal):
     """A text with a control token in it, which this tokenizer cannot read as letters."""
+
+
+class UnknownLetters(TemplateRefusal):
+    """A text for which the tokenizer has no tokens: it would write its one for whatever it does not know."""
+
+    kind = "unknownLetters"
 
 
 class Encoder:
@@ -56,6 +66,9 @@ class Encoder:
         self.may_forge = normalizes and any(token.normalized and str(token.content) in controls for token in added)
         self._strips_right = {str(token.content) for token in added if token.special and token.rstrip}
         self._strips_left = {str(token.content) for token in added if token.special and token.lstrip}
+        unknown = tokenizer.unk_token_id
+        #: The id of what it does not know. None where it writes bytes instead: some call their end so, and never mean it.
+        self.unknown = unknown if unknown in self._whole(_RARE)[0] else None
 
     def encode(self, guarded: Guarded, text: str) -> Encoded:
         """Ids of what a template made of `guarded`: its own control tokens are control tokens, those in what people wrote are text.
@@ -69,6 +82,14 @@ class Encoder:
         if self.may_forge:
             self._require_own_controls(text, ids)
         return Encoded(guarded, text, ids, partial(_beginning_of, encoding))
+
+    def require_known(self, ids: Sequence[int]) -> None:
+        """Raises UnknownLetters."""
+        if self.unknown is not None and (count := ids.count(self.unknown)):
+            raise UnknownLetters(
+                f"the tokenizer has no tokens for some of its letters or words: {count} of {len(ids)} tokens are "
+                f"{self._tokenizer.convert_ids_to_tokens(self.unknown)!r}, and the model would never see what stands there"
+            )
 
     def tokens_before(self, encoded: Encoded, place: int) -> int:
         """How many tokens end at or before the character `place`. Raises BoundaryProblem where one stands across it."""

@@ -136,11 +136,15 @@ def _template(template: ChatTemplate) -> str | None:
     return template.inline or (NAMED_TEMPLATES[str(template.name)] if template.name is not None else None)
 
 
-def _generation_eos(folder: Path) -> int | list[int] | None:
+def _generation_eos(folder: Path) -> list[int] | None:
     for name in ("generation_config.json", "config.json"):
         eos = _json(folder / name).get("eos_token_id")
-        if eos is not None:
-            return eos  # type: ignore[no-any-return]
+        if eos is None:
+            continue
+        found: list[int] = eos if isinstance(eos, list) else [eos]
+        if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in found):
+            raise ConfigurationProblem(f"{folder / name} has eos_token_id {eos!r}; expected the id of a token, or a list of them.")
+        return found
     return None
 
 
@@ -150,7 +154,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationProblem(f"{path} is no readable JSON: {first_line(error)}. Fetch the model again.") from error
     if not isinstance(found, dict):
         raise ConfigurationProblem(f"{path} holds {type(found).__name__}, and no object. Fetch the model again.")

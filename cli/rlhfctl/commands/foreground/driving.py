@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from rlhf_api import RLHFRun
 from rlhf_api.conventions.file_urls import file_path
 from rlhf_api.metrics import Metric
 from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import Phase
+from rlhf_api.words import Phase, Reason
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.local import LocalEvent, LocalState, run_local
 from rlhfctl import figures
@@ -132,13 +133,25 @@ def _fail(run: RLHFRun, state: LocalState, again: str) -> None:
     name = run.metadata.name
     log = failing_log(run, state)
     hints = [again + "   tries again; finished stages are kept"]
+    why = status.message
     if log is not None:
-        err = terminal.stderr()
-        err.line(f"the end of {shown(log)}:")
-        for line in log.read_text(errors="replace").splitlines()[-TAIL_LINES:]:
-            err.line(f"  | {line}")
+        text = log.read_text(errors="replace")
+        refusal = _refusal(text)
+        if refusal is None:
+            err = terminal.stderr()
+            err.line(f"the end of {shown(log)}:")
+            for line in text.splitlines()[-TAIL_LINES:]:
+                err.line(f"  | {line}")
+        else:
+            why = refusal
         hints.insert(0, f"rlhfctl logs {name} {flag(state.folder)}   has the whole log")
-    raise RunFailed(f"run {name!r} has failed", why=status.message, hints=tuple(hints))
+    raise RunFailed(f"run {name!r} has failed", why=why, hints=tuple(hints))
+
+
+def _refusal(log: str) -> str | None:
+    """What a stage says of the manifest, whole: a status has room for two thousand characters of it."""
+    *_, last = re.split(rf"^.* ERROR (?=\S+ failed \({Reason.CONFIGURATION_ERROR}\): )", log, flags=re.MULTILINE)
+    return None if last == log else last.strip()
 
 
 def failing_log(run: RLHFRun, state: LocalState) -> Path | None:

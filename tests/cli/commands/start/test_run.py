@@ -138,3 +138,12 @@ def test_an_unexpected_error_is_two_lines_and_a_file(tmp_path: Path, monkeypatch
     assert "Traceback" not in done.err
     assert "why: ZeroDivisionError: division by zero" in done.err
     assert "Traceback" in rlhfctl("run", "--local", str(path), cwd=tmp_path, env={"RLHFCTL_DEBUG": "1"}).err
+
+
+def test_what_a_stage_says_of_the_manifest_is_taken_whole_from_its_log() -> None:
+    """A status has room for two thousand characters, and the log's last lines for some of it."""
+    problems = "\n".join(f"{number}. a problem {'x' * 300}" for number in range(1, 30))
+    line = "2026-11-30 16:25:04,481 ERROR preflight failed (ConfigurationError): preflight found 29 problems:"
+    said = driving._refusal(f"an earlier line\n{line}\n{problems}\n")
+    assert said == f"preflight failed (ConfigurationError): preflight found 29 problems:\n{problems}"
+    assert driving._refusal("a line\nDiskFull: no space left\n") is None

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from rlhf_api.stage import PromptIdentity
+from rlhf_trainer.data.rows import Unusable
+from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -149,3 +152,44 @@ def test_a_conversation_none_of_whose_answers_is_trained_is_counted(under: Vocab
     row = {"messages": [user("a"), assistant("b", weight=0), user("c"), assistant("d", weight=0)]}
     assert demonstrations([row], under, counts) == []
     assert counts["conversations"] == counts["conversationsWithoutAnswer"] == 1
+
+
+def knows_few_words(template_of: str) -> Vocabulary:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<bos>", "<eos>", "<unk>", "user", "assistant", "sort", "a", "b"]
+    raw = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    found = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
+    found.chat_template = template_of
+    return vocabulary(found)
+
+
+PLAIN = (
+    "{{ bos_token }}{% for m in messages %} {{ m.role }} {{ m.content }} <eos>{% endfor %}"
+    "{% if add_generation_prompt %} assistant{% endif %}"
+)
+
+
+def test_defect_letters_that_a_tokenizer_does_not_know_are_not_trained_on() -> None:
+    under = knows_few_words(PLAIN)
+    known = {"messages": [user("sort b a"), assistant("a b")]}
+    assert len(demonstrations([known], under)) == 1
+    with pytest.raises(ConfigurationProblem, match=r"row 1: the tokenizer has no tokens for .*: 2 of \d+ tokens are '<unk>'"):
+        demonstrations([{"messages": [user("sort my letters"), assistant("a b")]}], under)
+    pair = {"prompt": "sort b a", "chosen": "a b", "rejected": "never"}
+    with pytest.raises(ConfigurationProblem, match=r"1 of 1 rows? cannot be used .*'<unk>'"):
+        preferences([pair], under)
+    identify = identify_by(PromptIdentity.RENDERED, under.chat)
+    identify([user("sort b a")])
+    with pytest.raises(Unusable) as raised:
+        identify([user("sort my letters")])
+    assert raised.value.reason == "unknownLetters"
+
+
+def test_a_tokenizer_of_bytes_knows_all_letters_though_it_calls_its_end_unknown() -> None:
+    under = llama3()
+    under.tokenizer.unk_token = "<|eot_id|>"
+    again = vocabulary(under.tokenizer)
+    assert len(demonstrations([{"messages": [user("\ua66e?"), assistant("\U0001f732!")]}], again)) == 1

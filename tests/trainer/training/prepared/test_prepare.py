@@ -32,7 +32,7 @@ from rlhf_trainer.training.prepared.prepare import PIECE, Preparation, Preproces
 from rlhf_trainer.training.prepared.recipe import Recipe
 from support.conversations import assistant, llama3, qwen2_5, user
 from support.documents import blocks
-from support.preflights import problems, run
+from support.preflights import knowing, problems, run
 from support.stages import config_of, context_of
 from support.waiting import wait_until
 
@@ -212,7 +212,8 @@ def test_what_is_trained_on_is_shown_by_the_lines_in_the_documents(
 
 def test_preflight_refuses_a_row_that_nobody_had_looked_at(world: Path, storage: Storage, tmp_path: Path) -> None:
     data = written(tmp_path, "a", conversations(1300, row_1234={"messages": 3}), max_unusable_rows=0.0)
-    told = problems(world, storage, tmp_path / "s", sft={"data": [data.to_wire()], "optimization": {"maxSteps": 1}})
+    known = knowing(world, tmp_path / "world", r"question|answer|\d+")
+    told = problems(known, storage, tmp_path / "s", sft={"data": [data.to_wire()], "optimization": {"maxSteps": 1}})
     assert told.startswith("preflight found 1 problem:\n1. ")
     assert "row 1234" in told
 

@@ -45,7 +45,7 @@ def encode_demonstrations(
         try:
             parts = _answered(item, vocabulary, counts)
         except TemplateRefusal as problem:
-            tally.refuse(item.row, Unusable("templateRefuses", str(problem)))
+            tally.refuse(item.row, Unusable(problem.kind, str(problem)))
             continue
         except BoundaryProblem as problem:
             # An answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
@@ -86,7 +86,7 @@ def encode_preferences(
             try:
                 example = _pair(item, vocabulary.chat, counts)
             except TemplateRefusal as problem:
-                tally.refuse(item.row, Unusable("templateRefuses", str(problem)))
+                tally.refuse(item.row, Unusable(problem.kind, str(problem)))
                 continue
             except ConfigurationProblem as problem:
                 raise _at(tally, item.row, problem) from problem
@@ -128,7 +128,10 @@ def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: C
 
 def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int]) -> list[Answered]:
     _require_rendered(vocabulary.chat, [item.messages], item.tools, counts)
-    return vocabulary.chat.conversation(item.messages, vocabulary.stop_ids, item.tools)
+    parts = vocabulary.chat.conversation(item.messages, vocabulary.stop_ids, item.tools)
+    for part in parts:
+        vocabulary.chat.require_known(part.ids)
+    return parts
 
 
 def _cut(part: Answered, row: int, max_length: int, counts: dict[str, int]) -> Example | None:
@@ -158,6 +161,8 @@ def _pair(item: Preference, chat: Chat, counts: dict[str, int]) -> Example:
     _require_rendered(chat, [(*item.prompt, answer) for answer in (item.chosen, item.rejected)], item.tools, counts)
     sides = [chat.exchange(item.prompt, answer, item.tools) for answer in (item.chosen, item.rejected)]
     whole = [prompt + answer for prompt, answer in sides]
+    for ids in whole:
+        chat.require_known(ids)
     shared = min(len(prompt) for prompt, _ in sides)
     shared = next((i for i in range(shared) if whole[0][i] != whole[1][i]), shared)
     return Example(whole[0][:shared], [ids[shared:] for ids in whole], row=item.row)
