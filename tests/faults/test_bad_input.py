@@ -6,6 +6,7 @@ The stage preflight runs here in this process, on a store in a folder; test_bad_
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import Execution, PreflightWork, RunRef, StageConfig, StageResult
 from rlhf_api.words import StageExit, StageName
 from rlhf_store import open_store
+from rlhf_trainer.quickstart import task
 from rlhf_trainer.quickstart import world as quickstart_world
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -126,8 +128,12 @@ def _too_few(world: World) -> None:
     write_rows(world.prompts, messages=["sort: lion apple"] * 50)
 
 
+def _long(number: int) -> str:
+    return f"sort: {' '.join(random.Random(number).choices(task.WORDS, k=80))}"
+
+
 def _too_long(world: World) -> None:
-    write_rows(world.prompts, messages=[f"sort: {'lion apple ' * 40} {number}" for number in range(50)])
+    write_rows(world.prompts, messages=[_long(number) for number in range(50)])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +164,7 @@ def test_prompts_that_cannot_be_used_are_refused_and_the_place_is_named(
 
 def test_some_prompts_that_are_too_long_are_counted_and_no_problem(world: World) -> None:
     rows = pq.read_table(world.prompts).column("messages").to_pylist()
-    long = [[{"role": "user", "content": f"sort: {'lion apple ' * 40} {number}"}] for number in range(4)]
+    long = [[{"role": "user", "content": _long(number)}] for number in range(4)]
     write_rows(world.prompts, messages=pa.array(rows + long, type=pq.read_schema(world.prompts).field("messages").type))
     world.change({"spec.prompts.perIteration": 12})
     found = world.preflight()
