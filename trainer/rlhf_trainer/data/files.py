@@ -102,7 +102,7 @@ class LinesPart:
             except (ValueError, RecursionError) as error:
                 words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
                 if number == 1 and line.lstrip().startswith(b"["):
-                    words = f"{name} is one JSON array, and one object a line is read; write it so: jq -c '.[]' {name}"
+                    words = f"{name} is one JSON array, and one object a line is read{_as_lines(name)}"
                 yield Unparsable(words, name, number)
                 continue
             if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deeper(row, _DEEPEST):
@@ -110,7 +110,7 @@ class LinesPart:
             elif isinstance(row, dict):
                 yield FileRow(row, name, number)
             else:
-                write = f"; write it so: jq -c '.[]' {name}" if isinstance(row, list) else ""
+                write = _as_lines(name) if isinstance(row, list) else ""
                 yield Unparsable(f"line {number} of {name} is no object. One object a line is read{write}", name, number)
 
     def _lines(self) -> Iterator[bytes]:
@@ -141,6 +141,10 @@ class DatasetPart:
             return map(of_arrow, self._dataset)
         places = ((name, number) for name, length in parts for number in range(1, length + 1))
         return (of_arrow(row, *place) for row, place in zip(self._dataset, places, strict=True))
+
+
+def _as_lines(name: str) -> str:
+    return f"; write it so: jq -c '.[]' {name}"
 
 
 def _is_of_the_machine(error: Exception) -> bool:

@@ -137,10 +137,7 @@ def transcript(text: str) -> list[Message]:
 def tools_of(value: object) -> list[Any] | None:
     """The column `tools` of a row: a list of JSON schemas, or the same as JSON text. None where it has none. Raises Unusable."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else None
-        except _NOT_JSON:
-            raise Unusable("toolsNotReadable", f"tools holds {shown(value)}, which is no JSON") from None
+        value = _json(value) if value.strip() else None
     if value is None:
         return None
     require_unicode(value)
@@ -162,7 +159,6 @@ def functions_of(value: object) -> list[Any] | None:
     if found is None:
         return None
     functions = [_function(tool) for tool in found]
-    require_unicode(functions)
     try:
         json.dumps(functions, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

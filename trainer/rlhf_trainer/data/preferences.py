@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,7 +34,7 @@ class Limits:
     overlong: Overlong
 
 
-class Pairs(Sequence[PairExample]):
+class Pairs(Iterable[PairExample]):
     """The pairs of a labels artifact, ordered by key, each made when it is asked for: four bytes a token are held.
 
     `counts`: how many were read, and cut or dropped, by reason. Cut text never gets an EOS.
@@ -60,13 +60,10 @@ class Pairs(Sequence[PairExample]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @overload
-    def __getitem__(self, index: int) -> PairExample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[PairExample]: ...
-    def __getitem__(self, index: int | slice) -> PairExample | list[PairExample]:
-        if isinstance(index, slice):
-            return [self._pair(row) for row in self._kept[index]]
+    def __iter__(self) -> Iterator[PairExample]:
+        return map(self._pair, self._kept)
+
+    def __getitem__(self, index: int) -> PairExample:
         return self._pair(self._kept[index])
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial
@@ -193,7 +193,7 @@ class Template:
                     "apart from the template's own. Remove it from the text."
                 )
         for message in guarded.messages[:until]:
-            if message["role"] in _HEARD and not stands_in(message["content"], texts[0]):
+            if message["role"] in _HEARD and not _stands_in(message["content"], texts[0]):
                 raise TemplateRefusal(
                     f"The chat template leaves out what the {message['role']} says. Change the data, or set policy.chatTemplate."
                 )
@@ -214,16 +214,20 @@ def _any_of(tokens: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, tokens))) if tokens else None
 
 
-def stands_in(content: str, text: str) -> bool:
-    """As it is, or as JSON has it: some templates write a tool's answer so."""
-    said = content.strip()
-    return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text or json.dumps(said)[1:-1] in text
+def _stands_in(content: str, text: str) -> bool:
+    return any(form in text for form in _written_forms(content.strip()))
 
 
 def times_in(name: str, text: str) -> int:
-    """How often it stands there as a word of its own, as it is or as JSON has it."""
-    forms = {name, json.dumps(name, ensure_ascii=False)[1:-1], json.dumps(name)[1:-1]}
-    return max(len(re.findall(rf"(?<!\w){re.escape(form)}(?!\w)", text)) for form in forms)
+    """How often it stands there as a word of its own."""
+    return max(len(re.findall(rf"(?<!\w){re.escape(form)}(?!\w)", text)) for form in _written_forms(name))
+
+
+def _written_forms(said: str) -> Iterator[str]:
+    """As it is, or as JSON has it: some templates write a tool's answer so."""
+    yield said
+    yield json.dumps(said, ensure_ascii=False)[1:-1]
+    yield json.dumps(said)[1:-1]
 
 
 def _stands_anywhere(controls: re.Pattern[str], messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
