@@ -1,9 +1,9 @@
 """What do rendering and finding answers add to tokenising? `python benchmarks/data_layer.py`
 
 Conversations of one and of three turns, and pairs, are made of Mistral's own vocabulary of 131,072 tokens (mistral_common), about
-a thousand tokens each. Each round times, one after the other and in an order of its own, the data layer's whole way from messages
-to ids and to what the loss counts, and the yardstick: the bare `encode_batch` of the same tokenizer on the very same texts, in one
-process, too.
+a thousand tokens each, and about as many as a process of preflight is given at a time. Each round times, one after the other and in
+an order of its own, the data layer's whole way from messages to ids and to what the loss counts, and the yardstick: the bare
+`encode_batch` of the same tokenizer on the very same texts, in one process, too.
 
 Prints for each kind the median over the rounds of the ratio of the two, its smallest and largest, and milliseconds an example. Two
 minutes.
@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -38,9 +37,9 @@ WORDS = 700
 @dataclass(frozen=True)
 class Kind:
     name: str
-    ours: Callable[[Vocabulary, list[Message]], Any]
+    ours: Callable[[Vocabulary, Sequence[list[Message]]], object]
     turns: int
-    #: How many texts of it the yardstick tokenises: two sides have their prompt twice.
+    #: The texts of it that the yardstick tokenises: two sides have their prompt twice.
     texts: Callable[[Chat, list[Message]], list[str]]
 
 
@@ -52,24 +51,24 @@ def pair_texts(chat: Chat, messages: list[Message]) -> list[str]:
     return whole(chat, messages) + whole(chat, [*messages[:-1], {**messages[-1], "content": messages[-1]["content"][::-1]}])
 
 
-def encode_pair(under: Vocabulary, messages: list[Message]) -> object:
-    other = {**messages[-1], "content": messages[-1]["content"][::-1]}
-    return [under.chat.exchange(messages[:-1], answer) for answer in (messages[-1], other)]
+def encode_pairs(under: Vocabulary, rows: Sequence[list[Message]]) -> object:
+    answers = [(row[-1], {**row[-1], "content": row[-1]["content"][::-1]}) for row in rows]
+    drafts = [under.chat.exchange(row[:-1], answer) for row, each in zip(rows, answers, strict=True) for answer in each]
+    under.chat.read_ahead(drafts)
+    return [under.chat.sides(draft) for draft in drafts]
 
 
-def encode_conversation(under: Vocabulary, messages: list[Message]) -> object:
-    return under.chat.conversation(messages, under.stop_ids)
+def encode_conversations(under: Vocabulary, rows: Sequence[list[Message]]) -> object:
+    drafts = [draft for row in rows for draft in under.chat.conversation(row)]
+    under.chat.read_ahead(drafts)
+    return [under.chat.answered(draft, under.stop_ids) for draft in drafts]
 
 
 KINDS = [
-    Kind("one turn", encode_conversation, 1, whole),
-    Kind("three turns", encode_conversation, 3, whole),
-    Kind("pair", encode_pair, 1, pair_texts),
+    Kind("one turn", encode_conversations, 1, whole),
+    Kind("three turns", encode_conversations, 3, whole),
+    Kind("pair", encode_pairs, 1, pair_texts),
 ]
-
-
-def encode_all(kind: Kind, under: Vocabulary, rows: Sequence[list[Message]]) -> list[object]:
-    return [kind.ours(under, row) for row in rows]
 
 
 def conversation(words: Sequence[str], turns: int, chance: random.Random) -> list[Message]:
@@ -103,7 +102,7 @@ def main() -> None:
         for number in range(options.rounds):
             timed: dict[str, float] = {}
             works: dict[str, Callable[[], object]] = {
-                "ours": partial(encode_all, kind, under, rows),
+                "ours": partial(kind.ours, under, rows),
                 "bare": partial(backend.encode_batch, texts, add_special_tokens=False),
             }
             for name in sorted(works, reverse=bool(number % 2)):

@@ -134,7 +134,9 @@ def _train(base: Path, tokenizer: Any, place: Path, steps: int) -> tuple[Path, P
         for _ in range(64):
             prompt = task.make_prompt(rng)
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": task.demonstrate(prompt, rng)}]
-            [answered] = Chat(tokenizer).conversation(turns, end)
+            chat = Chat(tokenizer)
+            [draft] = chat.conversation(turns)
+            answered = chat.answered(draft, end)
             ids, counted = answered.ids, answered.counted
             examples.append(Example([], [ids], [counted]))
         loss = SupervisedObjective()(model, build_batch([[example] for example in examples]).to(DEVICE)).loss

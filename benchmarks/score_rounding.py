@@ -38,6 +38,7 @@ from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.loading import new_reward_model
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from support import smollm2
+from support.conversations import assistant, sides, user
 
 ANSWERS = 6
 WORDS = 60
@@ -65,11 +66,8 @@ def answers(index: int, strings: Sequence[str], chance: random.Random) -> list[s
 
 
 def examples_of(chat: Chat, name: str, responses: Sequence[str]) -> list[Example]:
-    sides = [
-        chat.exchange([{"role": "user", "content": f"What does {name} do in Python?"}], {"role": "assistant", "content": answer})
-        for answer in responses
-    ]
-    return [Example(prompt, [ids]) for prompt, ids in sides]
+    asked = user(f"What does {name} do in Python?")
+    return [Example(prompt, [ids]) for prompt, ids in (sides(chat, [asked, assistant(answer)]) for answer in responses)]
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from typing import Any
 from rlhf_api.resource.data import DataSource
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
+from rlhf_trainer.data.messages import Message, Tools
+from rlhf_trainer.models.chat import Answered, Chat
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
 from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
@@ -37,6 +39,17 @@ def qwen3() -> Vocabulary:
 
 def gemma() -> Vocabulary:
     return vocabulary(tokenizer(GEMMA, template("gemma"), bos="<bos>", eos="<eos>"))
+
+
+def answered(chat: Chat, turns: Sequence[Message], stop_ids: frozenset[int] = frozenset()) -> Answered:
+    """Of a conversation that is one example."""
+    [draft] = chat.conversation(turns)
+    return chat.answered(draft, stop_ids)
+
+
+def sides(chat: Chat, turns: Sequence[Message], tools: Tools = None) -> tuple[list[int], list[int]]:
+    """Ids in front of the last turn, and of it."""
+    return chat.sides(chat.exchange(turns[:-1], turns[-1], tools))
 
 
 def demonstrations(

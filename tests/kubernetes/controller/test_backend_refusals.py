@@ -301,7 +301,8 @@ def test_children_that_no_job_speaks_for_are_removed_too(cluster: Cluster, names
     assert found is not None
     assert found.observed.children
     assert backend.apply(found.run, RemoveChildren())
-    assert world.cluster.list(CONFIG_MAPS, namespace, label_selector=selector("tiny")) == []
+    # Removed in the foreground: it is gone when the cluster's garbage collector has seen that nothing depends on it.
+    wait_until(lambda: world.cluster.list(CONFIG_MAPS, namespace, label_selector=selector("tiny")) == [], "its removal")
     assert not observed(world).children
     assert not seen(world).observed.children
 

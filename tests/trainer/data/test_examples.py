@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_trainer.data.examples import Example, Examples, ExamplesWriter, to_batch, write_examples
+from support.own_memory import growth_by_examples
 
 IDS = st.lists(st.integers(0, 2**31 - 1), max_size=6)
 
@@ -57,21 +59,7 @@ def test_processes_that_read_the_same_file_share_its_memory(tmp_path: Path) -> N
     write_examples(tmp_path / "small.arrow", [Example([1], [[2]])])
     write_examples(file, (Example([], [[7] * 4096]) for _ in range(512)))
     assert file.stat().st_size > 8 * 2**20
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(4) as pool:
-        grown = pool.map(_own_growth, [str(file)] * 4, chunksize=1)
+    # One that dies ends the test; a multiprocessing.Pool would wait for it for ever.
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        grown = list(pool.map(growth_by_examples, [str(file)] * 4, [512 * 4096] * 4))
     assert max(grown) < 4 * 2**20, grown
-
-
-def _own_growth(file: str) -> int:
-    """Bytes that this process alone holds more once it has read every example."""
-    assert len(list(Examples(Path(file).with_name("small.arrow")))) == 1, "all is imported now"
-    before = _anonymous()
-    found = Examples(Path(file))
-    assert sum(example.tokens for example in found) == 512 * 4096
-    return _anonymous() - before
-
-
-def _anonymous() -> int:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous"))

@@ -95,3 +95,10 @@ def test_columns_that_are_not_read_are_named(of: Of, row: dict[str, Any], not_re
 def test_columns_of_prompts_that_are_not_read_are_named_wherever_the_first_of_them_stands() -> None:
     rows = [{"question": "a"}] * 2000 + [{"question": "b", "gold": "c"}]
     assert questions_of(PromptSource(uri="file:///d.jsonl"), rows, "prompts.source").read(rows)[1].columns_not_read == ["gold"]
+
+
+def test_the_first_row_is_told_whatever_the_order_in_which_rows_are_refused() -> None:
+    tally = Tally(source(), rows=9)
+    for row in (7, 3, 5):
+        tally.refuse(row, Unusable("templateRefuses", f"the words of {row}"))
+    assert "3 of 9 rows cannot be used (3, the first of them row 3: the words of 3)" in tally.told()

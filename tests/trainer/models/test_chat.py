@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.model import ChatTemplate, ChatTemplateName
-from rlhf_trainer.models.chat import Answered, Chat
+from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.ends import stop_token_ids, turn_closing_id
 from rlhf_trainer.models.templates import NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.quickstart.world import CHAT_TEMPLATE
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.conversations import answered, sides
 
 TURNS = [
     {"role": "user", "content": "sort : lemon apple"},
@@ -30,9 +31,9 @@ def with_template(tokenizer: Any, template: str) -> Any:
     return changed
 
 
-def only(parts: list[Answered]) -> tuple[list[int], list[bool]]:
-    [part] = parts
-    return part.ids, part.counted
+def counted_of(tokenizer: Any, turns: list[dict[str, Any]], end: int) -> tuple[list[int], list[bool]]:
+    found = answered(Chat(tokenizer), turns, frozenset({end}))
+    return found.ids, found.counted
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_bos_in_every_turn_is_the_templates_own_business(tokenizer: Any) -> No
 
 def test_the_loss_counts_what_the_assistant_says_in_every_turn_and_its_end(tokenizer: Any) -> None:
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    ids, counted = only(Chat(tokenizer).conversation(TURNS, frozenset({end})))
+    ids, counted = counted_of(tokenizer, TURNS, end)
     said = tokenizer.convert_ids_to_tokens([token for token, counts in zip(ids, counted, strict=True) if counts])
     assert said == ["apple", "lemon", "<|end|>", "river", "moon", "<|end|>"]
     assert ids == tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=False)
@@ -90,14 +91,14 @@ def test_the_loss_counts_what_the_assistant_says_in_every_turn_and_its_end(token
 def test_what_stands_behind_the_end_of_a_turn_is_not_counted(llama3: Any) -> None:
     newline = with_template(llama3, NAMED_TEMPLATES["Llama3"].replace("<|eot_id|>", "<|eot_id|>\n"))
     end = llama3.convert_tokens_to_ids("<|eot_id|>")
-    ids, counted = only(Chat(newline).conversation(TURNS[:2], frozenset({end})))
+    ids, counted = counted_of(newline, TURNS[:2], end)
     last = max(i for i, counts in enumerate(counted) if counts)
     assert ids[last] == end
     assert len(ids) == last + 2
 
 
 def test_a_question_behind_the_last_answer_is_left_out(tokenizer: Any) -> None:
-    assert Chat(tokenizer).conversation(TURNS[:3]) == Chat(tokenizer).conversation(TURNS[:2])
+    assert answered(Chat(tokenizer), TURNS[:3]) == answered(Chat(tokenizer), TURNS[:2])
 
 
 def test_a_template_that_is_no_prefix_code_is_refused(llama3: Any) -> None:
@@ -140,7 +141,7 @@ def test_a_template_that_closes_no_turn_has_no_closing_id(tokenizer: Any) -> Non
 
 
 def test_a_reward_model_reads_prompt_and_response_as_its_template_writes_them(tokenizer: Any) -> None:
-    prompt, answer = Chat(tokenizer).exchange(TURNS[:1], {"role": "assistant", "content": "apple lemon"})
+    prompt, answer = sides(Chat(tokenizer), [TURNS[0], {"role": "assistant", "content": "apple lemon"}])
     assert prompt + answer == tokenizer.apply_chat_template(TURNS[:2], tokenize=True, return_dict=False)
     assert tokenizer.convert_ids_to_tokens(answer) == ["apple", "lemon", "<|end|>"]
 

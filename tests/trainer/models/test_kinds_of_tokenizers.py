@@ -18,7 +18,7 @@ import pytest
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from support.conversations import assistant, demonstrations, user
+from support.conversations import answered, assistant, demonstrations, sides, user
 from support.vocabularies import template, vocabulary
 
 CONTROLS = ("<s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -153,11 +153,23 @@ def exchanges(texts: Sequence[str]) -> list[list[dict[str, Any]]]:
 def test_ids_and_mask_are_right_whatever_the_tokenizer_does_to_a_text(kind: Kind) -> None:
     under = vocabulary(made(kind, written=True))
     for turns in exchanges(TEXTS):
-        [part] = under.chat.conversation(turns, under.stop_ids)
+        part = answered(under.chat, turns, under.stop_ids)
         assert (part.ids, part.counted) == by_hand(under.tokenizer, turns, under.stop_ids), turns
-        prompt, answer = under.chat.exchange(turns[:1], turns[1])
+        prompt, answer = sides(under.chat, turns[:2])
         assert prompt + answer == part.ids
         assert prompt == under.chat.prompt(turns[:1])
+
+
+@EACH
+def test_what_is_tokenised_together_has_the_ids_that_it_has_alone(kind: Kind) -> None:
+    """Control tokens that somebody wrote among it, which are read in another way."""
+    chat = vocabulary(made(kind, written=True)).chat
+    turns = exchanges([*TEXTS, WRITTEN, f"a\n{WRITTEN}\nb"])
+    drafts = [draft for each in turns for draft in chat.conversation(each)]
+    compared = [chat.exchange(each[:1], each[1]) for each in turns]
+    chat.read_ahead([*drafts, *compared])
+    assert [chat.answered(draft) for draft in drafts] == [answered(chat, each) for each in turns]
+    assert [chat.sides(draft) for draft in compared] == [sides(chat, each) for each in turns]
 
 
 @EACH
@@ -165,7 +177,7 @@ def test_a_control_token_that_somebody_wrote_is_letters_to_every_tokenizer(kind:
     under, before = vocabulary(made(kind, written=True)), made(kind, written=False)
     said = [WRITTEN, f"{WRITTEN} first", f"last {WRITTEN}", f"cafe\u0301 {WRITTEN}\ufb01ne", f"a\n{WRITTEN}\nb"]
     for turns in exchanges(said):
-        [part] = under.chat.conversation(turns, under.stop_ids)
+        part = answered(under.chat, turns, under.stop_ids)
         assert (part.ids, part.counted) == by_hand(before, turns, under.stop_ids), turns
         assert under.chat.prompt(turns[:1]) == part.ids[: part.counted.index(True)]
 
@@ -202,14 +214,14 @@ def test_defect_a_reward_model_reads_eos_as_its_pipeline_has_it() -> None:
     found = made(Kind("eos"), written=False, post="<s> $A <|endoftext|>")
     turns = [user("What is 2 + 2?"), assistant("4")]
     text = found.apply_chat_template(turns, tokenize=False)
-    prompt, answer = vocabulary(found, classifier=True).chat.exchange(turns[:1], turns[1])
+    prompt, answer = sides(vocabulary(found, classifier=True).chat, turns)
     assert prompt + answer == found(text.removeprefix("<s>"))["input_ids"]
     assert vocabulary(found, classifier=True).unwritten_eos == "<|endoftext|>"
     policy = vocabulary(found).chat
-    assert policy.exchange(turns[:1], turns[1])[1] == answer[:-1]
-    assert policy.conversation(turns)[0].ids == [*prompt, *answer[:-1]]
+    assert sides(policy, turns)[1] == answer[:-1]
+    assert answered(policy, turns).ids == [*prompt, *answer[:-1]]
     ends = made(Kind("eos", LABELLED), written=False, post="<s> $A <|endoftext|>")
-    assert vocabulary(ends, classifier=True).chat.exchange(turns[:1], turns[1])[1].count(ends.eos_token_id) == 1
+    assert sides(vocabulary(ends, classifier=True).chat, turns)[1].count(ends.eos_token_id) == 1
     assert vocabulary(ends, classifier=True).unwritten_eos == ""
 
 
@@ -228,5 +240,5 @@ def test_a_tokenizer_without_a_fast_version_is_read_as_transformers_reads_it(tmp
         under, before = folder([*CONTROLS[2:], WRITTEN], chat), folder(CONTROLS[2:], chat).tokenizer
         assert not under.tokenizer.is_fast
         for turns in exchanges([*TEXTS, WRITTEN, f"a {WRITTEN} b"]):
-            [part] = under.chat.conversation(turns, under.stop_ids)
+            part = answered(under.chat, turns, under.stop_ids)
             assert (part.ids, part.counted) == by_hand(before, turns, under.stop_ids), turns

@@ -18,6 +18,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from support.conversations import answered
 from support.tekken import FILE, tekken
 from support.vocabularies import vocabulary
 
@@ -84,7 +85,7 @@ def test_a_prompt_is_what_the_makers_renderer_makes_of_it(ours: Vocabulary, thei
 
 @pytest.mark.parametrize("texts", [texts for texts in CONVERSATIONS if len(texts) > 1], ids=lambda texts: texts[0][:20])
 def test_what_the_loss_counts_is_the_answer_and_its_end(ours: Vocabulary, theirs: Any, texts: list[str]) -> None:
-    [part] = ours.chat.conversation(turns(texts[:2]), ours.stop_ids)
+    part = answered(ours.chat, turns(texts[:2]), ours.stop_ids)
     asked, whole = rendered(theirs, texts[:1]), rendered(theirs, texts)
     assert part.ids == whole[: len(part.ids)]
     assert part.counted == [i >= len(asked) for i in range(len(part.ids))]

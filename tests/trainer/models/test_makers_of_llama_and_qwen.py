@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_trainer.data.examples import Example
-from support.conversations import assistant, demonstrations, preferences, user
+from support.conversations import answered, assistant, demonstrations, preferences, user
 from support.makers import Maker, llama3, llama3_1, llama4, qwen2_5, qwen3
 
 pytestmark = pytest.mark.real
@@ -92,7 +92,7 @@ def test_a_preference_is_too_and_both_answers_begin_behind_what_is_asked(
 def test_whatever_people_write_the_ids_are_the_makers(maker: Maker, texts: tuple[str, str, str]) -> None:
     asked = turns(texts, None)
     assert maker.ours.chat.prompt(asked) == maker.asked(asked)
-    [part] = maker.ours.chat.conversation(asked[:2], maker.ours.stop_ids)
+    part = answered(maker.ours.chat, asked[:2], maker.ours.stop_ids)
     assert (part.ids, part.counted) == (maker.said(asked[:2]), maker.counted(asked[:2]))
 
 

@@ -25,6 +25,7 @@ from rlhf_trainer.models.templates import DATE, NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
+from support.conversations import sides
 from support.vocabularies import LLAMA3, template, templates, tokenizer
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "models.md"
@@ -296,7 +297,7 @@ def ours(vocabulary: Vocabulary, layout: Layout, use: str) -> Any:
         return [[*example.prompt, *completion] for example in examples for completion in example.completions]
     if layout.tools and (lost := vocabulary.chat.tools_left_out(layout.turns, layout.tools)):
         raise ConfigurationProblem(f"The chat template leaves out {', '.join(lost)} of the tools.")
-    prompt, answer = vocabulary.chat.exchange(layout.turns[:-1], layout.turns[-1], layout.tools)
+    prompt, answer = sides(vocabulary.chat, layout.turns, layout.tools)
     return prompt + answer
 
 

@@ -55,8 +55,9 @@ class Unparsable:
 
 @dataclass
 class _Reason:
-    """place: of the first row."""
+    """row, place: of the first one."""
 
+    row: int
     place: str
     words: str
     rows: int = 0
@@ -107,7 +108,11 @@ class Tally:
         return sorted(self.columns - self.columns_read)
 
     def leave_out(self, row: int, problem: Unusable) -> None:
-        found = self._reasons.setdefault(problem.reason, _Reason(self.place(row), problem.words))
+        """Rows may come in any order: the first one is told."""
+        found = self._reasons.get(problem.reason)
+        if found is None or row < found.row:
+            rows = 0 if found is None else found.rows
+            found = self._reasons[problem.reason] = _Reason(row, self.place(row), problem.words, rows)
         found.rows += 1
 
     def refuse(self, row: int, problem: Unusable) -> None:
@@ -125,7 +130,7 @@ class Tally:
         self.nulls += other.nulls
         self.unread |= other.unread
         for name, theirs in other._reasons.items():
-            found = self._reasons.setdefault(name, _Reason(theirs.place, theirs.words))
+            found = self._reasons.setdefault(name, _Reason(theirs.row, theirs.place, theirs.words))
             found.rows += theirs.rows
 
     @property

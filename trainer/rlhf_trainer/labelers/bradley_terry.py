@@ -7,17 +7,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlhf_trainer.data.examples import Example
+from rlhf_trainer.data.messages import Message
 from rlhf_trainer.forward.attention import require_full_attention
 from rlhf_trainer.forward.logps import device_of
 from rlhf_trainer.forward.rewards import completion_rewards
 from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
-from rlhf_trainer.models.chat import Chat
+from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.loading import load_reward_model
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import load_vocabulary
@@ -71,19 +73,18 @@ class BradleyTerryLabeler:
 
     def _render(self, responses: Sequence[Response]) -> list[Example]:
         """One for each. Equal responses are one, so that they are scored once, and tie to the last bit."""
+        drafts: list[Draft] = []
+        for response in responses:
+            with _askable(response):
+                answer: Message = {"role": "assistant", "content": response.text}
+                drafts.append(self._chat.exchange(response.messages, answer, response.tools))
+        self._chat.read_ahead(drafts)
         found: dict[Key, Example] = {}
         asked: list[Example] = []
-        for response in responses:
-            try:
-                prompt, answer = self._chat.exchange(
-                    response.messages, {"role": "assistant", "content": response.text}, response.tools
-                )
-            except TemplateRefusal as refusal:
-                raise ConfigurationProblem(
-                    f"The reward model cannot be asked about {response.shown}: {refusal} Name another reward model, or one whose "
-                    "tokenizer has its markers as special tokens."
-                ) from refusal
-            asked.append(found.setdefault((tuple(prompt), tuple(answer)), Example(prompt, [answer])))
+        for response, draft in zip(responses, drafts, strict=True):
+            with _askable(response):
+                prompt, ids = self._chat.sides(draft)
+            asked.append(found.setdefault((tuple(prompt), tuple(ids)), Example(prompt, [ids])))
         return asked
 
     def _finite(self, rows: list[list[Example]], responses: Mapping[int, Response]) -> dict[int, float]:
@@ -117,6 +118,17 @@ def _by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Resp
         asked = [[dict(message) for message in response.messages], response.tools]
         groups.setdefault(json.dumps(asked, sort_keys=True), []).append(index)
     return [(group, [responses[index] for index in group]) for group in groups.values()]
+
+
+@contextmanager
+def _askable(response: Response) -> Iterator[None]:
+    try:
+        yield
+    except TemplateRefusal as refusal:
+        raise ConfigurationProblem(
+            f"The reward model cannot be asked about {response.shown}: {refusal} Name another reward model, or one whose "
+            "tokenizer has its markers as special tokens."
+        ) from refusal
 
 
 def _ahead(

@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from .templates import Template
-from .tokens import Encoder
+from .tokens import Encoder, Written
 
 
 class NoEnd(ConfigurationProblem):
@@ -52,7 +52,7 @@ def turn_closing_id(tokenizer: Any) -> int | None:
     template = Template(tokenizer)
     encoder = Encoder(tokenizer, template.controls)
     first, second = (
-        encoder.encode(guarded, template.text(guarded, ask=False)).ids
+        encoder.encode(Written(guarded, template.text(guarded, ask=False))).ids
         for guarded in (
             template.guard([{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]) for text in ("a", "b")
         )

@@ -46,7 +46,7 @@ def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSe
     sets = prompts()
     for prompt in chain(*sets.training, sets.validation, sets.test):
         try:
-            chat.exchange(prompt.messages, _ANSWER, prompt.tools)
+            chat.require_readable(chat.exchange(prompt.messages, _ANSWER, prompt.tools).written)
             if prompt.tools is not None and (lost := chat.tools_left_out([*prompt.messages, _ANSWER], prompt.tools)):
                 raise ConfigurationProblem(
                     f"its chat template leaves out {listed(lost)} of the tools. Take a reward model whose template writes them, or "

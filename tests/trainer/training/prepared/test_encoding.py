@@ -9,7 +9,7 @@ from rlhf_trainer.models.ends import NoEnd
 from rlhf_trainer.models.templates import NAMED_TEMPLATES, TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from support.conversations import assistant, counted_text, demonstrations, gemma, llama3, preferences, qwen2_5, qwen3, user
+from support.conversations import assistant, counted_text, demonstrations, gemma, llama3, preferences, qwen2_5, qwen3, sides, user
 from support.vocabularies import CHATML, LLAMA3, template, tokenizer, vocabulary
 
 GLM = ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
@@ -241,7 +241,7 @@ def test_defect_a_reward_model_reads_bos_as_its_pipeline_has_it() -> None:
     found = tokenizer(LLAMA3, without, bos=LLAMA3[0], eos=LLAMA3[4], adds_bos=True)
     turns = [user("What is 2 + 2?"), assistant("4")]
     piped = found(found.apply_chat_template(turns, tokenize=False))["input_ids"]
-    prompt, answer = vocabulary(found, classifier=True).chat.exchange(turns[:1], turns[1])
+    prompt, answer = sides(vocabulary(found, classifier=True).chat, turns)
     assert prompt + answer == piped
     assert vocabulary(found).chat.prompt(turns[:1])[0] != found.bos_token_id
     written = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], adds_bos=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rlhf_trainer.data.examples import Example
@@ -10,7 +11,7 @@ from rlhf_trainer.data.held_out import Found, HeldOutPrompts, Overlap
 from rlhf_trainer.data.layouts import Demonstration, Preference
 from rlhf_trainer.data.messages import Message
 from rlhf_trainer.data.rows import Tally, Unusable
-from rlhf_trainer.models.chat import Answered, Chat
+from rlhf_trainer.models.chat import Answered, Chat, Draft
 from rlhf_trainer.models.questions import require_untemplated
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.tokens import BoundaryProblem
@@ -35,29 +36,29 @@ def encode_demonstrations(
     What answers a prompt of `held_out` is left out and counted, in `overlap` too. `tally` gets what the template refuses.
     Raises ConfigurationProblem where the template is at fault.
     """
-    found: list[Example] = []
+    chat = vocabulary.chat
+    asked: list[tuple[Demonstration, list[Draft]]] = []
     for item in items:
         _count(counts, "conversations")
-        if not _is_untemplated(item.messages, item.row, tally, vocabulary.chat):
+        if not _is_untemplated(item.messages, item.row, tally, chat):
             continue
         if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
-        try:
-            parts = _answered(item, vocabulary, counts)
-        except TemplateRefusal as problem:
-            tally.refuse(item.row, Unusable(problem.kind, str(problem)))
-            continue
-        except BoundaryProblem as problem:
-            # An answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
-            tally.refuse(item.row, Unusable("withoutBoundary", str(problem)))
-            continue
-        except ConfigurationProblem as problem:
-            raise _at(tally, item.row, problem) from problem
-        if not parts:
-            _count(counts, "conversationsWithoutAnswer")
-        if len(parts) > 1:
-            _count(counts, "conversationsUnrolled")
-        found += [example for part in parts if (example := _cut(part, item.row, max_length, counts)) is not None]
+        with _refusing(tally, item.row):
+            _require_rendered(chat, [item.messages], item.tools, counts)
+            asked.append((item, chat.conversation(item.messages, item.tools)))
+    chat.read_ahead([draft for _, drafts in asked for draft in drafts])
+    found: list[Example] = []
+    for item, drafts in asked:
+        with _refusing(tally, item.row):
+            parts = [chat.answered(draft, vocabulary.stop_ids) for draft in drafts]
+            for part in parts:
+                chat.require_known(part.ids)
+            if not parts:
+                _count(counts, "conversationsWithoutAnswer")
+            if len(parts) > 1:
+                _count(counts, "conversationsUnrolled")
+            found += [example for part in parts if (example := _cut(part, item.row, max_length, counts)) is not None]
     return found
 
 
@@ -74,30 +75,48 @@ def encode_preferences(
     """Cleaned as the paper's report has it: equal responses and scores go, too small margins go, each counted. So does what answers
     a prompt of `held_out`.
     """
-    found: list[Example] = []
+    chat = vocabulary.chat
+    asked: list[tuple[Preference, list[Draft]]] = []
     for item in items:
         _count(counts, "pairsRead")
-        if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, vocabulary.chat):
+        if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, chat):
             continue
         if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
-        reason = _reason_to_drop(item, min_margin)
-        if reason is None:
-            try:
-                example = _pair(item, vocabulary.chat, counts)
-            except TemplateRefusal as problem:
-                tally.refuse(item.row, Unusable(problem.kind, str(problem)))
-                continue
-            except ConfigurationProblem as problem:
-                raise _at(tally, item.row, problem) from problem
+        if (reason := _reason_to_drop(item, min_margin)) is not None:
+            _count(counts, reason)
+            continue
+        answers = (item.chosen, item.rejected)
+        with _refusing(tally, item.row):
+            _require_rendered(chat, [(*item.prompt, answer) for answer in answers], item.tools, counts)
+            asked.append((item, [chat.exchange(item.prompt, answer, item.tools) for answer in answers]))
+    chat.read_ahead([draft for _, drafts in asked for draft in drafts])
+    found: list[Example] = []
+    for item, drafts in asked:
+        with _refusing(tally, item.row):
+            example = _pair(chat, drafts, item.row)
             # The head reads the last token: a cut pair would be scored where nothing has ended.
-            overlong = len(example.prompt) + max(map(len, example.completions)) > max_length
-            reason = "pairsEqual" if example.completions[0] == example.completions[1] else "pairsOverlong" if overlong else None
-            if reason is None:
+            if example.completions[0] == example.completions[1]:
+                _count(counts, "pairsEqual")
+            elif len(example.prompt) + max(map(len, example.completions)) > max_length:
+                _count(counts, "pairsOverlong")
+            else:
                 found.append(example)
-                continue
-        _count(counts, reason)
     return found
+
+
+@contextmanager
+def _refusing(tally: Tally, row: int) -> Iterator[None]:
+    """What may be wrong with this row alone costs the row. Raises ConfigurationProblem, with its place, for all else."""
+    try:
+        yield
+    except TemplateRefusal as problem:
+        tally.refuse(row, Unusable(problem.kind, str(problem)))
+    except BoundaryProblem as problem:
+        # An answer may begin with what its tokenizer merges with the header before it. Were it the template, it would be all.
+        tally.refuse(row, Unusable("withoutBoundary", str(problem)))
+    except ConfigurationProblem as problem:
+        raise type(problem)(f"{tally.source.uri}: {tally.place(row)}: {problem}") from problem
 
 
 def _is_held_out(
@@ -126,14 +145,6 @@ def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: C
     return True
 
 
-def _answered(item: Demonstration, vocabulary: Vocabulary, counts: dict[str, int]) -> list[Answered]:
-    _require_rendered(vocabulary.chat, [item.messages], item.tools, counts)
-    parts = vocabulary.chat.conversation(item.messages, vocabulary.stop_ids, item.tools)
-    for part in parts:
-        vocabulary.chat.require_known(part.ids)
-    return parts
-
-
 def _cut(part: Answered, row: int, max_length: int, counts: dict[str, int]) -> Example | None:
     ids, counted = part.ids, part.counted
     if len(ids) > max_length:
@@ -156,16 +167,15 @@ def _reason_to_drop(item: Preference, min_margin: float) -> str | None:
     return None
 
 
-def _pair(item: Preference, chat: Chat, counts: dict[str, int]) -> Example:
+def _pair(chat: Chat, drafts: Sequence[Draft], row: int) -> Example:
     """Where an answer's first token takes the end of the prompt in (two newlines are one token), the prompt ends before it."""
-    _require_rendered(chat, [(*item.prompt, answer) for answer in (item.chosen, item.rejected)], item.tools, counts)
-    sides = [chat.exchange(item.prompt, answer, item.tools) for answer in (item.chosen, item.rejected)]
+    sides = [chat.sides(draft) for draft in drafts]
     whole = [prompt + answer for prompt, answer in sides]
     for ids in whole:
         chat.require_known(ids)
     shared = min(len(prompt) for prompt, _ in sides)
     shared = next((i for i in range(shared) if whole[0][i] != whole[1][i]), shared)
-    return Example(whole[0][:shared], [ids[shared:] for ids in whole], row=item.row)
+    return Example(whole[0][:shared], [ids[shared:] for ids in whole], row=row)
 
 
 def _require_rendered(
@@ -184,7 +194,3 @@ def _require_rendered(
 
 def _count(counts: dict[str, int], name: str) -> None:
     counts[name] = counts.get(name, 0) + 1
-
-
-def _at(tally: Tally, row: int, problem: ConfigurationProblem) -> ConfigurationProblem:
-    return type(problem)(f"{tally.source.uri}: {tally.place(row)}: {problem}")
