@@ -99,6 +99,7 @@ class LossType(StrEnum):
     HINGE = "Hinge"
     SIMPO = "SimPO"
     CPO = "CPO"
+    SPPO = "SPPO"
 
     @property
     def needs_reference(self) -> bool:
@@ -121,6 +122,10 @@ class Loss(Model):
     """IPO: log-ratios per token (as TRL, the default) or summed."""
     gamma: NonNegative | None = None
     """SimPO's target margin; absent there: 0.5."""
+    length_normalized: bool | None = None
+    """Sigmoid: log-ratios per token, not summed."""
+    length_margin: NonNegative | None = None
+    """Sigmoid: added to the margin for each token that chosen is longer."""
     nll_weight: NonNegative = 0.0
     """Weight of the negative log-likelihood per token of the chosen response."""
 

@@ -171,6 +171,8 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
     Loss: (
         OnlyWith("average", "type", (LossType.IPO,)),
         OnlyWith("gamma", "type", (LossType.SIMPO,)),
+        OnlyWith("length_normalized", "type", (LossType.SIGMOID,)),
+        OnlyWith("length_margin", "type", (LossType.SIGMOID,)),
         OnlyWith("label_smoothing", "type", (LossType.CDPO, LossType.ROBUST)),
     ),
 }

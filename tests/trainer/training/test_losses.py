@@ -98,5 +98,27 @@ def test_bradley_terry_is_log_two_at_equal_rewards_and_falls_with_the_margin() -
     assert losses.tolist() == pytest.approx([math.log(2), -log_sigmoid(3.0)], rel=1e-6)
 
 
+def test_length_normalised_dpo_compares_log_ratios_per_token() -> None:
+    pair = logps(-10.0, -34.0, (-12.0, -30.0), tokens=(4, 8))
+    outcome = preference_loss(Loss(beta=BETA, length_normalized=True), pair)
+    assert float(outcome.loss) == pytest.approx(-log_sigmoid(BETA * (2 / 4 + 4 / 8)))
+    assert float(outcome.chosen_reward - outcome.rejected_reward) == pytest.approx(BETA * (2 / 4 + 4 / 8))
+
+
+def test_a_length_margin_gives_a_longer_chosen_response_a_part_of_its_margin() -> None:
+    """So it is learnt the less: the gradient falls with the difference of lengths."""
+    longer, shorter = (logps(-10.0, -34.0, (-12.0, -30.0), tokens=tokens) for tokens in ((8, 4), (4, 8)))
+    spec = Loss(beta=BETA, length_margin=0.05)
+    assert loss_of(spec, longer) == pytest.approx(-log_sigmoid(BETA * 6 + 0.05 * 4))
+    assert loss_of(spec, shorter) == pytest.approx(-log_sigmoid(BETA * 6 - 0.05 * 4))
+
+
+def test_sppo_pulls_each_response_towards_its_win_rate() -> None:
+    spec = Loss(type=LossType.SPPO, beta=BETA)
+    best = logps(-12.0 + 0.5 / BETA, -30.0 - 0.5 / BETA, (-12.0, -30.0))
+    assert loss_of(spec, best) == pytest.approx(0.0, abs=1e-9)
+    assert loss_of(spec, logps(-12.0, -30.0, (-12.0, -30.0))) == pytest.approx(2 * (0.5 / BETA) ** 2)
+
+
 def test_losses_without_a_reference_say_so() -> None:
     assert {kind for kind in LossType if not kind.needs_reference} == {LossType.SIMPO, LossType.CPO}

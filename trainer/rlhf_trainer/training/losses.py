@@ -43,7 +43,10 @@ def preference_loss(spec: Loss, logps: PairLogps) -> PairLoss:
     smoothing = spec.label_smoothing if spec.label_smoothing is not None else 0.1
     match spec.type:
         case LossType.SIGMOID:
-            loss = sigmoid(u)
+            if spec.length_normalized:
+                chosen_ratio, rejected_ratio = _means(chosen_ratio, rejected_ratio, logps)
+                u = beta * (chosen_ratio - rejected_ratio)
+            loss = sigmoid(u + (spec.length_margin or 0.0) * (logps.chosen_tokens - logps.rejected_tokens))
         case LossType.CDPO:
             loss = conservative(u, smoothing)
         case LossType.ROBUST:
@@ -56,18 +59,37 @@ def preference_loss(spec: Loss, logps: PairLogps) -> PairLoss:
             loss = simpo(logps, beta, spec.gamma if spec.gamma is not None else 0.5)
         case LossType.CPO:
             loss = sigmoid(beta * (logps.chosen - logps.rejected))
+        case LossType.SPPO:
+            loss = sppo(chosen_ratio, rejected_ratio, beta)
     if spec.nll_weight:
         loss = loss - spec.nll_weight * logps.chosen / logps.chosen_tokens.clamp(min=1)
     if spec.type is LossType.SIMPO:
         # Its implicit reward is the mean, not the sum (equation 4 there): accuracy and margin are of what is compared.
-        chosen_ratio = logps.chosen / logps.chosen_tokens.clamp(min=1)
-        rejected_ratio = logps.rejected / logps.rejected_tokens.clamp(min=1)
+        chosen_ratio, rejected_ratio = _means(logps.chosen, logps.rejected, logps)
     return PairLoss(loss, (beta * chosen_ratio).detach(), (beta * rejected_ratio).detach())
 
 
+def _means(chosen: Tensor, rejected: Tensor, logps: PairLogps) -> tuple[Tensor, Tensor]:
+    """Per token of each response."""
+    return chosen / logps.chosen_tokens.clamp(min=1), rejected / logps.rejected_tokens.clamp(min=1)
+
+
 def sigmoid(u: Tensor) -> Tensor:
-    """-log sigmoid(u): DPO, equation 7 of arXiv 2305.18290."""
+    """-log sigmoid(u): DPO, equation 7 of arXiv 2305.18290.
+
+    With log-ratios per token it is the length-normalised DPO of arXiv 2411.15124 (TRL's sigmoid_norm). With alpha times the
+    difference of lengths added to u, it is that of arXiv 2403.19159, which iterative length-regularised DPO (arXiv 2406.11817) uses:
+    a longer chosen response has a part of its margin for its length, and is learnt the less for it.
+    """
     return -F.logsigmoid(u)
+
+
+def sppo(chosen_ratio: Tensor, rejected_ratio: Tensor, beta: float) -> Tensor:
+    """(h_w - eta/2)^2 + (h_l + eta/2)^2 with eta = 1 / beta: equation 4.7 of arXiv 2405.00675, with a win rate of 1 for the chosen
+    response and 0 for the rejected one (TRL's sppo_hard).
+    """
+    half = 0.5 / beta
+    return (chosen_ratio - half) ** 2 + (rejected_ratio + half) ** 2
 
 
 def conservative(u: Tensor, smoothing: float) -> Tensor:
@@ -83,15 +105,13 @@ def robust(u: Tensor, smoothing: float) -> Tensor:
 def ipo(chosen_ratio: Tensor, rejected_ratio: Tensor, logps: PairLogps, beta: float, average: IpoAverage) -> Tensor:
     """(h - 1 / (2 beta))^2: equation 17 of arXiv 2310.12036; h of log-ratios per token (as TRL) or summed."""
     if average is IpoAverage.TOKEN:
-        chosen_ratio = chosen_ratio / logps.chosen_tokens.clamp(min=1)
-        rejected_ratio = rejected_ratio / logps.rejected_tokens.clamp(min=1)
+        chosen_ratio, rejected_ratio = _means(chosen_ratio, rejected_ratio, logps)
     return (chosen_ratio - rejected_ratio - 1 / (2 * beta)) ** 2
 
 
 def simpo(logps: PairLogps, beta: float, gamma: float) -> Tensor:
     """-log sigmoid(beta * (mean logp difference) - gamma): equation 6 of arXiv 2405.14734, gamma in nats as there."""
-    chosen = logps.chosen / logps.chosen_tokens.clamp(min=1)
-    rejected = logps.rejected / logps.rejected_tokens.clamp(min=1)
+    chosen, rejected = _means(logps.chosen, logps.rejected, logps)
     return -F.logsigmoid(beta * (chosen - rejected) - gamma)
 
 
