@@ -32,6 +32,7 @@ class PairingStrategy(StrEnum):
     BEST_RANDOM = "BestRandom"
     BEST_SECOND = "BestSecond"
     ALL_ABOVE_MARGIN = "AllAboveMargin"
+    MEAN_SIGMA = "MeanSigma"
 
 
 class LengthStopped(StrEnum):
@@ -100,10 +101,18 @@ class LossType(StrEnum):
     SIMPO = "SimPO"
     CPO = "CPO"
     SPPO = "SPPO"
+    REBEL = "REBEL"
 
     @property
     def needs_reference(self) -> bool:
         return self not in (LossType.SIMPO, LossType.CPO)
+
+
+class Weighting(StrEnum):
+    """Pairs by how probable the policy finds them now (arXiv 2406.11827)."""
+
+    WPO = "WPO"
+    WPO_CLAMPED = "WPOClamped"
 
 
 class IpoAverage(StrEnum):
@@ -126,6 +135,8 @@ class Loss(Model):
     """Sigmoid: log-ratios per token, not summed."""
     length_margin: NonNegative | None = None
     """Sigmoid: added to the margin for each token that chosen is longer."""
+    weighting: Weighting | None = None
+    """Weighs each pair; WPOClamped by at most 1, as its authors' code."""
     nll_weight: NonNegative = 0.0
     """Weight of the negative log-likelihood per token of the chosen response."""
 

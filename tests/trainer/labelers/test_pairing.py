@@ -37,6 +37,9 @@ def indices(paired: Paired) -> list[tuple[int, int]]:
         (PairingStrategy.BEST_WORST, [3.0, 3.0, 0.0, 0.0], [(0, 2)]),
         (PairingStrategy.BEST_SECOND, [3.0, 3.0, 0.0], []),
         (PairingStrategy.BEST_WORST, [1.0, 1.5], []),
+        # mu - 2 sigma is -2.74: -1 is nearer to it than the worst, -6.
+        (PairingStrategy.MEAN_SIGMA, [3.0, -6.0, -1.0, *[2.0] * 13], [(0, 2)]),
+        (PairingStrategy.MEAN_SIGMA, [1.0, 3.0, 2.0, 0.0], [(1, 3)]),
     ],
 )
 def test_the_table_of_strategies(strategy: PairingStrategy, values: list[float], expected: list[tuple[int, int]]) -> None:

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.engine
 BETA, SMOOTHING = 0.2, 0.1
 #: Ours, TRL's name, and whether TRL sorts within the batch, so that its loss is the pair's only in a batch of one.
 LOSSES = [
+    (Loss(type="Sigmoid", beta=BETA, length_normalized=True), "sigmoid_norm", False),
+    (Loss(type="SPPO", beta=BETA), "sppo_hard", False),
     (Loss(type="Sigmoid", beta=BETA), "sigmoid", False),
     (Loss(type="IPO", beta=BETA, average="Token"), "ipo", False),
     (Loss(type="Hinge", beta=BETA), "hinge", False),

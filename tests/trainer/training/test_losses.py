@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from rlhf_api.resource.training import IpoAverage, Loss, LossType
-from rlhf_trainer.training.losses import PairLogps, bradley_terry, preference_loss
+from rlhf_trainer.training.losses import PairLogps, bradley_terry, policy_weight, preference_loss
 
 BETA = 0.3
 
@@ -118,6 +119,18 @@ def test_sppo_pulls_each_response_towards_its_win_rate() -> None:
     best = logps(-12.0 + 0.5 / BETA, -30.0 - 0.5 / BETA, (-12.0, -30.0))
     assert loss_of(spec, best) == pytest.approx(0.0, abs=1e-9)
     assert loss_of(spec, logps(-12.0, -30.0, (-12.0, -30.0))) == pytest.approx(2 * (0.5 / BETA) ** 2)
+
+
+def test_rebel_regresses_the_difference_of_log_ratios_on_that_of_the_rewards() -> None:
+    pair = replace(logps(-10.0, -34.0, (-12.0, -30.0)), reward_margin=torch.tensor([1.5], dtype=torch.float64))
+    assert loss_of(Loss(type=LossType.REBEL, beta=BETA), pair) == pytest.approx((BETA * 6 - 1.5) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("aligned", "clamped", "weight"), [(-0.5, False, math.exp(-0.5)), (0.5, False, math.exp(0.5)), (0.5, True, 1.0)]
+)
+def test_a_pair_counts_as_the_policy_finds_it_probable(aligned: float, clamped: bool, weight: float) -> None:
+    assert float(policy_weight(torch.tensor([aligned], dtype=torch.float64), clamped=clamped)) == pytest.approx(weight)
 
 
 def test_losses_without_a_reference_say_so() -> None:

@@ -45,6 +45,13 @@ def token_predictions(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     return logps, most_likely
 
 
+def token_collisions(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """`token_logps` [P], and log sum_v p_v^2 [P] of each token's distribution, without a graph."""
+    states = hidden_states(model, batch)[batch.predictors]
+    logps, _, collisions = model.get_output_embeddings()(states, batch.targets, collisions=True)
+    return logps, collisions
+
+
 @torch.no_grad()
 def token_entropies(model: Any, batch: Batch) -> TokenLogps:
     """The same with the entropy of each predicted token's distribution; not for training."""

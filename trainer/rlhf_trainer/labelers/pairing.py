@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def make_pairs(completions: Sequence[Scored], pairing: Pairing, seed: int, promp
         pairs = [Pair(a, b) for a in chosen_from for b in usable if a.score - b.score > pairing.min_margin]
     else:
         others = [c for c in usable if c is not best]
-        rejected = _rejected(others, pairing.strategy, seed, prompt_id)
+        rejected = _rejected(usable, others, pairing.strategy, seed, prompt_id)
         pairs = [Pair(best, rejected)] if best.score - rejected.score > pairing.min_margin else []
     if pairs:
         return Paired(tuple(pairs))
@@ -58,8 +59,15 @@ def make_pairs(completions: Sequence[Scored], pairing: Pairing, seed: int, promp
     return Paired((), "promptsTied" if tied else "promptsBelowMargin")
 
 
-def _rejected(others: Sequence[Scored], strategy: PairingStrategy, seed: int, prompt_id: str) -> Scored:
+def _rejected(usable: Sequence[Scored], others: Sequence[Scored], strategy: PairingStrategy, seed: int, prompt_id: str) -> Scored:
+    """Of `others`. MeanSigma: whose score is nearest to mu - 2 sigma of all usable ones (arXiv 2502.16825), for the worst of many
+    responses teaches less than one that is merely bad; of few, it mostly is the worst.
+    """
     match strategy:
+        case PairingStrategy.MEAN_SIGMA:
+            values = [c.score for c in usable]
+            target = statistics.fmean(values) - 2 * statistics.pstdev(values)
+            return min(others, key=lambda c: (abs(c.score - target), c.index))
         case PairingStrategy.BEST_RANDOM:
             digest = hashlib.sha256(f"{seed}/best-random/{prompt_id}".encode()).digest()
             return random.Random(digest).choice(sorted(others, key=lambda c: c.index))

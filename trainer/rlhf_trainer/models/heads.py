@@ -24,21 +24,23 @@ _CHANGED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 class LanguageHead(nn.Linear):
     """The output embedding of a language model; without targets what it always was."""
 
-    def forward(self, states: Tensor, targets: Tensor | None = None) -> Any:
+    def forward(self, states: Tensor, targets: Tensor | None = None, *, collisions: bool = False) -> Any:
         """states [P, d], targets [P] → log-probs [P] of the targets, in fp32, and whether each is the most likely token [P].
 
-        Logits are recomputed in the backward pass.
+        With `collisions`, also log sum_v p_v^2 [P] without a graph: how probable two equal draws are. Logits are recomputed in the
+        backward pass.
         """
         if targets is None:
             return super().forward(states)
         parts = zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
-        scored = [checkpoint(self._score, part, target, use_reentrant=False) for part, target in parts]
-        return torch.cat([logps for logps, _ in scored]), torch.cat([most_likely for _, most_likely in scored])
+        scored = [checkpoint(self._score, part, target, collisions, use_reentrant=False) for part, target in parts]
+        return tuple(map(torch.cat, zip(*scored, strict=True)))
 
-    def _score(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _score(self, states: Tensor, targets: Tensor, collisions: bool) -> tuple[Tensor, ...]:
         logits = F.linear(states, self.weight, self.bias).float()
-        own = logits.gather(-1, targets[:, None])[:, 0]
-        return own - logits.logsumexp(-1), own.detach() >= logits.detach().amax(-1)
+        own, total = logits.gather(-1, targets[:, None])[:, 0], logits.logsumexp(-1)
+        found = own - total, own.detach() >= logits.detach().amax(-1)
+        return (*found, (2 * logits.detach()).logsumexp(-1) - 2 * total.detach()) if collisions else found
 
 
 class RewardHead(nn.Linear):

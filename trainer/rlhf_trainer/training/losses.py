@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (the name by which everybody knows
 from torch import Tensor
 
 from rlhf_api.resource.training import IpoAverage, Loss, LossType
+from rlhf_trainer.runtime.narrow import present
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class PairLogps:
     reference_rejected: Tensor
     chosen_tokens: Tensor
     rejected_tokens: Tensor
+    reward_margin: Tensor | None = None
+    """Of the labeler's scores, for REBEL."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def preference_loss(spec: Loss, logps: PairLogps) -> PairLoss:
             loss = sigmoid(beta * (logps.chosen - logps.rejected))
         case LossType.SPPO:
             loss = sppo(chosen_ratio, rejected_ratio, beta)
+        case LossType.REBEL:
+            loss = rebel(u, present(logps.reward_margin, "the margin of the rewards"))
     if spec.nll_weight:
         loss = loss - spec.nll_weight * logps.chosen / logps.chosen_tokens.clamp(min=1)
     if spec.type is LossType.SIMPO:
@@ -78,8 +83,8 @@ def sigmoid(u: Tensor) -> Tensor:
     """-log sigmoid(u): DPO, equation 7 of arXiv 2305.18290.
 
     With log-ratios per token it is the length-normalised DPO of arXiv 2411.15124 (TRL's sigmoid_norm). With alpha times the
-    difference of lengths added to u, it is that of arXiv 2403.19159, which iterative length-regularised DPO (arXiv 2406.11817) uses:
-    a longer chosen response has a part of its margin for its length, and is learnt the less for it.
+    difference of lengths added to u, it is that of arXiv 2403.19159, which iterative length-regularised DPO (arXiv 2406.11817)
+    uses: a longer chosen response has a part of its margin for its length, and is learnt the less for it.
     """
     return -F.logsigmoid(u)
 
@@ -113,6 +118,20 @@ def simpo(logps: PairLogps, beta: float, gamma: float) -> Tensor:
     """-log sigmoid(beta * (mean logp difference) - gamma): equation 6 of arXiv 2405.14734, gamma in nats as there."""
     chosen, rejected = _means(logps.chosen, logps.rejected, logps)
     return -F.logsigmoid(beta * (chosen - rejected) - gamma)
+
+
+def rebel(u: Tensor, reward_margin: Tensor) -> Tensor:
+    """(u - (r_w - r_l))^2 with beta = 1 / eta: equation 3 of arXiv 2404.16767. The reference is the policy that sampled."""
+    return (u - reward_margin) ** 2
+
+
+def policy_weight(aligned: Tensor, *, clamped: bool) -> Tensor:
+    """What a pair counts in WPO. aligned: over its two responses, the sum of the mean over tokens of log pi(y_t) - log sum_v pi(v)^2.
+
+    Equation 2 of arXiv 2406.11827 with its sampled alignment, as TRL's `use_weighting`; the authors' code clamps it at 1.
+    """
+    weight = aligned.exp()
+    return weight.clamp(max=1.0) if clamped else weight
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:

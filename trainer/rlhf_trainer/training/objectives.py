@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhf_api.resource.training import Loss
+from rlhf_api.resource.training import Loss, Weighting
 from rlhf_trainer.data.examples import Example
-from rlhf_trainer.forward.logps import completion_sums, counted_tokens, token_logps, token_predictions
+from rlhf_trainer.forward.logps import completion_sums, counted_tokens, token_collisions, token_logps, token_predictions
 from rlhf_trainer.forward.rewards import completion_rewards
 from rlhf_trainer.forward.rows import Batch
 
-from .losses import PairLogps, bradley_terry, preference_loss
+from .losses import PairLogps, bradley_terry, policy_weight, preference_loss
 
 #: TRL's keys.
 PAIR_METRICS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
@@ -82,17 +82,22 @@ class PreferenceObjective:
         return 1.0
 
     def __call__(self, model: Any, batch: Batch) -> Summed:
-        logps = token_logps(model, batch)
+        weighting = self._spec.weighting
+        logps, collisions = (token_logps(model, batch), None) if weighting is None else token_collisions(model, batch)
         if not batch.completions:
             return Summed(logps.sum(), dict.fromkeys(self.metric_names, 0.0))
         sums, tokens = completion_sums(logps, batch), counted_tokens(batch)
         reference = torch.tensor([v for e in batch.examples for v in (e.reference or (0.0, 0.0))], device=sums.device)
         pairs = PairLogps(sums[0::2], sums[1::2], reference[0::2], reference[1::2], tokens[0::2], tokens[1::2])
         outcome = preference_loss(self._spec, pairs)
+        loss = outcome.loss
+        if collisions is not None:
+            aligned = completion_sums(logps.detach() - collisions, batch) / tokens.clamp(min=1)
+            loss = loss * policy_weight(aligned[0::2] + aligned[1::2], clamped=weighting is Weighting.WPO_CLAMPED)
         metrics = _pair_metrics(outcome.chosen_reward, outcome.rejected_reward)
         metrics["logps/chosen"] = float(pairs.chosen.detach().sum())
         metrics["logps/rejected"] = float(pairs.rejected.detach().sum())
-        return Summed(outcome.loss.sum(), metrics)
+        return Summed(loss.sum(), metrics)
 
 
 def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:
