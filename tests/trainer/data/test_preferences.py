@@ -81,6 +81,7 @@ def test_every_pair_that_is_read_is_kept_or_counted(tmp_path: Path) -> None:
     pairs = Pairs(tmp_path, limits(5, 3))
     counts = pairs.counts
     assert [pair.key for pair in pairs] == pairs.keys == [("a", 1, 0), ("d", 1, 0)]
-    assert [pair.example for pair in pairs] == [Example([5, 6], [[7, 7, 7], [8]]), Example([5, 6], [[7], [8]])]
+    expected = [Example([5, 6], [answer, [8]], margin=1.0) for answer in ([7, 7, 7], [7])]
+    assert [pair.example for pair in pairs] == expected
     assert counts == {"pairsRead": 4, "pairsTruncated": 1, "pairsPromptTooLong": 1, "pairsEqual": 1}
     assert counts["pairsRead"] == len(pairs) + counts["pairsPromptTooLong"] + counts["pairsEqual"]

@@ -17,14 +17,15 @@ class Example:
     """One prompt with one (SFT) or two (chosen, rejected) completions, as ids.
 
     `counted` marks, for each completion, the tokens that the loss counts; None: all of them. `reference` holds the reference
-    log-probs of the completions (sums, nats), where the loss has one. `row` (from 1) is the one of the data set that it
-    is from, if any.
+    log-probs of the completions (sums, nats), where the loss has one. `margin`: by how much the labeler scored the chosen one
+    higher. `row` (from 1) is the one of the data set that it is from, if any.
     """
 
     prompt: Sequence[int]
     completions: Sequence[Sequence[int]]
     counted: Sequence[Sequence[bool]] | None = None
     reference: Sequence[float] = ()
+    margin: float | None = None
     row: int | None = field(default=None, compare=False)
 
     @property
@@ -54,6 +55,7 @@ EXAMPLES = pa.schema(
         ("completions", pa.list_(_IDS)),
         ("counted", pa.list_(_IDS)),
         ("reference", pa.list_(pa.float64())),
+        ("margin", pa.float64()),
         ("source", pa.string()),
         ("row", pa.int64()),
     ]
@@ -70,6 +72,7 @@ def to_batch(examples: Sequence[Example], source: str | None = None) -> pa.Recor
             "completions": [e.completions for e in examples],
             "counted": [None if e.counted is None else [_spans(flags) for flags in e.counted] for e in examples],
             "reference": [e.reference or None for e in examples],
+            "margin": [e.margin for e in examples],
             "source": [source] * len(examples),
             "row": [e.row for e in examples],
         },
@@ -158,7 +161,7 @@ class _Columns:
         self._is_counted = _array(counted.is_valid(), copied=True)
         self._counted_at = _array(counted.offsets)
         self._spans_at, self._spans = _array(counted.values.offsets), _array(counted.values.values)
-        self._reference = batch.column("reference")
+        self._reference, self._margin = batch.column("reference"), batch.column("margin")
 
     def __len__(self) -> int:
         return len(self._prompt_at) - 1
@@ -184,7 +187,8 @@ class _Columns:
             lists = range(*self._counted_at[place : place + 2])
             spans = [self._spans[self._spans_at[i] : self._spans_at[i + 1]].tolist() for i in lists]
             counted = [_flags(own, len(ids)) for own, ids in zip(spans, completions, strict=True)]
-        return Example(prompt, completions, counted, tuple(self._reference[place].as_py() or ()))
+        reference = tuple(self._reference[place].as_py() or ())
+        return Example(prompt, completions, counted, reference, self._margin[place].as_py())
 
 
 def _array(column: pa.Array, *, copied: bool = False) -> Any:

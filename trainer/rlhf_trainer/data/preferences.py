@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,11 +41,14 @@ class Pairs(Iterable[PairExample]):
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        table = pa.concat_tables([pq.read_table(file, columns=[*_KEY, *_TEXTS]) for file in sorted(folder.rglob("*.parquet"))])
+        table = pa.concat_tables(
+            [pq.read_table(file, columns=[*_KEY, *_TEXTS, *_SCORES]) for file in sorted(folder.rglob("*.parquet"))]
+        )
         order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _KEY]).to_pylist()
         self._limits = limits
         self._keys = list(zip(*(table.column(name).to_pylist() for name in _KEY), strict=True))
         self._texts = [Lists(table.column(name)) for name in _TEXTS]
+        self._margins = pc.subtract(*(table.column(name).cast(pa.float64()) for name in _SCORES)).to_pylist()
         self._kept: list[int] = []
         self.counts = {"pairsRead": len(order)}
         for row in order:
@@ -71,7 +74,8 @@ class Pairs(Iterable[PairExample]):
         return [self._keys[row] for row in self._kept]
 
     def _pair(self, row: int) -> PairExample:
-        return PairExample(self._keys[row], cast("Example", self._fitted(row)[0]))
+        example = cast("Example", self._fitted(row)[0])
+        return PairExample(self._keys[row], replace(example, margin=self._margins[row]))
 
     def _fitted(self, row: int) -> tuple[Example | str, int]:
         """As `fit` has it, and how many tokens it had before."""
@@ -112,6 +116,7 @@ def stem(iteration: int) -> str:
 
 
 _KEY = ("prompt_id", "chosen_index", "rejected_index")
+_SCORES = ("chosen_score", "rejected_score")
 #: Their order is that of the arguments of `fit`.
 _TEXTS = ("prompt_ids", "chosen_ids", "rejected_ids")
 

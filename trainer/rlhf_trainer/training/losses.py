@@ -126,7 +126,7 @@ def rebel(u: Tensor, reward_margin: Tensor) -> Tensor:
 
 
 def policy_weight(aligned: Tensor, *, clamped: bool) -> Tensor:
-    """What a pair counts in WPO. aligned: over its two responses, the sum of the mean over tokens of log pi(y_t) - log sum_v pi(v)^2.
+    """What a pair counts in WPO. aligned: the sum, over its responses, of the mean over tokens of log pi(y_t) - log sum_v pi(v)^2.
 
     Equation 2 of arXiv 2406.11827 with its sampled alignment, as TRL's `use_weighting`; the authors' code clamps it at 1.
     """

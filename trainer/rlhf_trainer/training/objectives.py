@@ -88,7 +88,8 @@ class PreferenceObjective:
             return Summed(logps.sum(), dict.fromkeys(self.metric_names, 0.0))
         sums, tokens = completion_sums(logps, batch), counted_tokens(batch)
         reference = torch.tensor([v for e in batch.examples for v in (e.reference or (0.0, 0.0))], device=sums.device)
-        pairs = PairLogps(sums[0::2], sums[1::2], reference[0::2], reference[1::2], tokens[0::2], tokens[1::2])
+        margins = torch.tensor([e.margin or 0.0 for e in batch.examples], device=sums.device)
+        pairs = PairLogps(sums[0::2], sums[1::2], reference[0::2], reference[1::2], tokens[0::2], tokens[1::2], margins)
         outcome = preference_loss(self._spec, pairs)
         loss = outcome.loss
         if collisions is not None:

@@ -17,7 +17,7 @@ from rlhf_api.words import StageName
 from rlhf_trainer.models.vocabulary import Vocabulary
 
 #: To be raised when the same recipe comes to mean other examples, or the columns of their file change.
-FORMAT = 2
+FORMAT = 3
 #: Another version of these may write another text, or read it otherwise.
 _RENDERED_BY = ("jinja2", "tokenizers", "transformers")
 
