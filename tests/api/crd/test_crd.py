@@ -79,9 +79,8 @@ def test_the_file_is_yaml_for_kubectl_and_says_the_same() -> None:
     assert "&" not in "".join(str(event.anchor or "") for event in yaml.parse(CRD_FILE.read_text()) if hasattr(event, "anchor"))
 
 
-def test_it_stays_under_200_kb() -> None:
-    assert len(render().encode()) < MAX_BYTES
-    assert len(json.dumps(CRD)) < MAX_BYTES
+def test_the_copy_that_kubectl_apply_keeps_has_room_to_grow() -> None:
+    assert len(json.dumps(CRD, separators=(",", ":")).encode()) < MAX_BYTES
 
 
 def test_nothing_but_what_a_structural_schema_may_hold() -> None:
