@@ -51,17 +51,22 @@ def pairs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exampl
 
 @pytest.fixture(scope="module")
 def trl(folder: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return trainer_of(folder, tokenizer, tmp_path_factory.mktemp("trl"))
+
+
+def trainer_of(folder: Path, tokenizer: Any, scratch: Path, **options: Any) -> Any:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     arguments = DPOConfig(
-        output_dir=str(tmp_path_factory.mktemp("trl")),
+        output_dir=str(scratch),
         beta=BETA,
         label_smoothing=SMOOTHING,
         report_to=[],
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
+        **options,
     )
     rows = Dataset.from_dict({"prompt": ["sort : moon"], "chosen": ["moon"], "rejected": ["river"]})
     trainer = DPOTrainer(model=load(folder), args=arguments, train_dataset=rows, processing_class=tokenizer)
@@ -119,3 +124,18 @@ def test_losses_rewards_and_gradients_are_those_of_trl(
             assert value / len(batch) == pytest.approx(metrics[key], abs=1e-4), key
         for parameter_name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.grad, gradients[parameter_name], atol=1e-5, rtol=1e-3)
+
+
+def test_weights_of_pairs_are_those_of_trl(folder: Path, tokenizer: Any, pairs: list[Example], tmp_path: Path) -> None:
+    trl = trainer_of(folder, tokenizer, tmp_path, use_weighting=True)
+    expected, _, gradients = theirs(trl, "sigmoid", pairs)
+    model = load(folder)
+    use_language_head(model)
+    total = 0.0
+    for rows in micro_batches(pairs, Packing(40, 80)):
+        summed = PreferenceObjective(Loss(type="Sigmoid", beta=BETA, weighting="WPO"))(model, build_batch(rows))
+        (summed.loss / len(pairs)).backward()
+        total += float(summed.loss.detach())
+    assert total / len(pairs) == pytest.approx(expected, abs=1e-5, rel=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-3)
