@@ -272,12 +272,24 @@ DEEP = "[" * 100_000
         ({"messages": DEEP}, "noConversation"),
         ({"messages": [user("a"), assistant("b")], "tools": DEEP}, "toolsNotReadable"),
         ({"messages": [user("a"), assistant("b", tool_calls=DEEP)]}, "toolCallsNotReadable"),
+        ({"messages": [{**user("a"), "from": "gpt"}, assistant("b")]}, "saidTwice"),
+        ({"messages": [user("a"), {**assistant("b"), "value": "c"}]}, "saidTwice"),
+        ({"messages": [user("a"), assistant("b", reasoning_content="c", thinking="d")]}, "saidTwice"),
+        ({"messages": '[{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]'}, "keyTwice"),
+        ({"messages": [user("a"), assistant("b")], "tools": '[{"name": "f", "name": "g"}]'}, "toolsNotReadable"),
+        ({"messages": [user("a"), assistant("b", tool_calls='[{"name": "f", "name": "g"}]')]}, "toolCallsNotReadable"),
     ],
 )
 def test_what_belongs_to_a_conversation_and_cannot_be_read_costs_its_row(row: dict[str, Any], reason: str) -> None:
     found, tally = demonstrations_of(source(), [row], "sft.data").read([row])
     assert not found
     assert tally.reasons == {reason: 1}
+
+
+def test_what_a_message_says_under_both_names_alike_is_said_once() -> None:
+    messages = [{**user("a"), "from": "user", "value": ""}, {**assistant("b", reasoning_content="", thinking="c"), "value": "b"}]
+    [found], _ = demonstrations_of(source(), [{"messages": messages}], "sft.data").read([{"messages": messages}])
+    assert found.messages == (user("a"), assistant("b", reasoning_content="c"))
 
 
 def test_tools_with_what_json_has_no_word_for_are_refused() -> None:

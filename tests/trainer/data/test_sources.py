@@ -238,3 +238,15 @@ def test_a_file_that_is_one_json_array_is_told_how_to_write_it(tmp_path: Path, t
     first = rows_of(tmp_path)[0]
     assert isinstance(first, Unparsable)
     assert "jq -c '.[]' train.json" in first.words
+
+
+def test_an_object_with_a_key_twice_is_named_and_no_row(tmp_path: Path) -> None:
+    """Readers differ in which of the two they take."""
+    (tmp_path / "train.jsonl").write_text('{"n": 1}\n{"n": 2, "m": {"k": 3, "k": 4}}\n')
+    assert read(tmp_path) == [1, "line 2 of train.jsonl: an object has the key 'k' twice; keep one of them"]
+
+
+def test_a_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"]), tmp_path / "train.parquet")
+    with pytest.raises(ConfigurationProblem, match=r"train\.parquet has several columns 'n', .* Write it with one of each name"):
+        read(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_api.resource.model import ChatTemplate, ChatTemplateName
+from rlhf_trainer.models.templates import Guarded, Template, TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary, load_tokenizer, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.documents import blocks
@@ -56,6 +57,15 @@ def test_a_damaged_configuration_is_told_in_words(folder: Path, name: str) -> No
     (folder / name).write_text("[1]")
     with pytest.raises(ConfigurationProblem):
         load(folder)
+
+
+def test_a_template_that_asks_for_what_differs_between_machines_is_refused() -> None:
+    """Seconds since 1970 at midnight: of a time zone."""
+    asked = Guarded([], None)
+    for form in ("%s", "%-s", "%Y%s"):
+        with pytest.raises(TemplateRefusal, match="differs between machines"):
+            Template(tokenizer(LLAMA3, f"{{{{ strftime_now('{form}') }}}}")).text(asked, ask=True)
+    assert Template(tokenizer(LLAMA3, "{{ strftime_now('%%s %S') }}")).text(asked, ask=True) == "%s 00"
 
 
 def test_what_a_conversation_becomes_is_shown_by_the_lines_in_the_documents(

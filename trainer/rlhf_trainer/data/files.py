@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .rows import FileRow, Row, Unparsable, has_nulls, without_nulls
+from .rows import FileRow, KeyTwice, Row, Unparsable, has_nulls, json_of, without_nulls
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 #: Rows of a Parquet file that are turned into objects at a time.
@@ -65,9 +65,18 @@ class ParquetPart:
 
         # Not buffered ahead: a file may be one row group of gigabytes.
         with _told(self._file, self._uri), pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20) as opened:
+            _require_columns_once(opened.schema_arrow.names, self._uri, self._file.name)
             number = count(1)
             for batch in opened.iter_batches(batch_size=_AT_A_TIME, use_threads=False):
                 yield from (of_arrow(row, self._file.name, next(number)) for row in batch.to_pylist())
+
+
+def _require_columns_once(names: Sequence[str], uri: str, file: str) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ConfigurationProblem(
+            f"{uri}: {file} has several columns {twice[0]!r}, and a row would have one of them. Write it with one of each name."
+        )
 
 
 @contextmanager
@@ -98,7 +107,10 @@ class LinesPart:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json_of(line)
+            except KeyTwice as error:
+                yield Unparsable(f"line {number} of {name}: {error}; keep one of them", name, number)
+                continue
             except (ValueError, RecursionError) as error:
                 words = f"line {number} of {name} is no JSON: {error}. One object a line is read, in UTF-8"
                 if number == 1 and line.lstrip().startswith(b"["):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .rows import Unusable, require_unicode, shown
+from .rows import KeyTwice, Unusable, json_of, require_unicode, shown
 
 #: role, content (text); where there are any: tool_calls, tool_call_id, name, reasoning_content; train: False where its loss is not
 #: to be counted.
@@ -103,17 +103,24 @@ def unread_fields(value: object) -> set[str]:
 
 
 def json_messages(text: str) -> list[Any] | None:
-    """A list of messages that was written as JSON text; None where the text is not one."""
+    """A list of messages that was written as JSON text; None where the text is not one. Raises Unusable where it says one thing
+    twice.
+    """
     if not text.lstrip().startswith("["):
         return None
     try:
         found = json.loads(text)
     except _NOT_JSON:
         return None
-    fits = (
-        isinstance(found, list) and found and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in found)
-    )
-    return found if fits else None
+    if not isinstance(found, list) or not found:
+        return None
+    if not all(isinstance(item, dict) and ("role" in item or "from" in item) for item in found):
+        return None
+    try:
+        json_of(text)
+    except KeyTwice as problem:
+        raise Unusable("keyTwice", f"{shown(text)}: {problem}; keep one of them") from None
+    return found
 
 
 def is_transcript(text: str) -> bool:
@@ -189,11 +196,13 @@ def require_tools_once(messages: Sequence[Message], tools: Sequence[Any]) -> Non
         )
 
 
-def _json(text: str) -> Any:
+def _json(text: str, holder: str = "tools holds", reason: str = "toolsNotReadable") -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
+    except KeyTwice as problem:
+        raise Unusable(reason, f"{holder} {shown(text)}: {problem}; keep one of them") from None
     except _NOT_JSON:
-        raise Unusable("toolsNotReadable", f"tools holds {shown(text)}, which is no JSON") from None
+        raise Unusable(reason, f"{holder} {shown(text)}, which is no JSON") from None
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +242,7 @@ def _messages(items: Sequence[Any], roles: Mapping[str, str]) -> tuple[Message, 
 def _message(item: object, roles: Mapping[str, str]) -> Message:
     if not isinstance(item, Mapping):
         raise Unusable("noMessage", f"{shown(item)} is no message; a message has a role and a content")
-    named = item.get("role") if item.get("role") is not None else item.get("from")
+    named = _one_of(item, "role", "from")
     role = roles.get(str(named)) or _ROLES.get(str(named).lower())
     if named is None or role is None:
         raise Unusable(
@@ -244,16 +253,25 @@ def _message(item: object, roles: Mapping[str, str]) -> Message:
         value = item.get(name)
         if value is not None and value != [] and value != "":
             found[name] = _calls(value) if name == "tool_calls" else value
-    if item.get(_THINKING):
-        found.setdefault("reasoning_content", item[_THINKING])
+    if thought := _one_of(item, "reasoning_content", _THINKING):
+        found["reasoning_content"] = thought
     found["content"] = _content(item, calls="tool_calls" in found, role=role)
     if not _is_trained(item):
         found["train"] = False
     return found
 
 
+def _one_of(item: Mapping[str, Any], name: str, other: str) -> Any:
+    """What stands under either name; None where neither has anything. Raises Unusable where they differ."""
+    values = [item[key] for key in (name, other) if item.get(key) is not None]
+    said = [value for value in values if value not in ("", [])]
+    if len(said) > 1 and said[0] != said[1]:
+        raise Unusable("saidTwice", f"a message has {name} {shown(said[0])} and {other} {shown(said[1])}; keep one of them")
+    return next(iter([*said, *values]), None)
+
+
 def _content(item: Mapping[str, Any], *, calls: bool, role: str) -> str:
-    value = item.get("content") if item.get("content") is not None else item.get("value")
+    value = _one_of(item, "content", "value")
     if value is None and calls:
         return ""
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -289,10 +307,7 @@ def _is_trained(item: Mapping[str, Any]) -> bool:
 def _calls(value: object) -> list[Any]:
     """Tool calls as templates expect them: arguments as an object; as JSON text, a template would put quotes around it."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except _NOT_JSON:
-            raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}, which is no JSON") from None
+        value = _json(value, "tool_calls holds", "toolCallsNotReadable")
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(call, Mapping) for call in value):
         raise Unusable("toolCallsNotReadable", f"tool_calls holds {shown(value)}; expected a list of calls")
     calls = [_call(copy.deepcopy(dict(call))) for call in value]
@@ -304,8 +319,5 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     own = call["function"] if isinstance(call.get("function"), dict) else call
     arguments = own.get("arguments")
     if isinstance(arguments, str):
-        try:
-            own["arguments"] = json.loads(arguments)
-        except _NOT_JSON:
-            raise Unusable("toolCallsNotReadable", f"a tool call has arguments of {shown(arguments)}, which is no JSON") from None
+        own["arguments"] = _json(arguments, "a tool call has arguments of", "toolCallsNotReadable")
     return call

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +44,23 @@ class FileRow(dict[str, Any]):
         self.file = file
         self.number = number
         self.nulls = nulls
+
+
+class KeyTwice(ValueError):  # noqa: N818 (it is no error of the program, either)
+    """A JSON object that has two values of one name: readers differ in which they take."""
+
+
+def json_of(text: str | bytes) -> Any:
+    """Raises ValueError for what is no JSON, KeyTwice among it; RecursionError for what is nested deeper than can be read."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(name, _), *_] = Counter(name for name, _ in pairs).most_common(1)
+        raise KeyTwice(f"an object has the key {shown(name)} twice")
+    return found
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ NAMED_TEMPLATES: dict[str, str] = {
 DATE = date(2024, 7, 26)
 #: By this a template of transformers asks for the time.
 _CLOCK = "strftime_now"
+_SECONDS = re.compile(r"%[-_0^#]?\d*s")
 #: Its spans are what its makers train on.
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 #: No text that people write has characters of this plane: it is for private use.
@@ -178,7 +179,7 @@ class Template:
                 chat_template=self.source,
                 return_assistant_tokens_mask=self.marks_answers,
                 add_generation_prompt=ask,
-                strftime_now=self._day.strftime,
+                strftime_now=self._told_day,
                 **self._special,
             )
         except Exception as error:  # jinja2 raises many kinds; each is the template's refusal of these messages
@@ -198,6 +199,12 @@ class Template:
                     f"The chat template leaves out what the {message['role']} says. Change the data, or set policy.chatTemplate."
                 )
         return texts[0], [(start, end) for start, end in spans[0]] if spans else []
+
+    def _told_day(self, form: str) -> str:
+        """Of seconds since 1970, another one in each time zone of a machine."""
+        if _SECONDS.search(form.replace("%%", "")):
+            raise ValueError(f"it asks for the time as {form!r}, which differs between machines")
+        return self._day.strftime(form)
 
     def _handed(self, message: Message) -> dict[str, Any]:
         """As the template gets it. Whether its loss is counted is no business of the template."""
