@@ -34,7 +34,7 @@ from rlhf_trainer.data.examples import Examples
 from rlhf_trainer.data.sources import open_rows
 from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.training.prepared.prepare import Preprocessor
-from rlhf_trainer.training.prepared.recipe import Recipe
+from rlhf_trainer.training.prepared.recipe import Recipe, whole
 from support.tekken import tekken
 from support.vocabularies import vocabulary
 
@@ -53,7 +53,7 @@ def write_pairs(file: Path, pairs: int, words: int) -> None:
 
 def prepare(source: Path, file: Path, processes: int) -> None:
     data = DataSource(name="pairs", uri=f"file://{source}")
-    recipe = Recipe(StageName.REWARD, [data], None, 4096, 0.0, 0)
+    recipe = Recipe(StageName.REWARD, [data], None, whole(4096), 0)
     rows = open_rows(data, source.parent, STORAGE)
     Preprocessor(recipe, vocabulary(tekken()), None).prepare([(data, rows)], file, Progress(None), processes=processes)
 

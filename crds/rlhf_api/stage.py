@@ -163,12 +163,24 @@ class LabelSet(Model):
     labels: ArtifactRef
 
 
+class OfflineSet(Model):
+    """D_off: preferences from outside, beside the run's own."""
+
+    policy: PolicyInput
+    """Whose tokenizer and template render them: the policy as it came, which every iterate has inherited them from."""
+    data: list[DataSource]
+    held_out: HeldOutInput | None = None
+    with_scores: bool = False
+    """Rows without scores are left out: the loss compares them."""
+
+
 class ReferenceWork(Model):
-    """Log-probs of every pair of `data` under one iterate."""
+    """Log-probs of every pair of `data`, and of `offline`, under one iterate."""
 
     stage: Literal[StageName.REFERENCE] = StageName.REFERENCE
     reference: PolicyInput
     data: list[LabelSet]
+    offline: OfflineSet | None = None
     max_length: Count
     max_prompt_length: Count
     overlong: Overlong
@@ -187,6 +199,9 @@ class TrainWork(Model):
     start: PolicyInput
     reference: PolicyInput | None = None
     data: list[TrainSet]
+    offline: OfflineSet | None = None
+    offline_logps: ArtifactRef | None = None
+    """As TrainSet.reference_logps, of `offline`."""
     loss: Loss
     warm_start: WarmStart
     optimization: Optimization

@@ -11,7 +11,8 @@ from rlhf_trainer.data.layouts import demonstrations_of, preferences_of
 from rlhf_trainer.data.messages import Message, Tools
 from rlhf_trainer.models.chat import Answered, Chat
 from rlhf_trainer.models.vocabulary import Vocabulary
-from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.encoding import Comparison, encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.recipe import whole
 from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
 
 SOURCE = DataSource(name="d", uri="file:///d.jsonl", max_unusable_rows=0.5)
@@ -65,7 +66,7 @@ def demonstrations(
 
 def preferences(rows: Sequence[dict[str, Any]], under: Vocabulary, counts: dict[str, int] | None = None) -> list[Example]:
     items, tally = preferences_of(SOURCE, rows, "reward.bradleyTerry.train.data").read(rows)
-    examples = encode_preferences(items, tally, under, 4096, 0.0, {} if counts is None else counts)
+    examples = encode_preferences(items, tally, under, Comparison(whole(4096)), {} if counts is None else counts)
     tally.require_usable()
     return examples
 

@@ -29,7 +29,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
     ({"spec.evaluate.lmEval": {"tasks": ["gsm8k"]}}, "spec.evaluate.lmEval.tasks"),
-    ({"spec.train.data": {"offline": DATA}}, "spec.train.data.offline"),
     ({"spec.policy.chatTemplate": {"configMapKeyRef": KEY}}, "spec.policy.chatTemplate.configMapKeyRef"),
     ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
     (

@@ -24,7 +24,8 @@ from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.models.templates import DATE, NAMED_TEMPLATES
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.encoding import Comparison, encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.recipe import whole
 from support.conversations import sides
 from support.vocabularies import LLAMA3, template, templates, tokenizer
 
@@ -290,7 +291,7 @@ def ours(vocabulary: Vocabulary, layout: Layout, use: str) -> Any:
         compared = [pair_row(layout, other)]
         pairs, tally = preferences_of(source, compared, "reward.bradleyTerry.train.data").read(compared)
         counts = {}
-        examples = encode_preferences(pairs, tally, vocabulary, 4096, 0.0, counts)
+        examples = encode_preferences(pairs, tally, vocabulary, Comparison(whole(4096)), counts)
         tally.require_usable()
         if lost := [name for name in counts if name.startswith("notRendered/") and name != "notRendered/name"]:
             raise ConfigurationProblem(f"It is counted that the template leaves something out: {', '.join(lost)}.")

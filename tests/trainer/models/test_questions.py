@@ -18,7 +18,8 @@ from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets, prompt_id
 from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.questions import identify_by
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.encoding import Comparison, encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.recipe import whole
 from support.vocabularies import CHATML, GEMMA, LLAMA3, template, tokenizer, vocabulary
 
 LLAMA = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4])
@@ -105,5 +106,5 @@ def test_defect_a_demonstration_that_answers_a_held_out_prompt_is_not_trained_on
     pairs = [{"prompt": text, "chosen": "4", "rejected": "5"} for text in (one, free)]
     preferred, tally = preferences_of(DataSource(name="d", uri="file:///d"), pairs, "data").read(pairs)
     counts = {}
-    assert len(encode_preferences(preferred, tally, under, 999, 0.0, counts, held)) == 1
+    assert len(encode_preferences(preferred, tally, under, Comparison(whole(999)), counts, held)) == 1
     assert counts == {"pairsRead": 2, "heldOut": 1}

@@ -30,7 +30,8 @@ from rlhf_trainer.stages import train
 from rlhf_trainer.stages.train import GUARD_TOLERANCE
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.objectives import PreferenceObjective, SupervisedObjective
-from rlhf_trainer.training.prepared.encoding import encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.encoding import Comparison, encode_demonstrations, encode_preferences
+from rlhf_trainer.training.prepared.recipe import whole
 from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 from support.runs import RUN, spec_of, walk
 from support.stages import config_of, context_of
@@ -209,7 +210,7 @@ def test_preferences_are_cleaned_and_every_drop_has_a_reason(
     row = {"prompt": "q", "chosen": chosen, "rejected": rejected, "chosen_score": scores[0], "rejected_score": scores[1]}
     items, tally = preferences_of(DataSource(name="d", uri="file:///d"), [row], "data").read([row])
     counts: dict[str, int] = {}
-    found = encode_preferences(items, tally, small_vocabulary(), 99, 0.5, counts)
+    found = encode_preferences(items, tally, small_vocabulary(), Comparison(whole(99), 0.5), counts)
     assert counts == {"pairsRead": 1} | ({reason: 1} if reason else {})
     assert len(found) == (reason is None)
 

@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rlhf_api.resource.training import Overlong
+from rlhf_api.resource.training import Overlong, Train
+from rlhf_api.stage import ReferenceWork, TrainWork
 
 from .examples import Example
 from .parquet import Lists
 
 Key = tuple[str, int, int]
+#: The number of D_off among the data sets.
+OFFLINE = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Limits:
     max_length: int
     max_prompt_length: int
     overlong: Overlong
+
+    @classmethod
+    def of(cls, spec: Train | ReferenceWork | TrainWork) -> Limits:
+        return cls(spec.max_length, spec.max_prompt_length, spec.overlong)
 
 
 class Pairs(Iterable[PairExample]):
@@ -84,6 +91,34 @@ class Pairs(Iterable[PairExample]):
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+class OfflinePairs:
+    """The pairs of D_off, known by their places in its file: equal sources under an equal recipe have them at equal ones."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __iter__(self) -> Iterator[PairExample]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> PairExample:
+        return PairExample(self._key(index), self._examples[index])
+
+    @property
+    def keys(self) -> list[Key]:
+        return list(map(self._key, range(len(self))))
+
+    def _key(self, index: int) -> Key:
+        return (f"{index:09d}", 0, 1)
+
+
+def offline_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of the preparation of D_off, apart from those of the run's own pairs."""
+    return {f"offline/{name}": count for name, count in counts.items()}
 
 
 def fit(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], limits: Limits) -> Example | str:

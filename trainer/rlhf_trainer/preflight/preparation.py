@@ -1,4 +1,4 @@
-"""What sft and reward are trained on is made here, on CPUs: every row is rendered before a GPU is asked for (ADR 0022)."""
+"""What is trained on from outside is made here, on CPUs: every row is rendered before a GPU is asked for (ADR 0022)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from functools import partial
 from rlhf_api.stage import RewardWork, SftWork
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain
+from rlhf_operator.core.plan.outside import offline_set
 from rlhf_operator.core.plan.works_run import reward_work, sft_work
+from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -43,6 +45,10 @@ def preparations(
     for work, load in works:
         if work is not None and chain.history.find(None, work.stage) is None:
             yield partial(_prepare, context, Recipe.of(work, context.config.seed), load, held_out, look)
+    offline = offline_set(chain)
+    if offline is not None and chain.history.find(chain.spec.iterations, StageName.TRAIN) is None:
+        recipe = Recipe.of_offline(offline, Limits.of(chain.spec.train), context.config.seed)
+        yield partial(_prepare, context, recipe, vocabularies.policy, held_out, look)
 
 
 def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: HeldOut, look: Look) -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.training import LossType
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
@@ -23,6 +24,7 @@ from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.held_out import HeldOutPrompts
+from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.preflight import data, labelers, models, rules
@@ -36,7 +38,7 @@ from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.runtime.failures import from_exception, from_store_error
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.result import result_of
-from rlhf_trainer.training.prepared.recipe import Recipe
+from rlhf_trainer.training.prepared.recipe import Recipe, whole
 
 Check = Callable[[], object]
 _T = TypeVar("_T")
@@ -175,7 +177,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     yield partial(held_outs.prompts, spec.prompts.source.uri, loaded.prompts, loaded.held_out)
     with_tools = found.resolved[PROMPT_IDENTITY] == PromptIdentity.RENDERED_WITH_TOOLS
     if spec.sft is not None:
-        recipe = Recipe(StageName.SFT, spec.sft.data, None, spec.sft.max_length, 0.0, spec.seed)
+        recipe = Recipe(StageName.SFT, spec.sft.data, None, whole(spec.sft.max_length), spec.seed)
         for source in spec.sft.data:
             yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
     training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
@@ -184,9 +186,15 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         if training.base is not None:
             base = training.base
             yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
-        recipe = Recipe(StageName.REWARD, training.data, None, training.max_length, training.min_margin, spec.seed)
+        recipe = Recipe(StageName.REWARD, training.data, None, whole(training.max_length), spec.seed, training.min_margin)
         for source in training.data:
             yield partial(data.first_rows, recipe, source, loaded.reward, look, with_tools)
+    train = spec.train
+    recipe = Recipe(
+        StageName.TRAIN, train.data.offline, None, Limits.of(train), spec.seed, with_scores=train.loss.type is LossType.REBEL
+    )
+    for source in train.data.offline:
+        yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 

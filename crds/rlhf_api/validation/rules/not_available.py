@@ -40,10 +40,6 @@ def _has_tasks(spec: RLHFRunSpec) -> bool:
     return bool(spec.evaluate.lm_eval.tasks)
 
 
-def _has_offline_data(spec: RLHFRunSpec) -> bool:
-    return bool(spec.train.data.offline)
-
-
 def _trains_judge(spec: RLHFRunSpec) -> bool:
     judge = spec.evaluate.judge.bradley_terry
     return judge is not None and judge.train is not None
@@ -85,7 +81,6 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable((*SPEC, "evaluate", "lmEval", "tasks"), _has_tasks, "lm-evaluation-harness", "leave it empty"),
-    NotAvailable((*SPEC, "train", "data", "offline"), _has_offline_data, "training on offline preferences", "leave it empty"),
     NotAvailable(
         (*SPEC, "policy", "chatTemplate", "configMapKeyRef"),
         _template_of_config_map,

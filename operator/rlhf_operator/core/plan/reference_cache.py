@@ -1,4 +1,7 @@
-"""Which reference log-probs exist: (reference iterate, D_i) is computed once in a run, by the first iteration that reads it."""
+"""Which reference log-probs exist: (reference iterate, D_i) is computed once in a run, by the first iteration that reads it.
+
+D_off is D_0.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from rlhf_operator.core.chain.chain import Chain
 
 #: The number of the reference iterate; None: the model of spec.reference, the same in every iteration.
 ReferenceKey = int | None
+#: The number of D_off.
+OFFLINE = 0
 Cache = Mapping[tuple[ReferenceKey, int], ArtifactRef]
 
 
@@ -25,6 +30,12 @@ def replayed(chain: Chain, iteration: int) -> range:
         case Replay.WINDOW:
             first = max(1, iteration - (data.window or 1) + 1)
     return range(first, iteration + 1)
+
+
+def data_sets(chain: Chain, iteration: int) -> list[int]:
+    """What iteration t trains on: D_off, where there is one, and the D_i that are replayed."""
+    offline = [OFFLINE] if chain.spec.train.data.offline else []
+    return [*offline, *replayed(chain, iteration)]
 
 
 def reference_key(chain: Chain, iteration: int) -> ReferenceKey:
@@ -53,6 +64,6 @@ def reference_cache(chain: Chain, before: int) -> Cache:
 
 
 def missing_sets(cache: Cache, chain: Chain, iteration: int) -> list[int]:
-    """The D_i that iteration t trains on and that have no log-probs under its reference."""
+    """Those that iteration t trains on and that have no log-probs under its reference."""
     key = reference_key(chain, iteration)
-    return [number for number in replayed(chain, iteration) if (key, number) not in cache]
+    return [number for number in data_sets(chain, iteration) if (key, number) not in cache]

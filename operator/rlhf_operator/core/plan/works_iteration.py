@@ -19,7 +19,8 @@ from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
 from rlhf_operator.core.chain.references import REFERENCE_MODEL, REWARD
 
-from .reference_cache import missing_sets, reference_cache, reference_key, replayed
+from .outside import offline_set
+from .reference_cache import OFFLINE, missing_sets, reference_cache, reference_key, replayed
 
 
 def sample_work(chain: Chain, iteration: int) -> SampleWork:
@@ -61,7 +62,8 @@ def reference_work(chain: Chain, iteration: int) -> ReferenceWork | None:
         return None
     return ReferenceWork(
         reference=_reference_policy(chain, iteration),
-        data=[LabelSet(iteration=number, labels=chain.artifact(number, StageName.LABEL)) for number in missing],
+        data=[LabelSet(iteration=i, labels=chain.artifact(i, StageName.LABEL)) for i in missing if i != OFFLINE],
+        offline=offline_set(chain) if OFFLINE in missing else None,
         max_length=spec.train.max_length,
         max_prompt_length=spec.train.max_prompt_length,
         overlong=spec.train.overlong,
@@ -84,6 +86,8 @@ def train_work(chain: Chain, iteration: int) -> TrainWork:
             )
             for number in replayed(chain, iteration)
         ],
+        offline=offline_set(chain),
+        offline_logps=cached.get((key, OFFLINE)),
         loss=train.loss,
         warm_start=train.warm_start,
         optimization=plain_optimization(train.optimization),

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from rlhf_api.resource.data import Prompts
 from rlhf_api.stage import (
     ArtifactRef,
     EvaluateWork,
     FinalizeWork,
-    HeldOutInput,
     IterateRecord,
     ModelInput,
     PolicyInput,
     PreflightWork,
-    PromptIdentity,
     RewardWork,
     SftWork,
 )
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
-from rlhf_operator.core.chain.references import (
-    JUDGE,
-    POLICY_MODEL,
-    REWARD,
-    REWARD_BASE,
-    REWARD_DATA,
-    SFT_DATA,
-    varies_by_iteration,
-)
+from rlhf_operator.core.chain.references import JUDGE, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
 
+from .outside import held_out, policy_from_outside
 from .retention import removals
 
 
@@ -41,9 +31,9 @@ def sft_work(chain: Chain) -> SftWork | None:
     if sft is None:
         return None
     return SftWork(
-        policy=_policy_from_outside(chain),
+        policy=policy_from_outside(chain),
         data=chain.resolver.pin_all(SFT_DATA, sft.data),
-        held_out=_held_out(chain),
+        held_out=held_out(chain),
         optimization=plain_optimization(sft.optimization),
         max_length=sft.max_length,
         deepspeed=sft.compute.deepspeed,
@@ -64,31 +54,11 @@ def reward_work(chain: Chain) -> RewardWork | None:
     return RewardWork(
         base=base,
         data=chain.resolver.pin_all(REWARD_DATA, train.data),
-        held_out=_held_out(chain, _policy_from_outside(chain) if train.base is not None else None),
+        held_out=held_out(chain, policy_from_outside(chain) if train.base is not None else None),
         optimization=plain_optimization(train.optimization),
         max_length=train.max_length,
         min_margin=train.min_margin,
         deepspeed=train.compute.deepspeed,
-    )
-
-
-def _policy_from_outside(chain: Chain) -> PolicyInput:
-    return chain.policy_input(ModelInput(source=chain.resolver.pin(POLICY_MODEL, chain.spec.policy.model)))
-
-
-def _held_out(chain: Chain, policy: PolicyInput | None = None) -> HeldOutInput | None:
-    """None for a run that began before anybody looked: its artifacts are found by work without it."""
-    resolver, prompts = chain.resolver, chain.spec.prompts
-    if resolver.prompt_identity is PromptIdentity.MESSAGES:
-        return None
-    # What the iterations take of the rest changes no hold-out, so that it changes no artifact either.
-    cut = resolver.prompts(prompts).model_copy(update={"per_iteration": Prompts.model_fields["per_iteration"].default})
-    return HeldOutInput(
-        prompts=cut,
-        iterations=chain.prompt_iterations if varies_by_iteration(prompts.source) else 1,
-        source_revisions=resolver.source_revisions(prompts.source, chain.prompt_iterations),
-        identity=resolver.prompt_identity,
-        policy=policy,
     )
 
 

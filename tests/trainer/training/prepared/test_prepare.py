@@ -29,7 +29,7 @@ from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.training.prepared.artifact import find_prepared, prepared
 from rlhf_trainer.training.prepared.pool import in_order
 from rlhf_trainer.training.prepared.prepare import PIECE, Preparation, Preprocessor
-from rlhf_trainer.training.prepared.recipe import Recipe
+from rlhf_trainer.training.prepared.recipe import Recipe, whole
 from support.conversations import assistant, llama3, qwen2_5, user
 from support.documents import blocks
 from support.preflights import knowing, problems, run
@@ -55,7 +55,7 @@ def written(folder: Path, name: str, rows: Sequence[dict[str, Any]], **more: Any
 
 
 def recipe_of(*data: DataSource, stage: StageName = StageName.SFT) -> Recipe:
-    return Recipe(stage, data, None, 512, 0.0, 0)
+    return Recipe(stage, data, None, whole(512), 0)
 
 
 def prepare(recipe: Recipe, under: Vocabulary, file: Path, processes: int = 1) -> Preparation:
@@ -147,7 +147,7 @@ def test_a_recipe_is_known_by_all_that_decides_its_examples(tmp_path: Path) -> N
     pinned = DataSource(name="d", uri="hf://owner/name", revision="a" * 40)
     recipe, under = recipe_of(pinned), llama3()
     others = [
-        replace(recipe, max_length=511),
+        replace(recipe, limits=whole(511)),
         replace(recipe, seed=1),
         replace(recipe, min_margin=0.5),
         replace(recipe, stage=StageName.REWARD),

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_api.stage import ArtifactRef
+from rlhf_api.stage import ArtifactRef, OfflineSet
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter, Sealed, StoreError, artifact_folder, find_artifact, open_artifact
 from rlhf_trainer.data.held_out import HeldOutPrompts
-from rlhf_trainer.data.sources import open_rows
-from rlhf_trainer.models.vocabulary import Vocabulary
+from rlhf_trainer.data.preferences import Limits
+from rlhf_trainer.data.sources import fetch_without_weights, open_rows
+from rlhf_trainer.models.questions import held_out_prompts
+from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.logs import log
+from rlhf_trainer.runtime.narrow import present
 from rlhf_trainer.runtime.result import libraries
 
 from .prepare import Preparation, Preprocessor
@@ -57,6 +60,15 @@ def prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held
         # Removed this moment, or damaged: what it is made from is there, and the same bytes take its place.
         log.warning("%s. The rows are prepared anew.", error)
     return make(context, recipe, vocabulary, held_out)[0]
+
+
+def prepared_offline(context: StageContext, offline: OfflineSet, limits: Limits) -> Prepared:
+    """D_off: equal examples for the stage that computes its reference log-probs, and the one that trains on them."""
+    inputs, storage = context.scratch / "inputs", context.config.storage
+    source = present(offline.policy.model.source, "the policy as it came")
+    vocabulary = vocabulary_of(offline.policy, fetch_without_weights(source, inputs, storage))
+    recipe = Recipe.of_offline(offline, limits, context.config.seed)
+    return prepared(context, recipe, vocabulary, lambda: held_out_prompts(context, offline.held_out, vocabulary))
 
 
 def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out: LoadHeldOut) -> tuple[Prepared, Preparation]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.held_out import Found, HeldOutPrompts, Overlap
 from rlhf_trainer.data.layouts import Demonstration, Preference
 from rlhf_trainer.data.messages import Message
+from rlhf_trainer.data.preferences import Limits, fit
 from rlhf_trainer.data.rows import Tally, Unusable
 from rlhf_trainer.models.chat import Answered, Chat, Draft
 from rlhf_trainer.models.questions import require_untemplated
@@ -20,6 +22,18 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: What a conversation means is lost without these; without others, only what was said beside it.
 _NEEDED = frozenset({"tools", "tool_calls"})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How pairs are read. of_policy: each answer as the policy gives it, up to its end; else a reward model's, whole with what its
+    template writes behind. with_scores: rows without are left out.
+    """
+
+    limits: Limits
+    min_margin: float = 0.0
+    of_policy: bool = False
+    with_scores: bool = False
 
 
 def encode_demonstrations(
@@ -66,8 +80,7 @@ def encode_preferences(
     items: Sequence[Preference],
     tally: Tally,
     vocabulary: Vocabulary,
-    max_length: int,
-    min_margin: float,
+    comparison: Comparison,
     counts: dict[str, int],
     held_out: HeldOutPrompts | None = None,
     overlap: Overlap | None = None,
@@ -83,25 +96,29 @@ def encode_preferences(
             continue
         if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
-        if (reason := _reason_to_drop(item, min_margin)) is not None:
+        if comparison.with_scores and item.margin is None:
+            tally.refuse(item.row, Unusable("withoutScores", "there are no scores, which the loss REBEL compares"))
+            continue
+        if (reason := _reason_to_drop(item, comparison.min_margin)) is not None:
             _count(counts, reason)
             continue
         answers = (item.chosen, item.rejected)
         with _refusing(tally, item.row):
             _require_rendered(chat, [(*item.prompt, answer) for answer in answers], item.tools, counts)
-            asked.append((item, [chat.exchange(item.prompt, answer, item.tools) for answer in answers]))
+            draft = _answer_of_policy if comparison.of_policy else Chat.exchange
+            asked.append((item, [draft(chat, item.prompt, answer, item.tools) for answer in answers]))
     chat.read_ahead([draft for _, drafts in asked for draft in drafts])
     found: list[Example] = []
     for item, drafts in asked:
         with _refusing(tally, item.row):
-            example = _pair(chat, drafts, item.row)
-            # The head reads the last token: a cut pair would be scored where nothing has ended.
-            if example.completions[0] == example.completions[1]:
-                _count(counts, "pairsEqual")
-            elif len(example.prompt) + max(map(len, example.completions)) > max_length:
-                _count(counts, "pairsOverlong")
-            else:
-                found.append(example)
+            prompt, (chosen, rejected) = _own_pair(vocabulary, drafts) if comparison.of_policy else _pair(chat, drafts)
+            fitted = fit(prompt, chosen, rejected, comparison.limits)
+            if isinstance(fitted, str):
+                _count(counts, fitted)
+                continue
+            if fitted.tokens < len(prompt) + len(chosen) + len(rejected):
+                _count(counts, "pairsTruncated")
+            found.append(replace(fitted, margin=item.margin, row=item.row))
     return found
 
 
@@ -167,7 +184,34 @@ def _reason_to_drop(item: Preference, min_margin: float) -> str | None:
     return None
 
 
-def _pair(chat: Chat, drafts: Sequence[Draft], row: int) -> Example:
+def _answer_of_policy(chat: Chat, prompt: Sequence[Message], answer: Message, tools: list[Any] | None) -> Draft:
+    """Of the conversation, this answer alone counts, whatever a row says of its turns."""
+    asked = [{**message, "train": False} if message["role"] == "assistant" else message for message in prompt]
+    [draft] = chat.conversation([*asked, {**answer, "train": True}], tools)
+    return draft
+
+
+def _own_pair(vocabulary: Vocabulary, drafts: Sequence[Draft]) -> tuple[list[int], list[list[int]]]:
+    """The prompt as it is sampled from, and each answer up to the end that stops the sampler."""
+    prompts: list[list[int]] = []
+    answers: list[list[int]] = []
+    for draft in drafts:
+        found = vocabulary.chat.answered(draft, vocabulary.stop_ids)
+        vocabulary.chat.require_known(found.ids)
+        first, behind = found.counted.index(True), len(found.counted) - found.counted[::-1].index(True)
+        if not all(found.counted[first:behind]):
+            raise ConfigurationProblem(
+                "The chat template marks some of an answer as the assistant's, and some within it not: a pair is of whole answers. "
+                "Set policy.chatTemplate to one without {% generation %}."
+            )
+        prompts.append(found.ids[:first])
+        answers.append(found.ids[first:behind])
+    if prompts[0] != prompts[1]:
+        raise BoundaryProblem("the chat template writes another prompt before the chosen answer than before the rejected one")
+    return prompts[0], answers
+
+
+def _pair(chat: Chat, drafts: Sequence[Draft]) -> tuple[list[int], list[list[int]]]:
     """Where an answer's first token takes the end of the prompt in (two newlines are one token), the prompt ends before it."""
     sides = [chat.sides(draft) for draft in drafts]
     whole = [prompt + answer for prompt, answer in sides]
@@ -175,7 +219,7 @@ def _pair(chat: Chat, drafts: Sequence[Draft], row: int) -> Example:
         chat.require_known(ids)
     shared = min(len(prompt) for prompt, _ in sides)
     shared = next((i for i in range(shared) if whole[0][i] != whole[1][i]), shared)
-    return Example(whole[0][:shared], [ids[shared:] for ids in whole], row=row)
+    return whole[0][:shared], [ids[shared:] for ids in whole]
 
 
 def _require_rendered(

@@ -89,13 +89,11 @@ class Preprocessor:
             tally.drawn = len(items)
         counts: dict[str, int] = {}
         overlap = Overlap()
-        limit = self.recipe.max_length
         if self.recipe.stage is StageName.SFT:
+            limit = self.recipe.limits.max_length
             examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out, overlap)
         else:
-            examples = encode_preferences(
-                items, tally, self._vocabulary, limit, self.recipe.min_margin, counts, self._held_out, overlap
-            )
+            examples = encode_preferences(items, tally, self._vocabulary, self.recipe.comparison, counts, self._held_out, overlap)
         return _Encoded(piece.source, to_batch(examples, piece.source), tally, counts, overlap)
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:

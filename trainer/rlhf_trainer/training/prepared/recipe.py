@@ -12,9 +12,13 @@ from typing import Any
 
 from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.resource.data import DataSource
-from rlhf_api.stage import HeldOutInput, PromptIdentity, RewardWork, SftWork
+from rlhf_api.resource.training import Overlong
+from rlhf_api.stage import HeldOutInput, OfflineSet, PromptIdentity, RewardWork, SftWork
 from rlhf_api.words import StageName
+from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.models.vocabulary import Vocabulary
+
+from .encoding import Comparison
 
 #: To be raised when the same recipe comes to mean other examples, or the columns of their file change.
 FORMAT = 3
@@ -22,26 +26,50 @@ FORMAT = 3
 _RENDERED_BY = ("jinja2", "tokenizers", "transformers")
 
 
+_FIELDS = {
+    StageName.SFT: "sft.data",
+    StageName.REWARD: "reward.bradleyTerry.train.data",
+    StageName.TRAIN: "train.data.offline",
+}
+
+
+def whole(max_length: int) -> Limits:
+    """Of conversations, which have no prompt of their own; and of a reward model's pairs: its head reads the last token, so that a
+    pair that was cut would be scored where nothing has ended.
+    """
+    return Limits(max_length, max_length, Overlong.DROP)
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """stage: sft, of demonstrations; reward, of preferences. min_margin: of preferences."""
+    """stage: sft, of demonstrations; reward and train (D_off), of preferences. min_margin, with_scores: of preferences."""
 
     stage: StageName
     data: Sequence[DataSource]
     held_out: HeldOutInput | None
-    max_length: int
-    min_margin: float
+    limits: Limits
     seed: int
+    min_margin: float = 0.0
+    with_scores: bool = False
 
     @classmethod
     def of(cls, work: SftWork | RewardWork, seed: int) -> Recipe:
         margin = work.min_margin if isinstance(work, RewardWork) else 0.0
-        return cls(work.stage, work.data, work.held_out, work.max_length, margin, seed)
+        return cls(work.stage, work.data, work.held_out, whole(work.max_length), seed, margin)
+
+    @classmethod
+    def of_offline(cls, offline: OfflineSet, limits: Limits, seed: int) -> Recipe:
+        return cls(StageName.TRAIN, offline.data, offline.held_out, limits, seed, with_scores=offline.with_scores)
 
     @property
     def field(self) -> str:
         """Of the manifest, for messages."""
-        return "sft.data" if self.stage is StageName.SFT else "reward.bradleyTerry.train.data"
+        return _FIELDS[self.stage]
+
+    @property
+    def comparison(self) -> Comparison:
+        of_policy = self.stage is StageName.TRAIN
+        return Comparison(self.limits, self.min_margin, of_policy=of_policy, with_scores=self.with_scores)
 
     @property
     def with_tools(self) -> bool:
@@ -49,15 +77,21 @@ class Recipe:
         return self.held_out is not None and self.held_out.identity is PromptIdentity.RENDERED_WITH_TOOLS
 
     def to_wire(self, vocabulary: Vocabulary) -> dict[str, Any]:
+        of_offline = {
+            "maxPromptLength": self.limits.max_prompt_length,
+            "overlong": str(self.limits.overlong),
+            "withScores": self.with_scores,
+        }
         return {
             "stage": str(self.stage),
             "data": [source.to_wire() for source in self.data],
             "heldOut": None if self.held_out is None else self.held_out.to_wire(),
-            "maxLength": self.max_length,
+            "maxLength": self.limits.max_length,
             "minMargin": self.min_margin,
             "seed": self.seed,
             "vocabulary": vocabulary.fingerprint,
             "libraries": {name: importlib.metadata.version(name) for name in _RENDERED_BY},
+            **(of_offline if self.stage is StageName.TRAIN else {}),
         }
 
     def fingerprint(self, vocabulary: Vocabulary) -> str | None:

@@ -1,0 +1,42 @@
+"""What trainings take from outside beside the run's own data: the policy as it came, D_off, and the prompts that none may see."""
+
+from __future__ import annotations
+
+from rlhf_api.resource.data import Prompts
+from rlhf_api.resource.training import LossType
+from rlhf_api.stage import HeldOutInput, ModelInput, OfflineSet, PolicyInput, PromptIdentity
+from rlhf_operator.core.chain.chain import Chain
+from rlhf_operator.core.chain.references import OFFLINE_DATA, POLICY_MODEL, varies_by_iteration
+
+
+def policy_from_outside(chain: Chain) -> PolicyInput:
+    return chain.policy_input(ModelInput(source=chain.resolver.pin(POLICY_MODEL, chain.spec.policy.model)))
+
+
+def offline_set(chain: Chain) -> OfflineSet | None:
+    """None where train.data.offline names nothing."""
+    train = chain.spec.train
+    if not train.data.offline:
+        return None
+    return OfflineSet(
+        policy=policy_from_outside(chain),
+        data=chain.resolver.pin_all(OFFLINE_DATA, train.data.offline),
+        held_out=held_out(chain),
+        with_scores=train.loss.type is LossType.REBEL,
+    )
+
+
+def held_out(chain: Chain, policy: PolicyInput | None = None) -> HeldOutInput | None:
+    """None for a run that began before anybody looked: its artifacts are found by work without it."""
+    resolver, prompts = chain.resolver, chain.spec.prompts
+    if resolver.prompt_identity is PromptIdentity.MESSAGES:
+        return None
+    # What the iterations take of the rest changes no hold-out, so that it changes no artifact either.
+    cut = resolver.prompts(prompts).model_copy(update={"per_iteration": Prompts.model_fields["per_iteration"].default})
+    return HeldOutInput(
+        prompts=cut,
+        iterations=chain.prompt_iterations if varies_by_iteration(prompts.source) else 1,
+        source_revisions=resolver.source_revisions(prompts.source, chain.prompt_iterations),
+        identity=resolver.prompt_identity,
+        policy=policy,
+    )
