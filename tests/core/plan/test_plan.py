@@ -16,7 +16,6 @@ from rlhf_api.stage import (
     FinalizeWork,
     LabelWork,
     PolicyInput,
-    ReferenceWork,
     ResolveWork,
     RewardWork,
     SampleWork,
@@ -102,38 +101,6 @@ def test_a_reward_models_own_base_speaks_its_own_template() -> None:
     assert (own.chat_template, own.stop_token_ids) == (None, [])
     assert of_policy.chat_template is not None
     assert of_policy.stop_token_ids == [128009]
-
-
-def train_sets(replay: Mapping[str, object], iterations: int = 3) -> list[list[int]]:
-    configs, _ = walk(Planner(RUN, spec_of(iterations=iterations, train={"data": replay})))
-    return [[data.iteration for data in config.work.data] for config in configs if isinstance(config.work, TrainWork)]
-
-
-def test_replay_chooses_the_data_sets() -> None:
-    assert train_sets({"replay": "Latest"}) == [[1], [2], [3]]
-    assert train_sets({"replay": "All"}) == [[1], [1, 2], [1, 2, 3]]
-    assert train_sets({"replay": "Window", "window": 2}) == [[1], [1, 2], [2, 3]]
-
-
-def reference_sets(**changes: object) -> list[list[int]]:
-    configs, _ = walk(Planner(RUN, spec_of(iterations=3, train={"data": {"replay": "All"}}, **changes)))
-    return [[data.iteration for data in config.work.data] for config in configs if isinstance(config.work, ReferenceWork)]
-
-
-def test_log_probs_under_a_fixed_reference_are_computed_once_a_data_set() -> None:
-    assert reference_sets() == [[1], [2], [3]]
-    assert reference_sets(reference={"type": "Model", "model": {"uri": "hf://example/other"}}) == [[1], [2], [3]]
-
-
-def test_log_probs_under_a_moving_reference_are_computed_for_all_that_train_reads() -> None:
-    assert reference_sets(reference={"type": "Previous"}) == [[1], [1, 2], [1, 2, 3]]
-
-
-def test_train_reads_for_each_data_set_the_log_probs_that_cover_it() -> None:
-    configs, _ = walk(Planner(RUN, spec_of(iterations=3, train={"data": {"replay": "All"}})))
-    references = [artifact_of(config) for config in configs if config.stage is StageName.REFERENCE]
-    last = [config.work for config in configs if isinstance(config.work, TrainWork)][-1]
-    assert [data.reference_logps for data in last.data] == references
 
 
 def test_mixture_words_mean_what_the_table_says() -> None:
