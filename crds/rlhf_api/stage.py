@@ -51,7 +51,9 @@ class PolicyInput(Model):
     model: ModelInput
     dtype: Dtype
     chat_template: ChatTemplate | None = None
-    """An inline template; absent: the tokenizer's own. Artifacts carry theirs already."""
+    """Absent: the tokenizer's own. Artifacts carry theirs already."""
+    template_revision: Revision | None = None
+    """Of the text of a template in a ConfigMap."""
     stop_token_ids: list[WholeNumber] = []
 
 
@@ -115,6 +117,8 @@ class SftWork(Model):
     optimization: Optimization
     max_length: Count
     deepspeed: DeepSpeed
+    deepspeed_revision: Revision | None = None
+    """Of the text of deepspeed.config."""
 
 
 class RewardWork(Model):
@@ -126,6 +130,8 @@ class RewardWork(Model):
     max_length: Count
     min_margin: float
     deepspeed: DeepSpeed
+    deepspeed_revision: Revision | None = None
+    """Of the text of deepspeed.config."""
 
 
 class Sampler(Model):
@@ -209,6 +215,8 @@ class TrainWork(Model):
     max_prompt_length: Count
     overlong: Overlong
     deepspeed: DeepSpeed
+    deepspeed_revision: Revision | None = None
+    """Of the text of deepspeed.config."""
 
 
 class EvaluateWork(Model):

@@ -116,6 +116,7 @@ def _run(folder: Path, case: Case) -> None:
     from rlhf_trainer.training.rank.export import _gather
     from rlhf_trainer.training.rank.loop import LoopConfig, run_loop
     from rlhf_trainer.training.rank.schedule import Schedule
+    from rlhf_trainer.training.zero import deepspeed_config
     from support.tiny_models import random_pairs
 
     heads.CHUNK = case.chunk
@@ -127,9 +128,8 @@ def _run(folder: Path, case: Case) -> None:
         model = new_reward_model(Path(case.model), TORCH_DTYPE[dtype], seed=0)
     else:
         model = load_causal_lm(Path(case.model), TORCH_DTYPE[dtype])
-    engine = start_engine(
-        model, DeepSpeed(zero_stage=case.zero_stage), dtype, optimization, gradient_checkpointing=case.gradient_checkpointing
-    )
+    zero = deepspeed_config(DeepSpeed(zero_stage=case.zero_stage), dtype, optimization)
+    engine = start_engine(model, zero, optimization, gradient_checkpointing=case.gradient_checkpointing)
     if case.master is not None:
         load_master_weights(engine, Path(case.master))
     work = folder / f"{case.name}-work"

@@ -1,22 +1,19 @@
-"""What a manifest keeps in ConfigMaps reaches the stage: chat template, DeepSpeed configuration; and hub tokens from Secrets."""
+"""What a manifest keeps in ConfigMaps reaches the stage, and is what it was; and hub tokens from Secrets."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from rlhf_api.conventions.mounts import config_map_file, hub_token_variable
-from rlhf_api.resource.compute import DeepSpeed, DpoOptimization
 from rlhf_api.resource.data import PromptSource
-from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef, SourceCredentials
+from rlhf_api.resource.model import ChatTemplate, ModelRef, SourceCredentials
 from rlhf_api.resource.storage import ConfigMapKey, SecretReference
 from rlhf_trainer.data.sources import hub_token
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.runtime import config_maps
 from rlhf_trainer.runtime.errors import ConfigurationProblem
-from rlhf_trainer.training.rank.engine import deepspeed_config
 
 TEMPLATE = "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}{% endfor %}"
 
@@ -48,20 +45,15 @@ def test_a_config_map_that_is_not_mounted_is_named(mounted: Path, world: Path) -
         load_vocabulary(world / "model", template, [], trust_remote_code=False)
 
 
-def test_a_whole_deepspeed_configuration_replaces_the_generated_one_but_for_the_micro_batch(mounted: Path) -> None:
-    reference = ConfigMapKey(name="deepspeed", key="zero3.json")
-    given = {"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}, "train_micro_batch_size_per_gpu": 8}
-    put(mounted, reference, json.dumps(given))
-    config = deepspeed_config(DeepSpeed(zero_stage=0, config=reference), Dtype.FLOAT32, DpoOptimization())
-    assert config == given | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
-
-
-@pytest.mark.parametrize(("text", "wrong"), [("{", "is no JSON"), ("[]", "is no object")])
-def test_a_deepspeed_configuration_that_is_none_is_refused(mounted: Path, text: str, wrong: str) -> None:
-    reference = ConfigMapKey(name="deepspeed", key="zero3.json")
-    put(mounted, reference, text)
-    with pytest.raises(ConfigurationProblem, match=wrong):
-        deepspeed_config(DeepSpeed(config=reference), Dtype.BFLOAT16, DpoOptimization())
+def test_a_config_map_that_has_changed_since_the_run_began_is_told(mounted: Path, world: Path) -> None:
+    reference = ConfigMapKey(name="templates", key="chat.jinja")
+    put(mounted, reference, TEMPLATE)
+    template = ChatTemplate(config_map_key_ref=reference)
+    before = config_maps.revision_of(TEMPLATE)
+    load_vocabulary(world / "model", template, [], trust_remote_code=False, template_revision=before)
+    (mounted / config_map_file(reference)).write_text(f"{TEMPLATE}\n")
+    with pytest.raises(ConfigurationProblem, match=r"has changed since the run began .* Put the old text back"):
+        load_vocabulary(world / "model", template, [], trust_remote_code=False, template_revision=before)
 
 
 def test_each_source_has_the_token_of_its_own_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_defect_training_on_nothing_is_an_error(world: Path, storage: Storage, t
     context = context_of(sft_config(world, storage), tmp_path)
     work = context.config.work
     assert isinstance(work, SftWork)
-    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work)
     counts = {"pairsRead": 7, "pairsPromptTooLong": 7}
     with pytest.raises(ConfigurationProblem, match=r"nothing to train on \(pairsPromptTooLong 7, pairsRead 7\)") as raised:
         train_and_seal(context, job, 0, vocabulary, Lineage([]), counts)
@@ -163,7 +163,7 @@ def test_demonstrations_are_cut_counted_and_dropped_with_a_reason(world: Path, s
     context = context_of(sft_config(world, storage), tmp_path)
     work = context.config.work
     assert isinstance(work, SftWork)
-    _, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    _, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work)
     source = work.data[0].model_copy(update={"max_unusable_rows": 0.5})
     question, answer = {"role": "user", "content": "sort : moon river"}, {"role": "assistant", "content": "moon river"}
     counts: dict[str, int] = {}
@@ -250,6 +250,6 @@ def test_a_job_reads_back_as_it_was_written(tmp_path: Path, world: Path, storage
     context = context_of(sft_config(world, storage), tmp_path)
     work = context.config.work
     assert isinstance(work, SftWork)
-    job, _ = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    job, _ = new_job(context, ObjectiveName.SUPERVISED, work.policy, work)
     job.write()
     assert TrainingJob.read(job.job_file) == job

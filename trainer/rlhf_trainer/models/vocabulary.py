@@ -68,16 +68,22 @@ class Vocabulary:
 
 
 def load_vocabulary(
-    folder: Path, template: ChatTemplate | None, declared_stops: list[int], *, trust_remote_code: bool, classifier: bool = False
+    folder: Path,
+    template: ChatTemplate | None,
+    declared_stops: list[int],
+    *,
+    trust_remote_code: bool,
+    classifier: bool = False,
+    template_revision: str | None = None,
 ) -> Vocabulary:
-    """The tokenizer of `folder`, under `template` where one is given.
+    """The tokenizer of `folder`, under `template` where one is given; of one in a ConfigMap, the text of this revision.
 
     A classifier reads BOS and EOS as its own pipeline has them, which gives the template's text to the tokenizer: where the
     template writes none and the tokenizer adds one, it is there. A language model's pipeline lets the template alone decide.
     Raises ConfigurationProblem for a folder without tokenizer, a model without chat template, or one without an end.
     """
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
-    source = _template(template) if template is not None else None
+    source = _template(template, template_revision) if template is not None else None
     if source is not None:
         tokenizer.chat_template = source
     if isinstance(tokenizer.chat_template, dict):
@@ -125,14 +131,19 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
 def vocabulary_of(policy: PolicyInput, folder: Path, *, classifier: bool = False) -> Vocabulary:
     """That of a policy whose files are in `folder`, under the template and with the ends that the manifest gives it."""
     return load_vocabulary(
-        folder, policy.chat_template, policy.stop_token_ids, trust_remote_code=trusts(policy.model), classifier=classifier
+        folder,
+        policy.chat_template,
+        policy.stop_token_ids,
+        trust_remote_code=trusts(policy.model),
+        classifier=classifier,
+        template_revision=policy.template_revision,
     )
 
 
-def _template(template: ChatTemplate) -> str | None:
+def _template(template: ChatTemplate, revision: str | None) -> str | None:
     """None: the tokenizer's own; of the manifest's there is only a date."""
     if template.config_map_key_ref is not None:
-        return read_config_map_key(template.config_map_key_ref, "policy.chatTemplate.configMapKeyRef")
+        return read_config_map_key(template.config_map_key_ref, "policy.chatTemplate.configMapKeyRef", revision)
     return template.inline or (NAMED_TEMPLATES[str(template.name)] if template.name is not None else None)
 
 

@@ -12,14 +12,24 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TypeVar
 
+from rlhf_api.resource.compute import Compute, Optimization
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_api.resource.training import LossType
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.chain.history import History, StageRecord
-from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, rule_references
+from rlhf_operator.core.chain.references import (
+    PROMPT_IDENTITY,
+    REWARD_DEEPSPEED,
+    SFT_DEEPSPEED,
+    TRAIN_DEEPSPEED,
+    external_references,
+    rule_references,
+    text_references,
+)
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_store import StoreError, find_artifact
 from rlhf_trainer.data import sources
@@ -33,12 +43,14 @@ from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages
 from rlhf_trainer.preflight.preparation import Vocabularies, preparations
 from rlhf_trainer.preflight.sampler import sampler
+from rlhf_trainer.runtime.config_maps import read_config_map_key, revision_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem, StageError, Transient
 from rlhf_trainer.runtime.failures import from_exception, from_store_error
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.result import result_of
 from rlhf_trainer.training.prepared.recipe import Recipe, whole
+from rlhf_trainer.training.zero import deepspeed_config
 
 Check = Callable[[], object]
 _T = TypeVar("_T")
@@ -160,6 +172,12 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
             found.resolved[path] = sources.resolve_revision(target, storage)  # type: ignore[arg-type]
 
         yield resolve
+    for text in text_references(spec):
+
+        def read(path: str = text.path, key: ConfigMapKey = text.key) -> None:
+            found.resolved[path] = revision_of(read_config_map_key(key, path))
+
+        yield read
     found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED
     yield lambda: models.policy(spec, scratch, storage, found.warnings)
     yield lambda: models.positions(spec, scratch, storage)
@@ -195,8 +213,19 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     )
     for source in train.data.offline:
         yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
+    for field_, compute, optimization in _computes(spec):
+        yield partial(deepspeed_config, compute.deepspeed, spec.policy.dtype, optimization, field_)
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
+
+
+def _computes(spec: RLHFRunSpec) -> Iterator[tuple[str, Compute, Optimization]]:
+    """Of each training, its DeepSpeed's field, and what its configuration depends on."""
+    if spec.sft is not None:
+        yield SFT_DEEPSPEED, spec.sft.compute, spec.sft.optimization
+    if training := spec.reward.bradley_terry and spec.reward.bradley_terry.train:
+        yield REWARD_DEEPSPEED, training.compute, training.optimization
+    yield TRAIN_DEEPSPEED, spec.train.compute, spec.train.optimization
 
 
 def _with_tools(counts: Mapping[str, int], found: Findings) -> None:

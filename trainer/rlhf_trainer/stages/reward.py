@@ -14,7 +14,7 @@ from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
 def run(context: StageContext) -> StageResult:
     work = work_of(context, RewardWork)
-    job, vocabulary = new_job(context, ObjectiveName.BRADLEY_TERRY, work.base, work.optimization, work.deepspeed, classifier=True)
+    job, vocabulary = new_job(context, ObjectiveName.BRADLEY_TERRY, work.base, work, classifier=True)
     recipe = Recipe.of(work, context.config.seed)
     data = prepared(context, recipe, vocabulary, lambda: held_out_prompts(context, work.held_out, vocabulary))
     job = job.model_copy(update={"new_head": True, "examples": str(data.file)})

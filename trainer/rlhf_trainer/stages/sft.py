@@ -14,7 +14,7 @@ from rlhf_trainer.training.stage import Lineage, new_job, train_and_seal
 
 def run(context: StageContext) -> StageResult:
     work = work_of(context, SftWork)
-    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work.optimization, work.deepspeed)
+    job, vocabulary = new_job(context, ObjectiveName.SUPERVISED, work.policy, work)
     recipe = Recipe.of(work, context.config.seed)
     data = prepared(context, recipe, vocabulary, lambda: held_out_prompts(context, work.held_out, vocabulary))
     job = job.model_copy(update={"examples": str(data.file)})

@@ -33,7 +33,7 @@ def run(context: StageContext) -> StageResult:
     offline = None if work.offline is None else prepared_offline(context, work.offline, limits)
     counts = {} if offline is None else offline_counts(offline.counts)
     examples = _examples(context, work, offline, limits, counts)
-    job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work.optimization, work.deepspeed)
+    job, vocabulary = new_job(context, ObjectiveName.PREFERENCE, work.start, work)
     job = job.model_copy(
         update={
             "loss": work.loss,

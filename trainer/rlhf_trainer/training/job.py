@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from rlhf_api.base import Model
-from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Loss
@@ -45,7 +46,8 @@ class TrainingJob(Model):
     loss: Loss | None = None
     guard: Guard | None = None
     optimization: Optimization
-    deepspeed: DeepSpeed
+    deepspeed: dict[str, Any]
+    """DeepSpeed's own configuration."""
     gradient_checkpointing: bool
     token_budget: int | None = None
     checkpoint_every_steps: int

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.resource.compute import DeepSpeed, Optimization
-from rlhf_api.stage import ArtifactRef, PolicyInput, StageConfig, StageResult
+from rlhf_api.stage import ArtifactRef, PolicyInput, RewardWork, SftWork, StageConfig, StageResult, TrainWork
 from rlhf_api.words import STAGE_ARTIFACT
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -22,6 +21,7 @@ from rlhf_trainer.runtime.seeds import hashed_seed
 
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
+from .zero import deepspeed_config
 
 #: metrics.jsonl's keys behind the words of api.md.
 TRAIN_METRICS: Mapping[Metric, str] = {
@@ -101,12 +101,14 @@ def new_job(
     context: StageContext,
     objective: ObjectiveName,
     start: PolicyInput,
-    optimization: Optimization,
-    deepspeed: DeepSpeed,
+    work: SftWork | RewardWork | TrainWork,
     *,
     classifier: bool = False,
 ) -> tuple[TrainingJob, Vocabulary]:
-    """A job that starts from `start`, and the vocabulary of that model. What only one stage has is added by model_copy."""
+    """A job that starts from `start`, and the vocabulary of that model. What only one stage has is added by model_copy.
+
+    Raises ConfigurationProblem.
+    """
     folder, trust = model_folder(context, start.model), trusts(start.model)
     vocabulary = vocabulary_of(start, folder, classifier=classifier)
     config, execution = context.config, context.config.execution
@@ -119,8 +121,8 @@ def new_job(
         model_folder=str(folder),
         trust_remote_code=trust,
         dtype=start.dtype,
-        optimization=optimization,
-        deepspeed=deepspeed,
+        optimization=work.optimization,
+        deepspeed=deepspeed_config(work.deepspeed, start.dtype, work.optimization, revision=work.deepspeed_revision),
         gradient_checkpointing=execution.gradient_checkpointing,
         token_budget=execution.token_budget,
         checkpoint_every_steps=execution.checkpoint_every_steps,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlhf_api.reading.manifest import Loc
-from rlhf_api.resource.compute import Compute
 from rlhf_api.resource.labeler import Labeler, LabelerType
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Category, Problem, Problems
@@ -45,11 +44,6 @@ def _trains_judge(spec: RLHFRunSpec) -> bool:
     return judge is not None and judge.train is not None
 
 
-def _template_of_config_map(spec: RLHFRunSpec) -> bool:
-    template = spec.policy.chat_template
-    return template is not None and template.config_map_key_ref is not None
-
-
 def _trains_own_code(spec: RLHFRunSpec) -> bool:
     return spec.policy.model.trust_remote_code
 
@@ -59,34 +53,12 @@ def _trains_reward_of_own_code(spec: RLHFRunSpec) -> bool:
     return bool(training and training.base and training.base.trust_remote_code)
 
 
-def _deepspeed_config(loc: Loc, of: Callable[[RLHFRunSpec], Compute | None]) -> NotAvailable:
-    """What is in the ConfigMap would have to be in the identity of what is trained with it."""
-
-    def applies(spec: RLHFRunSpec) -> bool:
-        compute = of(spec)
-        return compute is not None and compute.deepspeed.config is not None
-
-    place = (*loc, "compute", "deepspeed", "config")
-    return NotAvailable(place, applies, "a DeepSpeed configuration of one's own", "remove it; write zeroStage and offload")
-
-
-def _reward_compute(spec: RLHFRunSpec) -> Compute | None:
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-    return training.compute if training else None
-
-
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
     *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
     NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable((*SPEC, "evaluate", "lmEval", "tasks"), _has_tasks, "lm-evaluation-harness", "leave it empty"),
-    NotAvailable(
-        (*SPEC, "policy", "chatTemplate", "configMapKeyRef"),
-        _template_of_config_map,
-        "a chat template in a ConfigMap",
-        "write name, or the template itself under inline",
-    ),
     NotAvailable(
         (*SPEC, "policy", "model", "trustRemoteCode"),
         _trains_own_code,
@@ -99,9 +71,6 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
         "training a model whose code comes with it",
         "write false, for a model that transformers has a class of",
     ),
-    _deepspeed_config((*SPEC, "sft"), lambda spec: None if spec.sft is None else spec.sft.compute),
-    _deepspeed_config((*_REWARD, "bradleyTerry", "train"), _reward_compute),
-    _deepspeed_config((*SPEC, "train"), lambda spec: spec.train.compute),
 )
 
 

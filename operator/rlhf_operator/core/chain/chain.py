@@ -14,7 +14,7 @@ from rlhf_api.words import StageName
 
 from .history import History
 from .iterates import Iterates, iterates
-from .references import POLICY_MODEL, Resolver, labeler_model
+from .references import CHAT_TEMPLATE, POLICY_MODEL, Resolver, labeler_model
 
 
 class MissingArtifactError(LookupError):
@@ -57,7 +57,14 @@ class Chain:
         template = policy.chat_template
         if template is not None and model.artifact is not None:
             template = ChatTemplate(date=template.date) if template.date is not None else None
-        return PolicyInput(model=model, dtype=policy.dtype, chat_template=template, stop_token_ids=policy.stop_token_ids)
+        in_config_map = template is not None and template.config_map_key_ref is not None
+        return PolicyInput(
+            model=model,
+            dtype=policy.dtype,
+            chat_template=template,
+            template_revision=self.resolver.revision(CHAT_TEMPLATE) if in_config_map else None,
+            stop_token_ids=policy.stop_token_ids,
+        )
 
     def labeler_model(self, labeler: Labeler, path: str) -> ModelInput | None:
         """The model that a labeler scores with; None for a rule. A Bradley-Terry model to train is the run's reward model."""

@@ -14,6 +14,7 @@ from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
 from rlhf_api.resource.labeler import Labeler, Rule
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_api.stage import PromptIdentity
 
 _S = TypeVar("_S", ModelRef, DataSource, PromptSource)
@@ -27,6 +28,10 @@ SFT_DATA = "sft.data"
 REWARD_BASE = "reward.bradleyTerry.train.base"
 REWARD_DATA = "reward.bradleyTerry.train.data"
 OFFLINE_DATA = "train.data.offline"
+CHAT_TEMPLATE = "policy.chatTemplate.configMapKeyRef"
+SFT_DEEPSPEED = "sft.compute.deepspeed.config"
+REWARD_DEEPSPEED = "reward.bradleyTerry.train.compute.deepspeed.config"
+TRAIN_DEEPSPEED = "train.compute.deepspeed.config"
 VALIDATION_SOURCE = "prompts.validation.source"
 TEST_SOURCE = "prompts.test.source"
 #: No reference: by what prompts are one, which preflight settles when a run begins.
@@ -40,6 +45,14 @@ class ExternalReference:
     path: str
     target: ModelRef | Source
     """With {iteration} filled in."""
+
+
+@dataclass(frozen=True)
+class TextReference:
+    """A text in a ConfigMap that decides what is made; `path` is the key of its revision, as in ExternalReference."""
+
+    path: str
+    key: ConfigMapKey
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,19 @@ def rule_references(spec: RLHFRunSpec) -> tuple[RuleReference, ...]:
     """The rules among training reward and judge."""
     labelers = ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge))
     return tuple(RuleReference(_rule_path(path), labeler.rule) for path, labeler in labelers if labeler.rule is not None)
+
+
+def text_references(spec: RLHFRunSpec) -> tuple[TextReference, ...]:
+    """The chat template, and DeepSpeed configurations of one's own."""
+    template = spec.policy.chat_template
+    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
+    named = {
+        CHAT_TEMPLATE: template and template.config_map_key_ref,
+        SFT_DEEPSPEED: spec.sft and spec.sft.compute.deepspeed.config,
+        REWARD_DEEPSPEED: training and training.compute.deepspeed.config,
+        TRAIN_DEEPSPEED: spec.train.compute.deepspeed.config,
+    }
+    return tuple(TextReference(path, key) for path, key in named.items() if key)
 
 
 def format_of(resolved: Mapping[str, str]) -> int | None:
@@ -108,6 +134,9 @@ class Resolver:
     def pin(self, path: str, target: _S) -> _S:
         revision = self.resolved.get(path)
         return target if revision is None else target.model_copy(update={"revision": revision})
+
+    def revision(self, path: str) -> str | None:
+        return self.resolved.get(path)
 
     def pin_all(self, list_path: str, sources: list[DataSource]) -> list[DataSource]:
         return [self.pin(data_path(list_path, source.name), source) for source in sources]

@@ -17,7 +17,7 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
-from rlhf_operator.core.chain.references import REFERENCE_MODEL, REWARD
+from rlhf_operator.core.chain.references import REFERENCE_MODEL, REWARD, TRAIN_DEEPSPEED
 
 from .outside import offline_set
 from .reference_cache import OFFLINE, missing_sets, reference_cache, reference_key, replayed
@@ -95,6 +95,7 @@ def train_work(chain: Chain, iteration: int) -> TrainWork:
         max_prompt_length=train.max_prompt_length,
         overlong=train.overlong,
         deepspeed=train.compute.deepspeed,
+        deepspeed_revision=chain.resolver.revision(TRAIN_DEEPSPEED),
     )
 
 

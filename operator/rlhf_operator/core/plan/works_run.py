@@ -15,7 +15,7 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
-from rlhf_operator.core.chain.references import JUDGE, REWARD, REWARD_BASE, REWARD_DATA, SFT_DATA
+from rlhf_operator.core.chain.references import JUDGE, REWARD, REWARD_BASE, REWARD_DATA, REWARD_DEEPSPEED, SFT_DATA, SFT_DEEPSPEED
 
 from .outside import held_out, policy_from_outside
 from .retention import removals
@@ -37,6 +37,7 @@ def sft_work(chain: Chain) -> SftWork | None:
         optimization=plain_optimization(sft.optimization),
         max_length=sft.max_length,
         deepspeed=sft.compute.deepspeed,
+        deepspeed_revision=chain.resolver.revision(SFT_DEEPSPEED),
     )
 
 
@@ -59,6 +60,7 @@ def reward_work(chain: Chain) -> RewardWork | None:
         max_length=train.max_length,
         min_margin=train.min_margin,
         deepspeed=train.compute.deepspeed,
+        deepspeed_revision=chain.resolver.revision(REWARD_DEEPSPEED),
     )
 
 

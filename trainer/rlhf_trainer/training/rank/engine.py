@@ -1,19 +1,15 @@
-"""A DeepSpeed engine around a model: its configuration, its fp32 masters, its rotary buffers."""
+"""A DeepSpeed engine around a model: its fp32 masters, its rotary buffers."""
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlhf_api.resource.compute import DeepSpeed, Offload, Optimization
-from rlhf_api.resource.model import Dtype
-from rlhf_api.resource.storage import ConfigMapKey
+from rlhf_api.resource.compute import Optimization
 from rlhf_trainer.forward.rows import Batch
-from rlhf_trainer.runtime.config_maps import read_config_map_key
 from rlhf_trainer.runtime.errors import ApplicationProblem, ConfigurationProblem
 from rlhf_trainer.training.objectives import Objective, Summed
 
@@ -42,8 +38,8 @@ def join_ranks(backend: str) -> None:
     deepspeed.init_distributed(backend, timeout=_HOST_WORK)
 
 
-def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimization, *, gradient_checkpointing: bool) -> Any:
-    """The engine; its optimizer is torch's AdamW with betas (0.9, 0.999), eps 1e-8, as the released code's."""
+def start_engine(model: Any, config: dict[str, Any], optimization: Optimization, *, gradient_checkpointing: bool) -> Any:
+    """The engine, configured so; its optimizer is torch's AdamW with betas (0.9, 0.999), eps 1e-8, as the released code's."""
     import deepspeed
 
     if gradient_checkpointing:
@@ -53,53 +49,9 @@ def start_engine(model: Any, spec: DeepSpeed, dtype: Dtype, optimization: Optimi
     optimizer = torch.optim.AdamW(
         _decay_groups(wrapped, optimization.weight_decay), lr=optimization.learning_rate, betas=(0.9, 0.999), eps=1e-8
     )
-    engine, *_ = deepspeed.initialize(model=wrapped, optimizer=optimizer, config=deepspeed_config(spec, dtype, optimization))
+    engine, *_ = deepspeed.initialize(model=wrapped, optimizer=optimizer, config=config)
     _restore_buffers(engine.module.model, buffers)
     return engine
-
-
-def deepspeed_config(spec: DeepSpeed, dtype: Dtype, optimization: Optimization) -> dict[str, Any]:
-    """The generated configuration. Accumulation is ours: the loop sets its boundaries, for packed rows differ in number by step."""
-    if spec.config is not None:
-        return _given_config(spec.config)
-    # Without ZeRO DeepSpeed keeps its fp32 masters of bf16 weights to itself: nobody could set or export them. Stage 1 is the same.
-    zero: dict[str, Any] = {"stage": max(1, spec.zero_stage) if dtype is Dtype.BFLOAT16 else spec.zero_stage}
-    if spec.offload is not Offload.NONE:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-    if spec.offload is Offload.ALL:
-        if spec.zero_stage != 3:
-            raise ConfigurationProblem(
-                "deepspeed.offload: All moves parameters, which only zeroStage 3 partitions. Set zeroStage: 3."
-            )
-        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": optimization.max_grad_norm,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": dtype is Dtype.BFLOAT16},
-        "steps_per_print": 2**31 - 1,
-        "wall_clock_breakdown": False,
-    }
-
-
-def _given_config(reference: ConfigMapKey) -> dict[str, Any]:
-    """The manifest's own, whole, but for what the loop does itself: each of its micro-batches is a step of the engine's."""
-    field = "deepspeed.config"
-    text = read_config_map_key(reference, field)
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise ConfigurationProblem(
-            f"Key {reference.key} of ConfigMap {reference.name} ({field}) is no JSON: {error}. Write a DeepSpeed configuration."
-        ) from error
-    if not isinstance(config, dict):
-        raise ConfigurationProblem(
-            f"Key {reference.key} of ConfigMap {reference.name} ({field}) is no object. Write a DeepSpeed configuration."
-        )
-    return {**config, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
 
 
 def load_master_weights(engine: Any, file: Path) -> None:

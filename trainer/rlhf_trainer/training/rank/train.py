@@ -42,7 +42,7 @@ def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], boo
     torch.manual_seed(job.seed)
     model = without_dropout(_load(job)).to(device)
     require_full_attention(model, examples.longest)
-    engine = start_engine(model, job.deepspeed, job.dtype, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
+    engine = start_engine(model, job.deepspeed, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
     if job.master_weights is not None:
         load_master_weights(engine, Path(job.master_weights))
     place = Place(job.attempt, job.node)
