@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.runtime.errors import ApplicationProblem, StageError
@@ -31,7 +31,7 @@ def job_in(folder: Path) -> TrainingJob:
         model_folder=str(folder / "model"),
         dtype=Dtype.FLOAT32,
         optimization=Optimization.model_validate({"learningRate": 1e-3, "globalBatchSize": 4}),
-        deepspeed=DeepSpeed(),
+        deepspeed={},
         gradient_checkpointing=False,
         checkpoint_every_steps=10,
         seed=0,

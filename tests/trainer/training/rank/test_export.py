@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_api.resource.compute import DeepSpeed, Optimization
+from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.models.folder import MASTER_FILE
@@ -56,7 +56,7 @@ def job_of(folder: Path, model: Path, dtype: Dtype) -> TrainingJob:
         model_folder=str(model),
         dtype=dtype,
         optimization=Optimization.model_validate({"learningRate": 1e-3, "globalBatchSize": 4}),
-        deepspeed=DeepSpeed(),
+        deepspeed={},
         gradient_checkpointing=False,
         checkpoint_every_steps=10,
         seed=0,
