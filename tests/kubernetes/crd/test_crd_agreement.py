@@ -32,7 +32,7 @@ CASES = 120
 
 
 def test_what_the_api_server_refuses_we_refuse_and_what_it_keeps_we_read(cluster: Cluster) -> None:
-    rng = random.Random(5)
+    rng = random.Random(9)
     taken = 0
     with cluster.namespace() as place:
         for _ in range(CASES):
@@ -48,7 +48,7 @@ def test_what_the_api_server_refuses_we_refuse_and_what_it_keeps_we_read(cluster
             taken += 1
             if checked.run is not None:
                 assert RLHFRun.model_validate(answer).spec == checked.run.spec, raw
-    assert CASES / 40 < taken < CASES / 2, "the changes are too wild, or too tame, to say anything"
+    assert CASES / 20 < taken < CASES / 2, "the changes are too wild, or too tame, to say anything"
 
 
 def kept_or_refused(api: Api, raw: Json, place: str) -> Json | ApiError:

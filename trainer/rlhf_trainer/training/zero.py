@@ -113,7 +113,7 @@ def _decided(dtype: Dtype, optimization: Optimization) -> dict[str, tuple[Callab
         **{key: (_differs, where) for key, where in _BATCHES.items()},
         "gradient_clipping": (partial(eq, optimization.max_grad_norm), "optimization.maxGradNorm"),
         "bf16": (partial(_is_enabled, dtype is Dtype.BFLOAT16), "policy.dtype"),
-        "fp16": (partial(_is_enabled, False), "policy.dtype, BFloat16 or Float32,"),
+        "fp16": (partial(_is_enabled, False), "policy.dtype, bfloat16 or float32,"),
         "amp": (partial(_is_enabled, False), "policy.dtype"),
         "optimizer": (_is_our_optimizer, "optimization: AdamW with betas 0.9 and 0.999"),
         "scheduler": (_differs, "optimization"),
