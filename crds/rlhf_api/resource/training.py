@@ -107,6 +107,10 @@ class LossType(StrEnum):
     def needs_reference(self) -> bool:
         return self not in (LossType.SIMPO, LossType.CPO)
 
+    @property
+    def needs_scores(self) -> bool:
+        return self is LossType.REBEL
+
 
 class Weighting(StrEnum):
     """Pairs by how probable the policy finds them now (arXiv 2406.11827)."""

@@ -16,7 +16,6 @@ from rlhf_api.resource.compute import Compute, Optimization
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
-from rlhf_api.resource.training import LossType
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
@@ -209,7 +208,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
             yield partial(data.first_rows, recipe, source, loaded.reward, look, with_tools)
     train = spec.train
     recipe = Recipe(
-        StageName.TRAIN, train.data.offline, None, Limits.of(train), spec.seed, with_scores=train.loss.type is LossType.REBEL
+        StageName.TRAIN, train.data.offline, None, Limits.of(train), spec.seed, with_scores=train.loss.type.needs_scores
     )
     for source in train.data.offline:
         yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rlhf_api.resource.data import Prompts
-from rlhf_api.resource.training import LossType
 from rlhf_api.stage import HeldOutInput, ModelInput, OfflineSet, PolicyInput, PromptIdentity
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.chain.references import OFFLINE_DATA, POLICY_MODEL, varies_by_iteration
@@ -22,7 +21,7 @@ def offline_set(chain: Chain) -> OfflineSet | None:
         policy=policy_from_outside(chain),
         data=chain.resolver.pin_all(OFFLINE_DATA, train.data.offline),
         held_out=held_out(chain),
-        with_scores=train.loss.type is LossType.REBEL,
+        with_scores=train.loss.type.needs_scores,
     )
 
 
