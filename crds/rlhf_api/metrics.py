@@ -41,8 +41,12 @@ class Metric(StrEnum):
             "L2 by cross-validation, bootstrap interval."
         ),
     )
-    REWARD_MEAN = ("rewardMean", "score", "Mean score of the training reward on the iterate's validation samples.")
-    JUDGE_MEAN = ("judgeMean", "score", "Mean score of the judge on the iterate's validation samples.")
+    REWARD_MEAN = (
+        "rewardMean",
+        "score",
+        "Mean score of the training reward on the iterate's validation samples; a Pairwise one has none.",
+    )
+    JUDGE_MEAN = ("judgeMean", "score", "Mean score of the judge on the iterate's validation samples; a Pairwise one has none.")
     KL_TO_INITIAL = (
         "klToInitial",
         "nats/sequence",

@@ -12,7 +12,6 @@ import pytest
 from rlhf_api.metrics import Metric
 from rlhf_api.reading.manifest import read_manifest
 from rlhf_api.validation import validate
-from rlhf_api.validation.problem import Category
 from rlhf_api.words import ArtifactKind, Reason, StageExit, StageName
 from rlhfctl.exits import Exit
 from rlhfctl.main import SECTIONS
@@ -114,8 +113,6 @@ def test_the_manifest_of_the_readme_is_valid() -> None:
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.yaml")))
-def test_an_example_is_valid_but_for_what_this_version_cannot_do(example: str) -> None:
+def test_an_example_is_valid(example: str) -> None:
     raw = read_manifest((ROOT / "examples" / example).read_text(encoding="utf-8")).raw
-    problems = validate(raw, local=False).problems
-    assert all(problem.category is Category.NOT_AVAILABLE for problem in problems)
-    assert not problems or example == "llama3-8b.yaml", "the README says that only this one is refused"
+    assert validate(raw, local=False).problems == ()

@@ -12,7 +12,6 @@ from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
-    "Pairwise": {"type": "Pairwise", "pairwise": {"model": MODEL}},
     "MultiObjective": {"type": "MultiObjective", "multiObjective": {"model": MODEL}},
     "Judge": {"type": "Judge", "judge": {"model": MODEL}},
     "Human": {"type": "Human"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlhf_trainer.runtime.narrow import present
@@ -35,6 +35,16 @@ def in_order_of(own: Sequence[Answer], others: Sequence[Answer]) -> list[Answer]
     """The validation answers of `others`, prompt by prompt as `own` has them."""
     by_prompt = {a.prompt_id: a for a in of_validation(others)}
     return [by_prompt[a.prompt_id] for a in own]
+
+
+#: How probable it is that the first is better, for each pair of answers to one question: of a judge that compares.
+Compare = Callable[[Sequence[tuple[Answer, Answer]]], Sequence[float]]
+
+
+def to_questions_of(answers: Sequence[Answer], others: Sequence[Answer]) -> list[Answer]:
+    """The one of `others` to the same question, sampled alike, for each answer."""
+    found = {(a.set, a.decoding, a.prompt_id): a for a in others}
+    return [found[a.set, a.decoding, a.prompt_id] for a in answers]
 
 
 def judge_score_of(answer: Answer) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.stage import EvaluateWork
 
 from . import stats
@@ -24,7 +25,7 @@ def report(
     return {
         "iterate": work.iterate,
         "examples": [_shown(own[i], first[i] if first else None) for i in shown],
-        "test": _test_figures(answers, initial),
+        "test": _test_figures(answers, initial, points=work.judge.type is not LabelerType.PAIRWISE),
         "counts": dict(counts),
     }
 
@@ -41,7 +42,8 @@ def _shown(answer: Answer, first: Answer | None) -> dict[str, Any]:
     }
 
 
-def _test_figures(answers: Sequence[Answer], initial: Sequence[Answer] | None) -> dict[str, Any] | None:
+def _test_figures(answers: Sequence[Answer], initial: Sequence[Answer] | None, *, points: bool) -> dict[str, Any] | None:
+    """A judge that compares has no mean; what is gained against pi_0 is the probability above a half of being better."""
     figures: dict[str, Any] = {}
     for decoding in ("sampled", "greedy"):
         own = {a.prompt_id: judge_score_of(a) for a in answers if (a.set, a.decoding) == ("test", decoding)}
@@ -53,7 +55,7 @@ def _test_figures(answers: Sequence[Answer], initial: Sequence[Answer] | None) -
             gain = stats.difference_with_interval(list(own.values()), [first[prompt] for prompt in own]).to_wire()
         figures["prompts"] = len(own)
         figures[decoding] = {
-            "judgeMean": stats.mean_with_interval(list(own.values())).to_wire(),
+            "judgeMean": stats.mean_with_interval(list(own.values())).to_wire() if points else None,
             "gainVsInitial": gain,
         }
     return figures

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rlhf_trainer.data.messages import Message, Tools
+from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 #: Characters of a response that an error shows.
@@ -40,6 +43,32 @@ class Response:
 class Labeler(Protocol):
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ...) -> list[float]:
         """A finite score for each response, more is better. `on_progress` hears how many are done."""
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """A labeler of pairs: its scores are relative to the other responses of a prompt."""
+
+    def compare(self, pairs: Sequence[tuple[Response, Response]], on_progress: Callable[[int], None] = ...) -> list[float]:
+        """How probable it is that the first is better, for each pair of responses to one prompt; ½ for equal ones."""
+
+
+def by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Response]]]:
+    """The places of each prompt's responses, and they; in the order of the prompts' first ones."""
+    groups: dict[str, list[int]] = {}
+    for index, response in enumerate(responses):
+        asked = [[dict(message) for message in response.messages], response.tools]
+        groups.setdefault(json.dumps(asked, sort_keys=True), []).append(index)
+    return [(group, [responses[index] for index in group]) for group in groups.values()]
+
+
+@contextmanager
+def askable(response: Response, instead: str) -> Iterator[None]:
+    """What a template says of a response, as a ConfigurationProblem that names it, and says what to do `instead`."""
+    try:
+        yield
+    except TemplateRefusal as refusal:
+        raise ConfigurationProblem(f"The reward model cannot be asked about {response.shown}: {refusal} {instead}") from refusal
 
 
 def ignore_progress(done: int) -> None:

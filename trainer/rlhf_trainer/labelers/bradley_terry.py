@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,9 @@ from rlhf_trainer.forward.rewards import completion_rewards
 from rlhf_trainer.forward.rows import Packing, build_batch, micro_batches
 from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.loading import load_reward_model
-from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import load_vocabulary
-from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .base import Response, ScoreNotFinite, ignore_progress
+from .base import Response, ScoreNotFinite, askable, by_prompt, ignore_progress
 
 #: Prompts whose responses are rendered before their turn.
 _AHEAD = 16
@@ -56,7 +52,7 @@ class BradleyTerryLabeler:
     @torch.no_grad()
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
         scores: dict[int, float] = {}
-        for group, asked in _ahead(self._render, _by_prompt(responses)):
+        for group, asked in _ahead(self._render, by_prompt(responses)):
             first: dict[int, Response] = {}
             for index, example in zip(group, asked, strict=True):
                 first.setdefault(id(example), responses[index])
@@ -75,14 +71,14 @@ class BradleyTerryLabeler:
         """One for each. Equal responses are one, so that they are scored once, and tie to the last bit."""
         drafts: list[Draft] = []
         for response in responses:
-            with _askable(response):
+            with askable(response, "Name another reward model, or one whose tokenizer has its markers as special tokens."):
                 answer: Message = {"role": "assistant", "content": response.text}
                 drafts.append(self._chat.exchange(response.messages, answer, response.tools))
         self._chat.read_ahead(drafts)
         found: dict[Key, Example] = {}
         asked: list[Example] = []
         for response, draft in zip(responses, drafts, strict=True):
-            with _askable(response):
+            with askable(response, "Name another reward model, or one whose tokenizer has its markers as special tokens."):
                 prompt, ids = self._chat.sides(draft)
             asked.append(found.setdefault((tuple(prompt), tuple(ids)), Example(prompt, [ids])))
         return asked
@@ -109,26 +105,6 @@ class BradleyTerryLabeler:
         batch = build_batch(rows).to(device_of(self._model))
         rewards = completion_rewards(self._model, batch).tolist()
         return {id(example): reward for example, reward in zip(batch.examples, rewards, strict=True)}
-
-
-def _by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Response]]]:
-    """The places of each prompt's responses, and they; in the order of the prompts' first ones."""
-    groups: dict[str, list[int]] = {}
-    for index, response in enumerate(responses):
-        asked = [[dict(message) for message in response.messages], response.tools]
-        groups.setdefault(json.dumps(asked, sort_keys=True), []).append(index)
-    return [(group, [responses[index] for index in group]) for group in groups.values()]
-
-
-@contextmanager
-def _askable(response: Response) -> Iterator[None]:
-    try:
-        yield
-    except TemplateRefusal as refusal:
-        raise ConfigurationProblem(
-            f"The reward model cannot be asked about {response.shown}: {refusal} Name another reward model, or one whose "
-            "tokenizer has its markers as special tokens."
-        ) from refusal
 
 
 def _ahead(

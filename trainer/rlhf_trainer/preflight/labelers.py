@@ -11,6 +11,7 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
+from rlhf_trainer.labelers import pairwise_format
 from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
@@ -23,6 +24,8 @@ _ANSWER = {"role": "assistant", "content": "Yes."}
 
 def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage, warnings: list[str]) -> None:
     """A reward model has a trained head, a template, and a pad token of its own; of rules see rules.py."""
+    if spec.pairwise is not None:
+        _pairwise(spec.pairwise.model, prompts, scratch, storage)
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
         return
@@ -54,6 +57,21 @@ def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSe
                 )
         except ConfigurationProblem as problem:
             raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to score an answer: {problem}") from problem
+
+
+def _pairwise(model: ModelRef, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage) -> None:
+    """A preference model is a language model that has tokens for its answers, and can be asked about every prompt."""
+    folder = sources.fetch_without_weights(model, scratch, storage)
+    require_architecture(folder, model, "ForCausalLM")
+    vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code)
+    require_ids_within(folder, model, vocabulary.tokenizer)
+    pairwise_format.answer_ids(vocabulary.tokenizer)
+    sets = prompts()
+    for prompt in chain(*sets.training, sets.validation, sets.test):
+        try:
+            vocabulary.chat.asked([pairwise_format.question(prompt.messages, prompt.tools, "Yes.", "No.")])
+        except ConfigurationProblem as problem:
+            raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to compare answers: {problem}") from problem
 
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:

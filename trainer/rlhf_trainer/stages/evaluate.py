@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from rlhf_store import ArtifactWriter
 from rlhf_trainer.data.messages import tools_of
 from rlhf_trainer.data.parquet import EVALUATION, tools_text, with_tools
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.evaluation.answers import Answer
+from rlhf_trainer.evaluation.answers import Answer, to_questions_of
 from rlhf_trainer.evaluation.divergence import divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
-from rlhf_trainer.labelers.base import Response
+from rlhf_trainer.labelers.base import Comparer, Labeler, Response
 from rlhf_trainer.labelers.load import load_labeler, require_rule
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -37,12 +38,15 @@ def run(context: StageContext) -> StageResult:
     counts: dict[str, int] = {}
     for labeler, revision in ((work.judge, work.judge_rule_revision), (work.reward, work.reward_rule_revision)):
         require_rule(labeler, revision)
-    answers = _score(context, work, _answers(context, work, counts))
-    log_counts("evaluated", counts)
     initial = _former(context, work.initial_evaluation)
     previous = _former(context, work.previous_evaluation)
+    answers = _answers(context, work, counts)
+    judge = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision)
+    answers = _scored(context, work, judge, answers, initial)
+    log_counts("evaluated", counts)
     kl = divergence(context, work, [a for a in answers if a.set == "validation" and a.decoding == _unbiased(work)])
-    metrics = evaluation_metrics(work, answers, initial, previous, kl)
+    compare = partial(_compared, judge) if isinstance(judge, Comparer) else None
+    metrics = evaluation_metrics(work, answers, initial, previous, kl, compare)
     file = context.scratch / "evaluation.parquet"
     schema = with_tools(EVALUATION, work.prompt_identity)
     pq.write_table(pa.Table.from_pylist([_row(answer) for answer in answers], schema=schema), file)
@@ -150,17 +154,35 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
     )
 
 
-def _score(context: StageContext, work: EvaluateWork, answers: list[Answer]) -> list[Answer]:
+def _scored(
+    context: StageContext, work: EvaluateWork, judge: Labeler, answers: list[Answer], initial: Sequence[Answer] | None
+) -> list[Answer]:
     """The judge scores all; the training reward only what its mean is over."""
-    asked = [Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}", tools_of(a.tools)) for a in answers]
-    judged = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision).score(asked)
+    judged = _scores(judge, answers, initial)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
     rewarder = load_labeler(context, work.reward, work.reward_model, work.reward_rule_revision)
-    rewards = rewarder.score([asked[i] for i in own])
+    rewards = _scores(rewarder, [answers[i] for i in own], initial)
     for index, reward in zip(own, rewards, strict=True):
         answers[index] = replace(answers[index], reward_score=reward)
     return answers
+
+
+def _scores(labeler: Labeler, answers: Sequence[Answer], initial: Sequence[Answer] | None) -> Sequence[float]:
+    """Points; of a labeler that compares how probable it is that each is better than pi_0's answer, which is ½ for pi_0's own."""
+    if not isinstance(labeler, Comparer):
+        return labeler.score(list(map(_response, answers)))
+    if initial is None:
+        return [0.5] * len(answers)
+    return _compared(labeler, list(zip(answers, to_questions_of(answers, initial), strict=True)))
+
+
+def _compared(labeler: Comparer, pairs: Sequence[tuple[Answer, Answer]]) -> Sequence[float]:
+    return labeler.compare([(_response(a), _response(b)) for a, b in pairs])
+
+
+def _response(a: Answer) -> Response:
+    return Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}", tools_of(a.tools))
 
 
 def _former(context: StageContext, ref: ArtifactRef | None) -> list[Answer] | None:

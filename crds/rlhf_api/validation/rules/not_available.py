@@ -11,8 +11,8 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Category, Problem, Problems
 from rlhf_api.validation.walk import SPEC
 
-_LABELERS = (LabelerType.PAIRWISE, LabelerType.MULTI_OBJECTIVE, LabelerType.JUDGE, LabelerType.HUMAN)
-_READY_LABELERS = "write BradleyTerry or Rule"
+_LABELERS = (LabelerType.MULTI_OBJECTIVE, LabelerType.JUDGE, LabelerType.HUMAN)
+_READY_LABELERS = "write BradleyTerry, Pairwise or Rule"
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
 
