@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabula
         pad_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(str(folder))
+    return folder
+
+
+def save_preference_model(folder: Path) -> Path:
+    """A language model with an opinion, whose tokenizer has Llama 3's control tokens and template."""
+    from .vocabularies import LLAMA3, template, tokenizer
+
+    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4])
+    save_tiny_llama(folder, vocabulary=len(own), seed=3)
+    own.save_pretrained(str(folder))
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 512}))
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from rlhf_api.metrics import Metric
 from rlhf_api.resource.evaluation import Against
+from rlhf_api.resource.labeler import Labeler, LabelerType
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.evaluation.answers import Answer
@@ -114,6 +116,27 @@ def test_equal_answers_tie_whatever_the_last_bits_of_their_scores() -> None:
     own = answers(HALF)
     initial = [replace(answer, judge_score=0.5 + 1e-7) for answer in answers(HALF)]
     assert metrics(1, own, initial)[Metric.WIN_RATE_VS_INITIAL] == 0.5
+
+
+def test_a_judge_that_compares_gives_win_rates_and_no_mean() -> None:
+    """Its scores are against pi_0's answers; the predecessor's it is shown."""
+    shown: list[tuple[str, str]] = []
+
+    def compare(pairs: Sequence[tuple[Answer, Answer]]) -> list[float]:
+        shown.extend((a.text, b.text) for a, b in pairs)
+        return [0.1] * 6 + [0.5] * 2 + [0.9] * 2
+
+    own = answers([0.6] * 7 + [0.5] + [0.4] * 2)
+    previous = [replace(answer, text="before") for answer in answers(HALF)][::-1]
+    work = work_of(1)
+    work = work.model_copy(update={"reward": Labeler(type=LabelerType.PAIRWISE)})
+    found = evaluation_metrics(work, own, answers(HALF), previous, DIVERGENCE, compare)
+    assert found[Metric.WIN_RATE_VS_INITIAL].value == 0.75
+    assert found[Metric.WIN_RATE_VS_PREVIOUS].value == 0.3
+    assert shown == [(answer.text, "before") for answer in own]
+    assert found.keys().isdisjoint({Metric.JUDGE_MEAN, Metric.REWARD_MEAN})
+    first = evaluation_metrics(work_of(0), answers(HALF), None, None, DIVERGENCE, compare)
+    assert first[Metric.WIN_RATE_VS_INITIAL].value == 0.5
 
 
 @pytest.mark.parametrize("against", [[Against.INITIAL], [Against.PREVIOUS]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from rlhf_trainer.labelers.pairwise_format import answer_ids, question
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import assistant, user
-from support.tiny_models import load, save_tiny_llama
-from support.vocabularies import LLAMA3, template, tokenizer
+from support.tiny_models import load, save_preference_model
 
 #: With which RLHFlow renders a prompt into the question.
 PLAIN = (
@@ -31,13 +29,7 @@ TEXTS = ["A tit.", "I cannot\n\nsay that.", "It is a wren, I think.", "No."]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("preferences")
-    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4])
-    save_tiny_llama(place, vocabulary=len(own), seed=3)
-    own.save_pretrained(str(place))
-    file = place / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 512}))
-    return place
+    return save_preference_model(tmp_path_factory.mktemp("preferences"))
 
 
 @pytest.fixture(scope="module")
