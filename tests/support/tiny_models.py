@@ -20,7 +20,9 @@ SIZES: dict[str, Any] = {
 }
 
 
-def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabulary: int = VOCABULARY) -> Path:
+def save_tiny_llama(
+    folder: Path, *, tied: bool = False, seed: int = 0, vocabulary: int = VOCABULARY, head_dim: int | None = None
+) -> Path:
     """A LlamaForCausalLM with two layers in fp32, without a tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -29,6 +31,7 @@ def save_tiny_llama(folder: Path, *, tied: bool = False, seed: int = 0, vocabula
     config = LlamaConfig(
         vocab_size=vocabulary,
         **SIZES,
+        head_dim=head_dim,
         max_position_embeddings=128,
         tie_word_embeddings=tied,
         bos_token_id=1,

@@ -29,9 +29,9 @@ _THRESHOLD = "long_prefill_token_threshold"
 _WORDS = 600
 #: RuntimeErrors of vLLM that say the same in every attempt.
 _LASTING = ("Unsupported CPU attention configuration",)
-_REFUSALS = (ValueError, TypeError, NotImplementedError)
+REFUSALS = (ValueError, TypeError, NotImplementedError)
 #: What its assertions and arithmetic raise of numbers that do not go together, before a single prompt is there.
-_WHILE_LOADING = (AssertionError, ArithmeticError, LookupError, AttributeError)
+WHILE_LOADING = (AssertionError, ArithmeticError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class SamplingEngine:
             "logprobs_mode": "raw_logprobs",
             "generation_config": "vllm",
         }
-        with _refusals(f"the model of {folder} or its engine arguments", _REFUSALS + _WHILE_LOADING):
+        with refusals(f"the model of {folder} or its engine arguments", REFUSALS + WHILE_LOADING):
             self._llm = LLM(**fixed | options)
 
     def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
@@ -133,7 +133,7 @@ class SamplingEngine:
                 )
                 for request in part
             ]
-            with _refusals("to answer these prompts"):
+            with refusals("to answer these prompts"):
                 outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
             for output in outputs:
                 yield [self._completion(item) for item in sorted(output.outputs, key=lambda item: item.index)]
@@ -202,7 +202,7 @@ def _split(option: str, because: str = "") -> ConfigurationProblem:
 
 
 @contextmanager
-def _refusals(what: str, kinds: tuple[type[Exception], ...] = _REFUSALS) -> Iterator[None]:
+def refusals(what: str, kinds: tuple[type[Exception], ...] = REFUSALS) -> Iterator[None]:
     """What vLLM refuses, and would refuse in every attempt, is a ConfigurationProblem in its own words."""
     try:
         yield
@@ -220,7 +220,7 @@ def _refused(what: str, error: Exception) -> ConfigurationProblem:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         text = f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")
-    elif isinstance(error, _WHILE_LOADING):
+    elif isinstance(error, WHILE_LOADING):
         # It may say little more than where it stands.
         text = first_line(error, "") or traceback.extract_tb(error.__traceback__)[-1].line or "no message"
         text = f"{type(error).__name__}: {text}"
