@@ -159,6 +159,19 @@ def test_a_task_that_runs_what_the_model_writes_is_refused(name: str) -> None:
     assert said == f"Benchmark {name} runs code that the model writes, and no stage does that. Leave it out."
 
 
+@pytest.mark.parametrize(("name", "package"), [("ifeval", "langdetect"), ("minerva_math_algebra", "math_verify")])
+def test_a_task_that_needs_a_package_names_it(name: str, package: str) -> None:
+    (said,) = missing([name])
+
+    assert "needs a Python package that is not installed" in said
+    assert package in said
+
+
+@pytest.mark.parametrize("name", ["flan_held_in", "lm_syneval"])
+def test_a_group_whose_tasks_stand_in_it_is_looked_at_too(name: str) -> None:
+    assert len(missing([name])) == 1
+
+
 def test_a_group_with_a_task_that_runs_code_is_refused_by_the_name_of_the_task(tmp_path: Path) -> None:
     group = tmp_path / "group.yaml"
     group.write_text(yaml.safe_dump({"group": "all_of_mine", "task": [Path(write_choices(tmp_path)).name, "humaneval"]}))

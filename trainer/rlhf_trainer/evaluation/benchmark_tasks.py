@@ -140,21 +140,35 @@ def _named(name: str) -> str:
 
 def _leaves(name: str) -> list[str]:
     """The tasks of a group or tag among those that come with lm-eval; of a task, itself."""
+    if (children := _children(name)) is None:
+        return [name]
+    known = [child for child in children if child in _manager().task_index and child != name]
+    return list(dict.fromkeys(leaf for child in known for leaf in _leaves(child)))
+
+
+def _children(name: str) -> list[str] | None:
+    """What stands in a group or tag; None of a task."""
     entry = _manager().task_index[name]
     if entry.kind.name == "TAG":
-        children = sorted(entry.tags)
-    elif entry.kind.name == "GROUP":
-        listed = (entry.cfg or {}).get("task") or []
-        of = [item.get("group", item.get("task")) if isinstance(item, dict) else item for item in listed]
-        inline = [
-            child for item in listed if isinstance(item, dict) and isinstance(item.get("task"), list) for child in item["task"]
-        ]
-        children = [child for child in (*of, *inline) if isinstance(child, str)]
-    else:
-        return [name]
-    return list(
-        dict.fromkeys(leaf for child in children if child in _manager().task_index and child != name for leaf in _leaves(child))
-    )
+        return sorted(entry.tags)
+    return list(_listed((entry.cfg or {}).get("task"))) if entry.kind.name == "GROUP" else None
+
+
+def _listed(members: Any) -> Iterator[str]:
+    """Of a group's members the names, also of tasks that have no file but stand there whole."""
+    for member in members if isinstance(members, list) else [members]:
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, dict) and isinstance(member.get("task"), list):
+            yield from _listed(member["task"])
+        elif isinstance(member, dict):
+            yield str(member.get("group", member.get("task")))
+
+
+def _has_own(name: str) -> bool:
+    """Whether tasks stand in a group whole: they are made with it alone."""
+    children = _children(name) or ()
+    return any(child not in _manager().task_index or (child != name and _has_own(child)) for child in children)
 
 
 def _require_safe(name: str, config: Mapping[str, Any]) -> None:
@@ -300,7 +314,8 @@ def _require_data(name: str, spec: _Spec) -> list[Any]:
     if unfit:
         others = f" Of {name}, {len(unfit) - 1} more cannot be run either." if len(unfit) > 1 else ""
         raise _Unfit(f"{unfit[0]}{others}")
-    return _require_one(name, spec) if isinstance(spec, _Group) else made
+    whole = _has_own(spec) if isinstance(spec, str) else isinstance(spec, _Group)
+    return _require_one(name, spec) if whole else made
 
 
 def _parts(spec: _Spec) -> list[str | dict[str, Any]]:
@@ -315,9 +330,9 @@ def _require_one(name: str, spec: _Spec) -> list[Any]:
     try:
         with quiet(), offline():
             made = _made(spec)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise _Unfit(
-            f"Benchmark {name} needs the Python package {error.name}, which is not installed here. Leave it out."
+            f"Benchmark {name} needs a Python package that is not installed ({first_line(error)}). Leave it out."
         ) from error
     except (ConnectionError, FileNotFoundError) as error:
         raise _Unfit(
@@ -330,8 +345,8 @@ def _require_one(name: str, spec: _Spec) -> list[Any]:
         raise _Unfit(
             f"lm-evaluation-harness cannot make {name}: {type(cause).__name__}: {first_line(cause)}. Correct it."
         ) from error
-    if not isinstance(spec, _Group):
-        for task in made:
+    for one in made:
+        for task in one.get_all_tasks() if hasattr(one, "get_all_tasks") else [one]:
             _require_fit(task)
     return made
 
