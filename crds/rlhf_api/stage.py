@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 
 from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.resource.data import DataSource, Prompts
-from rlhf_api.resource.evaluation import Against, EvaluationSampling, Selection
+from rlhf_api.resource.evaluation import Against, EvaluationSampling, LmEval, Selection
 from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef
 from rlhf_api.resource.sampling import Engine, MixtureEntry
@@ -247,6 +247,15 @@ class EvaluateWork(Model):
     max_prompt_length: Count
 
 
+class BenchmarkWork(Model):
+    """Tasks of others, answered by one iterate: figures to report, which nothing is decided by."""
+
+    stage: Literal[StageName.BENCHMARK] = StageName.BENCHMARK
+    iterate: WholeNumber
+    policy: PolicyInput
+    lm_eval: LmEval
+
+
 class IterateRecord(Model):
     """What finalize knows of an iterate."""
 
@@ -279,6 +288,7 @@ Work = Annotated[
     | ReferenceWork
     | TrainWork
     | EvaluateWork
+    | BenchmarkWork
     | FinalizeWork,
     Field(discriminator="stage"),
 ]

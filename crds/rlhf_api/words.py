@@ -27,6 +27,7 @@ class StageName(StrEnum):
     REFERENCE = "reference"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    BENCHMARK = "benchmark"
     FINALIZE = "finalize"
 
 
@@ -39,6 +40,7 @@ class ArtifactKind(StrEnum):
     LABELS = "labels"
     REFERENCE_LOGPS = "reference-logps"
     EVALUATION = "evaluation"
+    BENCHMARK = "benchmark"
     CHECKPOINT = "checkpoint"
     TOKENS = "tokens"
 
@@ -52,6 +54,7 @@ STAGE_ARTIFACT: dict[StageName, ArtifactKind] = {
     StageName.REFERENCE: ArtifactKind.REFERENCE_LOGPS,
     StageName.TRAIN: ArtifactKind.POLICY,
     StageName.EVALUATE: ArtifactKind.EVALUATION,
+    StageName.BENCHMARK: ArtifactKind.BENCHMARK,
 }
 
 

@@ -14,7 +14,7 @@ from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Pod, PodState
 from rlhf_operator.reconcile import reconcile
-from support.runs import run_of, spec_of
+from support.runs import BENCHMARKED, run_of, spec_of
 from support.simulation import DONE, VANISHING, Crash, End, Tape, World
 
 #: More rounds than any run with an empty tape needs, after its tape is at its end.
@@ -71,23 +71,26 @@ def essence(run: RLHFRun) -> dict[str, object]:
     }
 
 
-UNDISTURBED = essence(drive(World(run_of(spec_of(**SPEC)))))
+#: With and without stages beside the chain.
+SPECS = (SPEC, SPEC | {"evaluate": BENCHMARKED})
+UNDISTURBED = [essence(drive(World(run_of(spec_of(**spec))))) for spec in SPECS]
+BESIDE = st.sampled_from([0, 1])
 
 
 @settings(max_examples=120)
-@given(TAPE, BEGIN)
-def test_a_run_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int) -> None:
-    world = World(run_of(spec_of(**SPEC)))
-    assert essence(drive(world, numbers, begin)) == UNDISTURBED
+@given(TAPE, BEGIN, BESIDE)
+def test_a_run_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int, beside: int) -> None:
+    world = World(run_of(spec_of(**SPECS[beside])))
+    assert essence(drive(world, numbers, begin)) == UNDISTURBED[beside]
     assert set(world.sealed.values()) == {1}
 
 
 @settings(max_examples=120)
-@given(TAPE, BEGIN)
-def test_so_it_does_where_a_sidecar_goes_on_in_every_pod(numbers: list[int], begin: int) -> None:
+@given(TAPE, BEGIN, BESIDE)
+def test_so_it_does_where_a_sidecar_goes_on_in_every_pod(numbers: list[int], begin: int, beside: int) -> None:
     """It holds the pod's GPUs, and the Job does not know that the stage ended. Sometimes it ends by itself, sometimes badly."""
-    world = World(run_of(spec_of(**SPEC)), sidecar="istio-proxy")
-    assert essence(drive(world, numbers, begin)) == UNDISTURBED
+    world = World(run_of(spec_of(**SPECS[beside])), sidecar="istio-proxy")
+    assert essence(drive(world, numbers, begin)) == UNDISTURBED[beside]
     assert set(world.sealed.values()) == {1}
     world.tape.numbers.clear()
     reconcile(world, world.clock)
@@ -96,9 +99,11 @@ def test_so_it_does_where_a_sidecar_goes_on_in_every_pod(numbers: list[int], beg
 
 
 @settings(max_examples=60)
-@given(TAPE, BEGIN, st.lists(st.integers(0, 30), max_size=6))
-def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int], begin: int, moments: list[int]) -> None:
-    world = World(run_of(spec_of(**SPEC)))
+@given(TAPE, BEGIN, st.lists(st.integers(0, 30), max_size=6), BESIDE)
+def test_suspending_and_resuming_at_any_moment_changes_nothing(
+    numbers: list[int], begin: int, moments: list[int], beside: int
+) -> None:
+    world = World(run_of(spec_of(**SPECS[beside])))
 
     def toggle(number: int) -> None:
         if moments.count(number - begin) % 2:
@@ -106,7 +111,7 @@ def test_suspending_and_resuming_at_any_moment_changes_nothing(numbers: list[int
         if number > begin + 30 and world.run.spec.suspend:
             world.change_spec(suspend=False)
 
-    assert essence(drive(world, numbers, begin, toggle)) == UNDISTURBED
+    assert essence(drive(world, numbers, begin, toggle)) == UNDISTURBED[beside]
 
 
 def test_a_stage_that_seals_while_it_is_told_to_stop_is_looked_up_and_not_computed_again() -> None:
@@ -121,18 +126,18 @@ def test_a_stage_that_seals_while_it_is_told_to_stop_is_looked_up_and_not_comput
     world.step()
     assert len(world.sealed) == 1
     world.change_spec(suspend=False)
-    assert essence(drive(world)) == UNDISTURBED
+    assert essence(drive(world)) == UNDISTURBED[0]
     sft = [(action.name, action.resolving) for action in world.created if action.stage is StageName.SFT]
     assert sft == [("tiny-i0-sft-1", False), ("tiny-i0-sft-2", True)]
 
 
 @settings(max_examples=100)
-@given(TAPE, BEGIN, st.integers(0, 2), st.sampled_from([None, "istio-proxy"]))
+@given(TAPE, BEGIN, st.integers(0, 2), st.sampled_from([None, "istio-proxy"]), BESIDE)
 def test_a_run_with_small_budgets_ends_and_computes_nothing_twice(
-    numbers: list[int], begin: int, application: int, sidecar: str | None
+    numbers: list[int], begin: int, application: int, sidecar: str | None, beside: int
 ) -> None:
     retry = {"application": application, "infrastructure": 3, "backoffSeconds": 10}
-    run = drive(World(run_of(spec_of(**SPEC | {"retry": retry})), sidecar=sidecar), numbers, begin)
+    run = drive(World(run_of(spec_of(**SPECS[beside] | {"retry": retry})), sidecar=sidecar), numbers, begin)
     assert run.status is not None
     assert run.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
 
@@ -161,9 +166,9 @@ def test_a_configuration_error_fails_the_run_and_nothing_runs_after_it(numbers: 
 
 
 @settings(max_examples=30)
-@given(TAPE, BEGIN)
-def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: int) -> None:
-    world = World(run_of(spec_of(**SPEC)))
+@given(TAPE, BEGIN, BESIDE)
+def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: int, beside: int) -> None:
+    world = World(run_of(spec_of(**SPECS[beside])))
 
     def cancel(number: int) -> None:
         if number == begin + 5:
@@ -175,10 +180,12 @@ def test_a_cancelled_run_stops_and_stays_cancelled(numbers: list[int], begin: in
 
 
 @settings(max_examples=40)
-@given(TAPE, TAPE, BEGIN)
-def test_a_run_that_was_deleted_and_applied_again_adopts_what_exists(numbers: list[int], again: list[int], begin: int) -> None:
-    world = World(run_of(spec_of(**SPEC)))
+@given(TAPE, TAPE, BEGIN, BESIDE)
+def test_a_run_that_was_deleted_and_applied_again_adopts_what_exists(
+    numbers: list[int], again: list[int], begin: int, beside: int
+) -> None:
+    world = World(run_of(spec_of(**SPECS[beside])))
     drive(world, numbers, begin=0)
-    second = World(run_of(spec_of(**SPEC), uid="another"), sealed=dict(world.sealed))
-    assert essence(drive(second, again, begin)) == UNDISTURBED
+    second = World(run_of(spec_of(**SPECS[beside]), uid="another"), sealed=dict(world.sealed))
+    assert essence(drive(second, again, begin)) == UNDISTURBED[beside]
     assert second.sealed == world.sealed

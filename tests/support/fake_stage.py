@@ -32,6 +32,7 @@ KINDS = {
     "reference": "reference-logps",
     "train": "policy",
     "evaluate": "evaluation",
+    "benchmark": "benchmark",
 }
 Json = dict[str, Any]
 

@@ -88,7 +88,7 @@ class LocalWorld:
         return run_local(
             run or self.manifest(),
             self.state,
-            cpu=True,
+            cpu=options.pop("cpu", True),
             listener=self.events.append,
             stop=self.stop,
             command=options.pop("command", fake_command),
@@ -122,7 +122,8 @@ class Background:
     def __init__(self, call: Callable[[], RLHFRun]) -> None:
         self._call = call
         self._outcome: RLHFRun | BaseException | None = None
-        self._thread = threading.Thread(target=self._work)
+        # A test that fails must not wait for it: with the last thread that matters go the guards, and with them every process.
+        self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def ended_within(self, seconds: float) -> bool:

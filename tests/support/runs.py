@@ -11,9 +11,13 @@ from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, RunRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.history import History
-from rlhf_operator.core.plan.planner import Planner, RunStage, Step
+from rlhf_operator.core.plan.planner import Planner, Step
 
 RUN = RunRef(namespace="default", name="tiny", uid="0f0e")
+
+
+#: A judge, and tasks whose benchmarks are beside the chain.
+BENCHMARKED = {"judge": {"type": "Rule", "rule": {"entryPoint": "rules:judge"}}, "lmEval": {"tasks": ["arc_easy"]}}
 
 
 def spec_of(**changes: Any) -> RLHFRunSpec:
@@ -65,12 +69,17 @@ def improving(iteration: int | None, stage: StageName) -> Mapping[Metric, float]
 
 
 def walk(planner: Planner, metrics: MetricsOf = improving, steps: int = 1000) -> tuple[list[StageConfig], Step]:
-    """The stages that the plan runs when each ends well, and the step at which it stops; at most `steps` stages."""
+    """The stages that the plan runs when each ends well, what is beside the chain first; and the step at which it stops.
+
+    At most `steps` stages.
+    """
     history = History()
     configs: list[StageConfig] = []
-    step = planner.next_step(history)
-    while isinstance(step, RunStage) and len(configs) < steps:
-        configs.append(step.config)
-        history = history.with_result(step.config, result_of(step.config, metrics(step.config.iteration, step.config.stage)))
-        step = planner.next_step(history)
-    return configs, step
+    plan = planner.plan(planner.chain(history))
+    while plan.configs and len(configs) < steps:
+        config = plan.configs[-1]
+        configs.append(config)
+        result = result_of(config, metrics(config.iteration, config.stage))
+        history = history.with_result(config, result, beside=config in plan.beside)
+        plan = planner.plan(planner.chain(history))
+    return configs, plan.step

@@ -197,7 +197,9 @@ class World:
             return not known.job.deleting
         key = (action.iteration, action.stage, action.attempt)
         assert all((job.iteration, job.stage, job.attempt) != key for job in self.created), f"attempt {key} was made twice"
-        there = [name for name, other in self.jobs.items() if not other.job.ended or other.job.deleting]
+        mine = _line(action.iteration, action.stage)
+        others = {name: other.job for name, other in self.jobs.items() if _line(other.job.iteration, other.job.stage) == mine}
+        there = [name for name, job in others.items() if not job.ended or job.deleting]
         assert not there, f"{action.name} was started while {there} had not ended, or was not gone"
         fingerprint = action.config.fingerprint
         computes = not isinstance(action.config.work, ResolveWork) and action.stage in STAGE_ARTIFACT
@@ -389,6 +391,11 @@ class World:
     def _replace(self, simulated: SimulatedJob, old: Pod, new: Pod) -> None:
         pods = tuple(new if pod is old else pod for pod in simulated.job.pods)
         simulated.job = replace(simulated.job, pods=pods)
+
+
+def _line(iteration: int | None, stage: StageName) -> tuple[int | None, StageName] | None:
+    """Nothing starts beside what is of its own line: the chain, or a stage beside it."""
+    return (iteration, stage) if stage is StageName.BENCHMARK else None
 
 
 def _succeeded(job: Job) -> set[int]:

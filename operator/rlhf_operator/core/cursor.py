@@ -1,4 +1,7 @@
-"""Where a run stands in its status: the one stage that is not done, and how to write it back."""
+"""Where a run stands in its status: the stages that are begun and not over, and how to write one back.
+
+The chain has at most one of them; beside it there may be others, which the chain does not wait for (ADR 0028).
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,17 @@ def stages_of(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]
 
 
 def current_stage(status: RLHFRunStatus) -> tuple[int | None, StageStatus] | None:
-    """The stage that was begun and has not succeeded: at most one."""
+    """The stage of the chain that was begun and has not succeeded: at most one."""
     for iteration, stage in stages_of(status):
-        if stage.phase is not Phase.SUCCEEDED:
+        if stage.phase is not Phase.SUCCEEDED and not stage.beside:
             return iteration, stage
     return None
+
+
+def unfinished_stages(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]:
+    """Those that were begun and are not over, the chain's first."""
+    going_on = [(iteration, stage) for iteration, stage in stages_of(status) if not stage.phase.finished]
+    yield from sorted(going_on, key=lambda entry: entry[1].beside)
 
 
 def with_stage(status: RLHFRunStatus, iteration: int | None, stage: StageStatus) -> RLHFRunStatus:

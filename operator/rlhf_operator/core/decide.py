@@ -14,31 +14,31 @@ from datetime import datetime, timedelta
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import RunRef, StageConfig
-from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason
+from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
 from rlhf_operator.core.attempts.absorb import Absorbed, absorb_absence, absorb_job
 from rlhf_operator.core.attempts.accounting import booked_apart, totals, usage, with_held, with_released, with_usage
-from rlhf_operator.core.attempts.deadlines import deadline_exceeded, until_deadline
+from rlhf_operator.core.attempts.deadlines import active_deadline, pending_deadline, until_deadline
 from rlhf_operator.core.attempts.letting_go import (
     clearing,
-    deletions,
-    lingering,
     lingering_shards,
-    patience,
     shard_deletions,
     until_let_go,
 )
+from rlhf_operator.core.attempts.lines import Line, holds, lines_of
 from rlhf_operator.core.attempts.outcome import outcome_of
 from rlhf_operator.core.attempts.retry import RunFailure, next_attempt
+from rlhf_operator.core.attempts.telling import told
 from rlhf_operator.core.chain.history import History, history_of
 from rlhf_operator.core.jobs.launch import launch
-from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
+from rlhf_operator.core.jobs.names import child_name
+from rlhf_operator.core.plan.planner import AwaitBeside, AwaitPerson, Finish, Plan, Planner
 from rlhf_operator.core.status.conditions import Standing, with_standing
-from rlhf_operator.core.status.sentences import clip, sentence, stage_of
+from rlhf_operator.core.status.sentences import clip, stage_of
 from rlhf_operator.core.status.status import accepted, with_iterates, with_place
 from rlhf_operator.core.status.transitions import transitions
 
 from .actions import Action, EmitEvent, RemoveChildren
-from .cursor import current_stage, with_stage
+from .cursor import stages_of, unfinished_stages, with_stage
 from .observed import Job, JobPhase, Observed, PodState
 
 #: How long to wait for something that will be told anyway, in case the telling is lost.
@@ -46,6 +46,10 @@ _LOOK_AGAIN = timedelta(seconds=30)
 #: For what is refused for reasons outside the run: at first, and at last, for what was refused for long may be so for days.
 _TRY_AGAIN = timedelta(seconds=5)
 _LONGEST_TRY_AGAIN = timedelta(seconds=60)
+
+
+#: Actions for one line of Jobs, and when to look at it again.
+_Work = tuple[tuple[Action, ...], timedelta | None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _after_the_end(run: RLHFRun, status: RLHFRunStatus, observed: Observed, now:
 
 
 class _Round:
-    """One decision about a run that is not finished. Every method returns a whole Decision, or None to go on."""
+    """One decision about a run that is not finished. Every method that may end it returns a whole Decision, or None to go on."""
 
     def __init__(self, run: RLHFRun, observed: Observed, now: datetime) -> None:
         self.run = run
@@ -105,56 +109,78 @@ class _Round:
         self.now = now
         self.before = run.status or RLHFRunStatus()
         self.status = with_released(accepted(run, observed.environment, now), observed.jobs, now)
-        self.warnings: tuple[str, ...] = ()
+        self.warnings: dict[tuple[int | None, StageName], tuple[str, ...]] = {}
 
     def decide(self) -> Decision:
         if self.spec.cancel:
             return self._end(Phase.CANCELLED, Reason.CANCELLED, "Cancelled by spec.cancel; the artifacts made so far stay.")
         return self._follow() or self._keep_deadlines() or self._hold() or self._give_up() or self._go_on()
 
+    # --- what became of the attempts at work ---
+
     def _follow(self) -> Decision | None:
-        """Take in what became of the current attempt."""
-        current = current_stage(self.status)
-        if current is None:
+        for iteration, stage in [*unfinished_stages(self.status)]:
+            if (ended := self._follow_stage(iteration, stage)) is not None:
+                return ended
+        return None
+
+    def _follow_stage(self, iteration: int | None, stage: StageStatus) -> Decision | None:
+        config = self._config(iteration, stage)
+        if config is None:
+            self._cancel_unplanned(iteration, stage)
             return None
-        iteration, stage = current
         job = self.observed.job(iteration, stage.name, stage.attempt)
-        if job is not None and not self.observed.live and (job.ended or outcome_of(job, self._config(stage), self.now) is not None):
+        if job is not None and not self.observed.live and (job.ended or outcome_of(job, config, self.now) is not None):
             # An index may have heard of the Job's end and not yet of its pods, or of the worker that found the artifact and not yet
             # of the one that had made it.
             return Decision(self.before, observe_live=True)
         if job is not None:
-            return self._take(self._absorb(iteration, stage, job))
+            return self._take(iteration, stage, self._absorb(iteration, stage, job, config))
         if stage.phase is not Phase.RUNNING:
             return None
         if not self.observed.live:
             return Decision(self.before, observe_live=True)
-        return self._take(absorb_absence(self.status, iteration, stage, self.spec.retry, self.now))
+        return self._take(iteration, stage, absorb_absence(self.status, iteration, stage, self.spec.retry, self.now))
 
-    def _absorb(self, iteration: int | None, stage: StageStatus, job: Job) -> Absorbed:
-        absorbed = absorb_job(self.status, iteration, stage, job, self._config(stage), self.spec.retry, self.now)
+    def _absorb(self, iteration: int | None, stage: StageStatus, job: Job, config: StageConfig) -> Absorbed:
+        absorbed = absorb_job(self.status, iteration, stage, job, config, self.spec.retry, self.now)
         if stage.phase is not Phase.SUSPENDED:
             return absorbed
         # It was told to stop: only that it got done in the meantime counts.
-        return absorbed if current_stage(absorbed.status) is None else Absorbed(self.status)
+        done = all(key != (iteration, stage.name) for key in _keys(unfinished_stages(absorbed.status)))
+        return absorbed if done else Absorbed(self.status)
 
-    def _take(self, absorbed: Absorbed) -> Decision | None:
+    def _take(self, iteration: int | None, stage: StageStatus, absorbed: Absorbed) -> Decision | None:
         self.status = absorbed.status
-        self.warnings = absorbed.warnings
-        return None if absorbed.failure is None else self._fail(absorbed.failure)
+        self.warnings[iteration, stage.name] = absorbed.warnings
+        return None if absorbed.failure is None else self._fail_stage(iteration, stage, absorbed.failure)
+
+    def _cancel_unplanned(self, iteration: int | None, stage: StageStatus) -> None:
+        """A stage beside the chain that another version, or another manifest, has begun."""
+        assert stage.beside, f"{stage_of(iteration, stage.name)} is none that the plan began"  # noqa: S101
+        message = "This version does not run it for this manifest."
+        self._book_unfinished(iteration, stage.model_copy(update={"message": message}), Phase.CANCELLED)
+
+    # --- what ends a stage, or the run, from outside ---
 
     def _keep_deadlines(self) -> Decision | None:
-        failure = deadline_exceeded(self.spec, self.status, self._current_job(), self.now)
-        return None if failure is None else self._fail(failure)
+        failure = active_deadline(self.spec, self.status, self._jobs_at_work(), self.now)
+        if failure is not None:
+            return self._fail(failure)
+        for iteration, stage in [*unfinished_stages(self.status)]:
+            job = self._job_at_work(iteration, stage)
+            late = None if job is None else pending_deadline(self.spec, job, self.now)
+            if late is not None and (ended := self._fail_stage(iteration, stage, late)) is not None:
+                return ended
+        return None
 
     def _hold(self) -> Decision | None:
-        """Suspended by the spec, or for as long as the backend is being stopped: the Job is deleted, and no budget is used."""
+        """Suspended by the spec, or for as long as the backend is being stopped: Jobs are deleted, and no budget is used."""
         if not (self.spec.suspend or self.observed.interrupted):
             return None
-        current = current_stage(self.status)
-        if current is not None and current[1].phase is not Phase.SUSPENDED:
-            iteration, stage = current
-            self._book_unfinished(iteration, stage, Phase.SUSPENDED)
+        for iteration, stage in [*unfinished_stages(self.status)]:
+            if stage.phase is not Phase.SUSPENDED:
+                self._book_unfinished(iteration, stage, Phase.SUSPENDED)
         message = (
             "Suspended by spec.suspend; set it to false to go on. Finished stages and checkpoints are kept."
             if self.spec.suspend
@@ -164,114 +190,148 @@ class _Round:
 
     def _give_up(self) -> Decision | None:
         """What was refused for the manifest's sake is refused again, however often it is tried."""
-        refusal = next((entry for entry in self.observed.refusals if entry.reason is Reason.CONFIGURATION_ERROR), None)
-        return None if refusal is None else self._fail(RunFailure(Reason.CONFIGURATION_ERROR, refusal.message))
+        refusals = [entry for entry in self.observed.refusals if entry.reason is Reason.CONFIGURATION_ERROR]
+        beside = self._beside()
+        known = dict(zip(_keys(stages_of(self.status)), stages_of(self.status), strict=True))
+        for refusal in refusals:
+            failure = RunFailure(Reason.CONFIGURATION_ERROR, refusal.message)
+            if refusal.name not in beside:
+                return self._fail(failure)
+            iteration, stage = known[beside[refusal.name]]
+            if not stage.phase.finished:
+                self._fail_stage(iteration, stage, failure)
+        return None
+
+    # --- what to do now ---
 
     def _go_on(self) -> Decision:
-        current = current_stage(self.status)
-        if current is not None and current[1].phase is Phase.SUSPENDED:
-            iteration, stage = current
-            self.status = with_stage(self.status, iteration, next_attempt(stage, resolving=True))
+        for iteration, stage in [*unfinished_stages(self.status)]:
+            if stage.phase is Phase.SUSPENDED:
+                self.status = with_stage(self.status, iteration, next_attempt(stage, resolving=True))
         history = history_of(self.status)
         planner = self._planner()
         chain = planner.chain(history)
         self.status = with_iterates(self.status, history, chain.iterates)
-        step = planner.step(chain)
-        match step:
-            case AwaitApproval():
-                return self._pause(step)
-            case Finish():
-                return self._end(Phase.SUCCEEDED, step.reason, step.message)
-            case RunStage(config):
-                return self._work(planner, history, config)
+        plan = planner.plan(chain)
+        if isinstance(plan.step, Finish):
+            return self._end(Phase.SUCCEEDED, plan.step.reason, plan.step.message)
+        self._begin(plan, history)
+        standing = self._standing(plan)
+        work = [self._work(planner, plan, line) for line in lines_of(self.status, self.observed.jobs)]
+        looks = [look for _, look in work if look is not None]
+        return self._decision(standing, [action for actions, _ in work for action in actions], min(looks, default=None))
 
-    def _work(self, planner: Planner, history: History, config: StageConfig) -> Decision:
-        current = current_stage(self.status)
-        if current is None:
-            resolving = config.stage in STAGE_ARTIFACT and history.chain_length < self.status.adoptable
-            stage = StageStatus(name=config.stage, phase=Phase.PENDING, attempt=1, resolving=resolving)
+    def _begin(self, plan: Plan, history: History) -> None:
+        """Stages that may run and are not in the status yet. What may be sealed already is looked up first."""
+        known = set(_keys(stages_of(self.status)))
+        for config in plan.configs:
+            if (config.iteration, config.stage) in known:
+                continue
+            beside = config in plan.beside
+            if beside:
+                opened_by = history.find(config.iteration, StageName.EVALUATE)
+                resolving = opened_by is not None and opened_by.adopted
+            else:
+                resolving = config.stage in STAGE_ARTIFACT and history.chain_length < self.status.adoptable
+            stage = StageStatus(name=config.stage, phase=Phase.PENDING, attempt=1, beside=beside, resolving=resolving)
             self.status = with_stage(self.status, config.iteration, stage)
-        else:
-            _, stage = current
-        former = [job for job in self.observed.jobs if job.key != (config.iteration, config.stage, stage.attempt)]
-        standing = self._at_work(config, stage, former)
-        waits = {job.name: patience(job, self.now) for job in former if _holds(job)}
-        if strays := deletions(job for job in former if waits.get(job.name, timedelta(0)) <= timedelta(0)):
-            return self._decision(standing, strays, _LOOK_AGAIN)
+
+    def _work(self, planner: Planner, plan: Plan, line: Line) -> _Work:
+        stage = line.stage
+        if strays := line.strays(self.now):
+            return strays, _LOOK_AGAIN
+        until_stray = line.until_stray(self.now)
+        if stage is None:
+            return (), until_stray or (_LOOK_AGAIN if line.in_the_way else None)
         if stage.phase is Phase.RUNNING:
-            return self._go_on_without(config.iteration, stage, standing)
-        look = min((wait for wait in waits.values() if wait > timedelta(0)), default=_LOOK_AGAIN)
+            return self._go_on_without(line.iteration, stage)
+        look = until_stray or _LOOK_AGAIN
         if stage.retry_at is not None and stage.retry_at > self.now:
             retry = stage.retry_at - self.now
-            return self._decision(standing, (), min(retry, look) if waits else retry)
-        if any(_holds(job) for job in self.observed.jobs):
-            return self._decision(standing, (), look)
+            return (), min(retry, look) if any(holds(job) for job in line.former) else retry
+        if line.in_the_way:
+            return (), look
+        config = plan.config(line.iteration, stage.name)
+        assert config is not None  # noqa: S101 - what has no place in the plan is over
         attempt = planner.attempt_config(config, stage.attempt, stage.resolving)
         actions = launch(self.spec, attempt, config.stage, stage, self.status.image)
-        return self._decision(standing, actions, self._until_next_try() if self.observed.refusals else _LOOK_AGAIN)
+        return actions, self._until_next_try() if self.observed.refusals else _LOOK_AGAIN
 
-    def _go_on_without(self, iteration: int | None, stage: StageStatus, standing: Standing) -> Decision:
+    def _go_on_without(self, iteration: int | None, stage: StageStatus) -> _Work:
         """The attempt at work goes on, without the pods of it that have done their part and do not end by themselves."""
-        job = self._current_job()
+        job = self._job_at_work(iteration, stage)
         pods = lingering_shards(job, self.now)
         if job is None or not pods:
-            return self._decision(standing, (), self._until_next_look())
+            return (), self._until_next_look(job)
         self.status = with_stage(self.status, iteration, booked_apart(stage, pods, self.now))
         self.status = self.status.model_copy(update={"totals": totals(self.status, 0.0)})
-        return self._decision(standing, shard_deletions(job, pods), _LOOK_AGAIN)
+        return shard_deletions(job, pods), _LOOK_AGAIN
 
     def _until_next_try(self) -> timedelta:
         """A quarter of the time that it is refused already."""
         since = min((refusal.since for refusal in self.observed.refusals if refusal.since is not None), default=self.now)
         return min(max((self.now - since) / 4, _TRY_AGAIN), _LONGEST_TRY_AGAIN)
 
-    def _until_next_look(self) -> timedelta | None:
+    def _until_next_look(self, job: Job | None) -> timedelta | None:
         """What keeps a pod from starting is told by events of its own, which nobody follows."""
-        job = self._current_job()
-        looks = [until_deadline(self.spec, self.status, job, self.now), until_let_go(job, self.now)]
+        looks = [until_deadline(self.spec, self.status, self._jobs_at_work(), self.now), until_let_go(job, self.now)]
         if job is not None and _waits(job):
             fresh = job.hindrance is None and self.now - (job.admitted_at or job.created_at) < _LOOK_AGAIN
             looks.append(_TRY_AGAIN if fresh else _LOOK_AGAIN)
         return min((look for look in looks if look is not None), default=None)
 
-    def _at_work(self, config: StageConfig, stage: StageStatus, former: Iterable[Job]) -> Standing:
-        started = self.before.phase is not Phase.PENDING or stage.phase is Phase.RUNNING
-        phase = Phase.RUNNING if started else Phase.PENDING
-        name = sentence(stage_of(config.iteration, config.stage, self.spec.iterations))
-        job = self._current_job()
-        if job is not None and job.hindrance is not None:
-            return Standing(phase, job.hindrance.reason, f"{name} waits: {job.hindrance.message}")
-        if self.observed.refusals and stage.phase is Phase.PENDING:
-            refusal = self.observed.refusals[0]
-            return Standing(phase, refusal.reason or Reason.RUNNING, f"{name} cannot start yet: {refusal.message}")
-        held = next((other for other in former if _holds(other)), job)
-        doing = "looks its artifact up" if stage.resolving else "is running" if stage.phase is Phase.RUNNING else "is starting"
-        if stage.retry_at is not None and stage.retry_at > self.now:
-            doing = f"waits until {stage.retry_at:%H:%M:%S} for attempt {stage.attempt}"
-        elif held is not None and held is not job:
-            doing = f"waits until the pods of {held.name} have ended"
-        words = (f"{name} {doing}.", "" if held is None else lingering(held.pods), stage.message)
-        return Standing(phase, Reason.RUNNING, " ".join(word for word in words if word))
+    # --- how the run stands ---
 
-    def _pause(self, step: AwaitApproval) -> Decision:
-        entries = ", ".join(f"{{gate: {gate}, iteration: {step.iteration}}}" for gate in step.gates)
-        message = f"Paused after iteration {step.iteration} by its gates. Add to spec.approvals to go on: {entries}."
-        return self._decision(Standing(Phase.PAUSED, Reason.GATE_PAUSED, message), *clearing(self.observed.jobs, self.now))
+    def _standing(self, plan: Plan) -> Standing:
+        """The chain's words first, then those of what is beside it."""
+        chain, *beside = lines_of(self.status, self.observed.jobs)
+        others = [self._told(line) for line in beside if line.stage is not None]
+        aside = "".join(f" {words}" for _, words in others)
+        match plan.step:
+            case AwaitPerson(reason, message):
+                return Standing(Phase.PAUSED, reason, message + aside)
+            case AwaitBeside():
+                return Standing(Phase.RUNNING, others[0][0], f"The iterations are done.{aside}")
+            case _:
+                reason, words = self._told(chain)
+                started = self.before.phase is not Phase.PENDING or (chain.stage is not None and chain.stage.phase is Phase.RUNNING)
+                return Standing(Phase.RUNNING if started else Phase.PENDING, reason, words + aside)
+
+    def _told(self, line: Line) -> tuple[Reason, str]:
+        assert line.stage is not None  # noqa: S101 - the plan has just begun it
+        beside = self._beside()
+        own = (line.iteration, line.stage.name) if line.stage.beside else None
+        refusal = next((entry for entry in self.observed.refusals if beside.get(entry.name) == own), None)
+        return told(line, self._job_at_work(line.iteration, line.stage), refusal, self.spec.iterations, self.now)
+
+    # --- ends ---
+
+    def _fail_stage(self, iteration: int | None, stage: StageStatus, failure: RunFailure) -> Decision | None:
+        """A stage of the chain takes the run with it; one beside the chain is left out."""
+        if not stage.beside:
+            return self._fail(failure)
+        now = next(entry for key, entry in stages_of(self.status) if (key, entry.name) == (iteration, stage.name))
+        update = {"reason": failure.reason, "message": clip(failure.message)}
+        if now.phase is Phase.FAILED:
+            self.status = with_stage(self.status, iteration, now.model_copy(update=update))
+        else:
+            self._book_unfinished(iteration, now.model_copy(update=update), Phase.FAILED)
+        return None
 
     def _fail(self, failure: RunFailure) -> Decision:
         return self._end(Phase.FAILED, failure.reason, failure.message)
 
     def _end(self, phase: Phase, reason: Reason, message: str) -> Decision:
         message = clip(message)
-        current = current_stage(self.status)
-        if current is not None:
-            iteration, stage = current
-            self._book_unfinished(iteration, stage.model_copy(update={"message": message}), phase)
+        for iteration, stage in [*unfinished_stages(self.status)]:
+            # What is beside the chain did not fail with it.
+            own, words = (Phase.CANCELLED, "Stopped with the run.") if stage.beside else (phase, message)
+            self._book_unfinished(iteration, stage.model_copy(update={"message": words}), own)
         return self._decision(Standing(phase, reason, message), *clearing(self.observed.jobs, self.now))
 
     def _book_unfinished(self, iteration: int | None, stage: StageStatus, phase: Phase) -> None:
         """The attempt is told to stop: its time until now is booked, once, and its state is `phase`."""
-        job = self._current_job()
+        job = self._job_at_work(iteration, stage)
         lost = phase is not Phase.SUSPENDED
         booked = with_usage(stage, usage(job, self.now, stage.held), lost=lost)
         if job is not None and any(pod.lingers for pod in job.pods):
@@ -281,8 +341,10 @@ class _Round:
 
     def _decision(self, standing: Standing, actions: Iterable[Action], requeue_after: timedelta | None = None) -> Decision:
         status = with_standing(with_place(self.status), standing, self.run.metadata.generation, self.now)
-        told = transitions(self.before, status, self.warnings)
-        return Decision(status, (*told, *actions), requeue_after)
+        events = transitions(self.before, status, self.warnings)
+        return Decision(status, (*events, *actions), requeue_after)
+
+    # --- looking things up ---
 
     def _planner(self) -> Planner:
         metadata = self.run.metadata
@@ -290,27 +352,34 @@ class _Round:
         allow_cpu = self.observed.environment.allow_cpu
         return Planner(reference, self.spec, self.status.resolved, self.status.prompt_iterations, allow_cpu)
 
-    def _config(self, stage: StageStatus) -> StageConfig:
-        """Of the current attempt."""
+    def _config(self, iteration: int | None, stage: StageStatus) -> StageConfig | None:
+        """Of the stage's newest attempt."""
         planner = self._planner()
-        step = planner.next_step(history_of(self.status))
-        assert isinstance(step, RunStage)  # noqa: S101 - the current stage is one that the plan began
-        return planner.attempt_config(step.config, stage.attempt, stage.resolving)
+        config = planner.plan(planner.chain(history_of(self.status))).config(iteration, stage.name)
+        return None if config is None else planner.attempt_config(config, stage.attempt, stage.resolving)
 
-    def _current_job(self) -> Job | None:
-        """Of the attempt at work, whose time is not booked yet."""
-        current = current_stage(self.status)
-        if current is None or current[1].phase is not Phase.RUNNING:
-            return None
-        iteration, stage = current
-        return self.observed.job(iteration, stage.name, stage.attempt)
+    def _job_at_work(self, iteration: int | None, stage: StageStatus) -> Job | None:
+        """Of a stage whose attempt is at work: its time is not booked yet."""
+        return self.observed.job(iteration, stage.name, stage.attempt) if stage.phase is Phase.RUNNING else None
+
+    def _jobs_at_work(self) -> list[Job]:
+        jobs = (self._job_at_work(iteration, stage) for iteration, stage in unfinished_stages(self.status))
+        return [job for job in jobs if job is not None]
+
+    def _beside(self) -> dict[str, tuple[int | None, StageName]]:
+        """Stages beside the chain, by what the newest attempt's children are called."""
+        name = self.run.metadata.name
+        return {
+            child_name(name, iteration, stage.name, stage.attempt): (iteration, stage.name)
+            for iteration, stage in stages_of(self.status)
+            if stage.beside
+        }
+
+
+def _keys(stages: Iterable[tuple[int | None, StageStatus]]) -> Iterable[tuple[int | None, StageName]]:
+    return ((iteration, stage.name) for iteration, stage in stages)
 
 
 def _waits(job: Job) -> bool:
     """It may have pods, and one is not there or has not started."""
     return job.phase is JobPhase.ACTIVE and (not job.pods or any(pod.state is PodState.PENDING for pod in job.pods))
-
-
-def _holds(job: Job) -> bool:
-    """It has pods, or goes on having its name: nothing starts beside it."""
-    return not job.released or job.deleting

@@ -8,19 +8,22 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
+from rlhf_api.words import Reason
 from rlhf_operator.core.actions import Action, CreateConfigMap, CreateJob, DeleteJob, EmitEvent, RemoveChildren
-from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, PodState
+from rlhf_operator.core.observed import Environment, Hindrance, Job, JobPhase, Observed, PodState
 from rlhf_operator.local.folder.files import write_atomically
 from rlhf_operator.local.folder.records import AttemptRecord, read_records, remove_scratch
 from rlhf_operator.local.folder.state import LocalState
 from rlhf_operator.local.processes.attempt import CONFIG_FILE, Exit, LiveAttempt, Runtime, StageCommand, own_environment
 from rlhf_operator.local.processes.guard import kill_marked
 from rlhf_operator.local.processes.launcher import MARKER, Launcher
+from rlhf_operator.local.processes.leases import Devices
 from rlhf_operator.local.processes.machine import Machine
 from rlhf_operator.ports import Clock, Seen
 
@@ -54,7 +57,9 @@ class LocalBackend:
         # Not that of now: between `accept` and here somebody may have changed the manifest.
         self._manifest_stamp = (0, 0)
         self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
-        self._runtime = Runtime(command, launcher, machine, clock, self._exits, wake, own_environment())
+        environment = own_environment()
+        devices = Devices(machine, environment)
+        self._runtime = Runtime(command, launcher, machine, clock, self._exits, wake, environment, devices)
         self._attempts: dict[str, LiveAttempt] = {}
         self._records = self._recover()
 
@@ -132,8 +137,13 @@ class LocalBackend:
             attempt = self._attempts.get(name)
             if attempt is not None:
                 record = self._records[name] = attempt.record
-            if not record.deleted:
-                jobs.append(record.observed(deleting=attempt is not None and attempt.deleting))
+            if record.deleted:
+                continue
+            job = record.observed(deleting=attempt is not None and attempt.deleting)
+            if attempt is not None and (missing := attempt.waits_for) is not None:
+                hindrance = Hindrance(Reason.WAITING_FOR_QUOTA, missing)
+                job = replace(job, phase=JobPhase.SUSPENDED, admitted_at=None, hindrance=hindrance)
+            jobs.append(job)
         return jobs
 
     def _recover(self) -> dict[str, AttemptRecord]:
@@ -202,7 +212,18 @@ class LocalBackend:
         finally:
             self._attempts[action.name] = attempt
             self._records[action.name] = attempt.record
+        self._fill()
         return True
+
+    def _fill(self) -> None:
+        """Start what there are devices for, in the order in which it was made: what wants many is not starved by what wants few."""
+        in_line = False
+        for name, attempt in self._attempts.items():
+            if in_line and attempt.needs_devices:
+                continue
+            attempt.fill()
+            self._records[name] = attempt.record
+            in_line = in_line or attempt.wants_more
 
     def _delete(self, action: DeleteJob) -> None:
         record = self._records.get(action.name)
@@ -226,7 +247,8 @@ class LocalBackend:
             try:
                 self._on_exit(self._exits.get_nowait())
             except queue.Empty:
-                return
+                break
+        self._fill()
 
     def _on_exit(self, ended: Exit) -> None:
         attempt = self._attempts[ended.attempt]

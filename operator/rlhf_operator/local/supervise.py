@@ -14,7 +14,7 @@ from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import StageConfig
 from rlhf_api.words import Phase
 from rlhf_operator.clock import SystemClock
-from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.core.cursor import current_stage, unfinished_stages
 from rlhf_operator.local.folder.lock import locked
 from rlhf_operator.local.folder.state import LocalState
 from rlhf_operator.local.processes.attempt import StageCommand
@@ -101,8 +101,10 @@ def _supervise(
 
 def _settled(backend: LocalBackend) -> bool:
     """Nothing more happens by itself."""
-    phase = Phase.PENDING if backend.run.status is None else backend.run.status.phase
-    return (phase.finished or phase in _WITHOUT_WORK) and not backend.busy
+    status = backend.run.status or RLHFRunStatus()
+    if status.phase is Phase.PAUSED and any(stage.phase is not Phase.SUSPENDED for _, stage in unfinished_stages(status)):
+        return False  # What is beside the chain goes on.
+    return (status.phase.finished or status.phase in _WITHOUT_WORK) and not backend.busy
 
 
 def _pause(backend: LocalBackend, reconciled: Reconciled, clock: Clock) -> float:

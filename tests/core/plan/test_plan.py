@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.metrics import Metric
+from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import (
     ArtifactRef,
@@ -24,8 +24,8 @@ from rlhf_api.stage import (
 from rlhf_api.words import Reason, StageName
 from rlhf_operator.core.chain.history import History, StageRecord, history_of
 from rlhf_operator.core.chain.references import PROMPT_IDENTITY
-from rlhf_operator.core.plan.planner import AwaitApproval, Finish, Planner, RunStage
-from support.runs import RUN, artifact_of, improving, result_of, spec_of, walk
+from rlhf_operator.core.plan.planner import AwaitBeside, AwaitPerson, Finish, Planner, RunStage
+from support.runs import BENCHMARKED, RUN, artifact_of, improving, result_of, spec_of, walk
 
 OPTIMIZATION = {"learningRate": 1e-4, "globalBatchSize": 8}
 SFT = {"data": [{"name": "demos", "uri": "hf://example/demos"}], "optimization": OPTIMIZATION}
@@ -255,12 +255,55 @@ def test_stop_goes_to_finalize_with_the_best_iterate() -> None:
 def test_pause_waits_for_an_approval_of_this_gate_and_iteration() -> None:
     gates = [{"name": "look", "metric": "winRateVsInitial", "max": 0.55, "action": "Pause"}]
     _, end = walk(Planner(RUN, spec_of(gates=gates)))
-    assert end == AwaitApproval(1, ("look",))
+    assert isinstance(end, AwaitPerson)
+    assert (end.reason, "{gate: look, iteration: 1}" in end.message) == (Reason.GATE_PAUSED, True)
     _, end = walk(Planner(RUN, spec_of(gates=gates, approvals=[{"gate": "look", "iteration": 1}])))
-    assert end == AwaitApproval(2, ("look",))
+    assert isinstance(end, AwaitPerson)
+    assert "{gate: look, iteration: 2}" in end.message
     both = [{"gate": "look", "iteration": 1}, {"gate": "look", "iteration": 2}]
     _, end = walk(Planner(RUN, spec_of(gates=gates, approvals=both)))
     assert isinstance(end, Finish)
+
+
+def test_benchmarks_are_beside_the_chain_and_only_finalize_waits_for_them() -> None:
+    planner = Planner(RUN, spec_of(iterations=1, evaluate=BENCHMARKED))
+    history = History()
+    waited: list[tuple[int | None, StageName]] = []
+    while isinstance(step := planner.next_step(history), RunStage):
+        waited.append((step.config.iteration, step.config.stage))
+        history = history.with_result(step.config, result_of(step.config, improving(step.config.iteration, step.config.stage)))
+    assert waited[-1] == (1, StageName.EVALUATE)
+    assert isinstance(step, AwaitBeside)
+    plan = planner.plan(planner.chain(history))
+    assert [(config.iteration, config.stage) for config in plan.beside] == [(None, StageName.BENCHMARK), (1, StageName.BENCHMARK)]
+    assert history.chain_length == len(waited) - 1, "preflight seals nothing"
+    for config in plan.beside:
+        history = history.with_result(config, result_of(config), beside=True)
+    assert history.chain_length == len(waited) - 1
+    last = planner.next_step(history)
+    assert isinstance(last, RunStage)
+    assert last.config.stage is StageName.FINALIZE
+
+
+def test_what_is_beside_the_chain_changes_no_figure_that_an_iteration_is_judged_by() -> None:
+    """It may end after the verdict."""
+    records = [
+        StageRecord(
+            1, StageName.EVALUATE, metrics={Metric.WIN_RATE_VS_INITIAL: MetricValue(value=0.6)}, costs=(1.0, 0.0, 1.0, 0.0)
+        ),
+        StageRecord(1, StageName.BENCHMARK, beside=True, costs=(100.0, 0.0, 100.0, 0.0)),
+    ]
+    assert History(tuple(records)).iteration_metrics(1) == History(tuple(records[:1])).iteration_metrics(1)
+
+
+def test_a_stage_beside_the_chain_that_was_given_up_is_left_out_and_named_at_the_end() -> None:
+    planner = Planner(RUN, spec_of(iterations=1, evaluate=BENCHMARKED))
+    history = History(given_up=((None, StageName.BENCHMARK), (1, StageName.BENCHMARK)))
+    while isinstance(step := planner.next_step(history), RunStage):
+        assert planner.plan(planner.chain(history)).beside == ()
+        history = history.with_result(step.config, result_of(step.config, improving(step.config.iteration, step.config.stage)))
+    assert isinstance(step, Finish)
+    assert step.message.endswith("Failed, and left out: benchmark of pi_0, benchmark of pi_1.")
 
 
 def test_raising_iterations_goes_on_but_not_after_finalize_was_begun() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from rlhf_api.resource.run import RLHFRunSpec
@@ -13,43 +14,50 @@ from .accounting import usage
 from .retry import RunFailure
 
 
-def deadline_exceeded(spec: RLHFRunSpec, status: RLHFRunStatus, job: Job | None, now: datetime) -> RunFailure | None:
-    """`job` is the current attempt's, if it is not booked yet."""
+def active_deadline(spec: RLHFRunSpec, status: RLHFRunStatus, jobs: Iterable[Job], now: datetime) -> RunFailure | None:
+    """`jobs` are those of the attempts at work, which are not booked yet. What works beside the chain counts too."""
     active = spec.active_deadline_seconds
-    if active is not None and _worked(status, job, now) >= active:
+    if active is not None and _worked(status, jobs, now) >= active:
         return RunFailure(
             Reason.DEADLINE_EXCEEDED,
             f"The run worked for activeDeadlineSeconds ({active} s) and is not done. Raise it and apply the run again: "
             "finished stages are found in the store, not run again.",
         )
+    return None
+
+
+def pending_deadline(spec: RLHFRunSpec, job: Job, now: datetime) -> RunFailure | None:
+    """`job` is that of an attempt at work."""
     pending = spec.pending_deadline_seconds
     since = _pending_since(job)
     if pending is not None and since is not None and (now - since).total_seconds() >= pending:
-        why = job.hindrance.message if job is not None and job.hindrance is not None else "Look at the pod's events."
+        why = job.hindrance.message if job.hindrance is not None else "Look at the pod's events."
         return RunFailure(
             Reason.PENDING_DEADLINE_EXCEEDED,
-            f"A pod of {job.name if job else 'the run'} could not start within pendingDeadlineSeconds ({pending} s). {why}",
+            f"A pod of {job.name} could not start within pendingDeadlineSeconds ({pending} s). {why}",
         )
     return None
 
 
-def until_deadline(spec: RLHFRunSpec, status: RLHFRunStatus, job: Job | None, now: datetime) -> timedelta | None:
-    """Until the next of the two would be exceeded if nothing changes."""
+def until_deadline(spec: RLHFRunSpec, status: RLHFRunStatus, jobs: Collection[Job], now: datetime) -> timedelta | None:
+    """Until the next of the two would be exceeded if nothing changes; `jobs` as in `active_deadline`."""
     waits = []
-    if spec.active_deadline_seconds is not None and job is not None and not job.ended:
-        waits.append(spec.active_deadline_seconds - _worked(status, job, now))
-    if spec.pending_deadline_seconds is not None and (since := _pending_since(job)) is not None:
-        waits.append(spec.pending_deadline_seconds - (now - since).total_seconds())
+    working = sum(not job.ended for job in jobs)
+    if spec.active_deadline_seconds is not None and working:
+        waits.append((spec.active_deadline_seconds - _worked(status, jobs, now)) / working)
+    if spec.pending_deadline_seconds is not None:
+        pending = [since for job in jobs if (since := _pending_since(job)) is not None]
+        waits += [spec.pending_deadline_seconds - (now - since).total_seconds() for since in pending]
     return timedelta(seconds=max(0.0, min(waits))) if waits else None
 
 
-def _worked(status: RLHFRunStatus, job: Job | None, now: datetime) -> float:
-    return status.totals.work_seconds + usage(job, now).work_seconds
+def _worked(status: RLHFRunStatus, jobs: Iterable[Job], now: datetime) -> float:
+    return status.totals.work_seconds + sum(usage(job, now).work_seconds for job in jobs)
 
 
-def _pending_since(job: Job | None) -> datetime | None:
+def _pending_since(job: Job) -> datetime | None:
     """Since when an admitted Job has a pod that does not start, or no pod at all."""
-    if job is None or job.phase is not JobPhase.ACTIVE or job.deleting:
+    if job.phase is not JobPhase.ACTIVE or job.deleting:
         return None
     waiting = [pod.created_at or job.created_at for pod in job.pods if pod.state is PodState.PENDING]
     if not job.pods:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from rlhf_api.metrics import Metric, MetricValue
@@ -26,6 +26,8 @@ class StageRecord:
     metrics: Mapping[Metric, MetricValue] = field(default_factory=dict)
     adopted: bool = False
     """The artifact existed: made by another run, or by an attempt that could not say so. Never this run's to remove."""
+    beside: bool = False
+    """No stage of the chain waited for it."""
     costs: tuple[float, ...] = ()
     """In the order of COST_METRICS; empty where they are not known, as in preflight's walk."""
 
@@ -37,6 +39,8 @@ class History:
     records: tuple[StageRecord, ...] = ()
     finalizing: bool = False
     """finalize was begun: retention may have removed what a further iteration would need."""
+    given_up: tuple[tuple[int | None, StageName], ...] = ()
+    """Stages beside the chain that failed for good."""
 
     @cached_property
     def _index(self) -> dict[tuple[int | None, StageName], StageRecord]:
@@ -49,15 +53,22 @@ class History:
         record = self.find(iteration, stage)
         return None if record is None else record.artifact
 
-    def with_result(self, config: StageConfig, result: StageResult) -> History:
+    def with_result(self, config: StageConfig, result: StageResult, *, beside: bool = False) -> History:
         """The history after `config` ended well with `result`; preflight's walk goes on with it."""
-        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics, result.found)
-        return History((*self.records, record), self.finalizing)
+        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics, result.found, beside)
+        return replace(self, records=(*self.records, record))
+
+    def is_over(self, iteration: int | None, stage: StageName) -> bool:
+        """It succeeded, or was given up."""
+        return self.find(iteration, stage) is not None or (iteration, stage) in self.given_up
 
     def iteration_metrics(self, iteration: int | None) -> dict[Metric, MetricValue]:
-        """Of all stages of an iteration, with their costs summed; None: of pi_0's evaluation."""
+        """Of an iteration's stages of the chain, with their costs summed; None: of pi_0's evaluation.
+
+        What is beside the chain may end after the iteration was judged, and changes nothing of that.
+        """
         names = (StageName.EVALUATE,) if iteration is None else StageName
-        records = [record for name in names if (record := self.find(iteration, name)) is not None]
+        records = [record for name in names if (record := self.find(iteration, name)) is not None and not record.beside]
         merged: dict[Metric, MetricValue] = {}
         for record in records:
             merged.update(record.metrics)
@@ -69,7 +80,7 @@ class History:
     @property
     def chain_length(self) -> int:
         """How many stages of the chain are done: what `adoptable` counts. preflight and finalize seal nothing and are not in it."""
-        return sum(record.stage in STAGE_ARTIFACT for record in self.records)
+        return sum(record.stage in STAGE_ARTIFACT and not record.beside for record in self.records)
 
 
 def history_of(status: RLHFRunStatus | None) -> History:
@@ -78,7 +89,8 @@ def history_of(status: RLHFRunStatus | None) -> History:
         return History()
     stages = list(stages_of(status))
     records = tuple(_record(number, stage) for number, stage in stages if stage.phase is Phase.SUCCEEDED)
-    return History(records, finalizing=any(stage.name is StageName.FINALIZE for _, stage in stages))
+    given_up = tuple((number, stage.name) for number, stage in stages if stage.beside and stage.phase is Phase.FAILED)
+    return History(records, any(stage.name is StageName.FINALIZE for _, stage in stages), given_up)
 
 
 def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
@@ -86,7 +98,7 @@ def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
     if stage.artifact is not None:
         kind = STAGE_ARTIFACT[stage.name]
         artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
-    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, _costs(stage))
+    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, stage.beside, _costs(stage))
 
 
 def _costs(stage: StageStatus) -> tuple[float, ...]:

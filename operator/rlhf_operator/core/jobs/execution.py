@@ -84,7 +84,7 @@ def _stage_queue(spec: RLHFRunSpec, stage: StageName) -> Queue | None:
     compute = compute_of(spec, stage)
     if compute is not None:
         return compute.queue
-    if stage is StageName.EVALUATE:
+    if stage in (StageName.EVALUATE, StageName.BENCHMARK):
         return spec.evaluate.queue
     section = _sharded_section(spec, stage)
     return None if section is None else section.queue

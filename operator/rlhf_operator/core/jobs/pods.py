@@ -58,7 +58,7 @@ def _own_pod(spec: RLHFRunSpec, stage: StageName) -> Pod | None:
             return spec.label.pod
         case StageName.REFERENCE:
             return spec.reference.pod
-        case StageName.EVALUATE:
+        case StageName.EVALUATE | StageName.BENCHMARK:
             return spec.evaluate.pod
         case _:
             return None

@@ -1,6 +1,7 @@
-"""The plan: (spec, resolved revisions, history) → the next stage of the chain, a wait for an approval, or the end.
+"""The plan: (spec, resolved revisions, history) → the next step of the chain, and the stages that may run beside it.
 
 preflight → [sft] → [reward] → evaluate(pi_0) → for t = 1 … T: sample → label → [reference] → train → evaluate → gates → finalize.
+Beside it: benchmark of pi_k, from its evaluation on; finalize waits for all of them.
 
 To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
 
@@ -20,7 +21,7 @@ the turns that the run took. It ends by itself at a pause without approval and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,7 +37,7 @@ from rlhf_operator.core.jobs.execution import execution
 
 from .fingerprint import fingerprint
 from .works_iteration import label_work, reference_work, sample_work, train_work
-from .works_run import evaluate_work, finalize_work, preflight_work, reward_work, sft_work
+from .works_run import benchmark_work, evaluate_work, finalize_work, preflight_work, reward_work, sft_work
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,17 @@ class RunStage:
 
 
 @dataclass(frozen=True)
-class AwaitApproval:
-    """Gates with action Pause tripped, and spec.approvals has no entry for them."""
+class AwaitPerson:
+    """The chain goes on when somebody has written something into the spec."""
 
-    iteration: int
-    gates: tuple[str, ...]
+    reason: Reason
+    message: str
+    """What it waits for, and what to write."""
+
+
+@dataclass(frozen=True)
+class AwaitBeside:
+    """The chain has come to its end, and what runs beside it has not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,24 @@ class Finish:
     best: int
 
 
-Step = RunStage | AwaitApproval | Finish
+Step = RunStage | AwaitPerson | AwaitBeside | Finish
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may go on now: at most one stage of the chain, and any number beside it."""
+
+    step: Step
+    beside: tuple[StageConfig, ...] = ()
+
+    @property
+    def configs(self) -> tuple[StageConfig, ...]:
+        """Of all stages that may run, the chain's first."""
+        own = (self.step.config,) if isinstance(self.step, RunStage) else ()
+        return (*own, *self.beside)
+
+    def config(self, iteration: int | None, stage: StageName) -> StageConfig | None:
+        return next((config for config in self.configs if (config.iteration, config.stage) == (iteration, stage)), None)
 
 
 @dataclass(frozen=True)
@@ -79,10 +103,14 @@ class Planner:
 
     def next_step(self, history: History) -> Step:
         """The first stage of the chain that the history lacks."""
-        return self.step(self.chain(history))
+        return self.plan(self.chain(history)).step
 
-    def step(self, chain: Chain) -> Step:
-        """As `next_step`, for a chain that was made already."""
+    def plan(self, chain: Chain) -> Plan:
+        beside = () if chain.history.finalizing else tuple(self._beside(chain))
+        return Plan(self._step(chain, waits=bool(beside)), beside)
+
+    def _step(self, chain: Chain, *, waits: bool) -> Step:
+        """`waits`: something beside the chain is not over."""
         history = chain.history
         for name, build in _RUN_STAGES:
             if history.find(None, name) is None and (work := build(chain)) is not None:
@@ -91,9 +119,11 @@ class Planner:
         last = len(chain.iterates.known) - 1
         if not history.finalizing:
             if stopped is None and (waiting := _unapproved(chain)):
-                return AwaitApproval(last, waiting)
+                return _await_approval(last, waiting)
             if stopped is None and last < self.spec.iterations:
                 return RunStage(self._iteration_step(chain, last + 1))
+            if waits:
+                return AwaitBeside()
         if history.find(None, StageName.FINALIZE) is None:
             return RunStage(self._config(None, finalize_work(chain)))
         return _finish(chain, stopped, last)
@@ -105,6 +135,12 @@ class Planner:
             update["work"] = ResolveWork(target=config.stage, kind=STAGE_ARTIFACT[config.stage])
             update["execution"] = execution(self.spec, StageName.RESOLVE, attempt, self.allow_cpu)
         return config.model_copy(update=update)
+
+    def _beside(self, chain: Chain) -> Iterator[StageConfig]:
+        for iterate in chain.iterates.known:
+            iteration = iterate.number or None
+            if not chain.history.is_over(iteration, StageName.BENCHMARK) and (work := benchmark_work(chain, iterate.number)):
+                yield self._config(iteration, work)
 
     def _iteration_step(self, chain: Chain, iteration: int) -> StageConfig:
         for name, build in _ITERATION_STAGES:
@@ -148,6 +184,13 @@ def _stopped_by(chain: Chain) -> str | None:
     return f"Gate {gate.name} stopped the run after iteration {newest.number}: {gate.message}"
 
 
+def _await_approval(iteration: int, gates: tuple[str, ...]) -> AwaitPerson:
+    """Gates with action Pause tripped, and spec.approvals has no entry for them."""
+    entries = ", ".join(f"{{gate: {gate}, iteration: {iteration}}}" for gate in gates)
+    message = f"Paused after iteration {iteration} by its gates. Add to spec.approvals to go on: {entries}."
+    return AwaitPerson(Reason.GATE_PAUSED, message)
+
+
 def _unapproved(chain: Chain) -> tuple[str, ...]:
     return tuple(gate.name for gate in chain.iterates.known[-1].gates if has_tripped([gate], GateAction.PAUSE))
 
@@ -155,6 +198,9 @@ def _unapproved(chain: Chain) -> tuple[str, ...]:
 def _finish(chain: Chain, stopped: str | None, last: int) -> Finish:
     best = chain.iterates.best(last + 1)
     chosen = f"The best iterate is pi_{best} by {chain.spec.selection.metric.value}."
+    if chain.history.given_up:
+        gone = ", ".join(f"{stage} of pi_{iteration or 0}" for iteration, stage in chain.history.given_up)
+        chosen = f"{chosen} Failed, and left out: {gone}."
     if stopped is not None:
         return Finish(Reason.GATE_STOPPED, f"{stopped} {chosen}", best)
     return Finish(Reason.COMPLETED, f"All {last} iterations are done. {chosen}", best)

@@ -1,9 +1,10 @@
-"""The work of the stages that a run has once: preflight, sft, reward, evaluate of pi_0, finalize."""
+"""The work of the stages that a run has once: preflight, sft, reward, finalize; and of what looks at an iterate, pi_0 too."""
 
 from __future__ import annotations
 
 from rlhf_api.stage import (
     ArtifactRef,
+    BenchmarkWork,
     EvaluateWork,
     FinalizeWork,
     IterateRecord,
@@ -94,6 +95,12 @@ def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
         max_new_tokens=spec.sample.max_new_tokens,
         max_prompt_length=spec.train.max_prompt_length,
     )
+
+
+def benchmark_work(chain: Chain, iterate: int) -> BenchmarkWork | None:
+    """None where the manifest asks for no tasks."""
+    lm_eval = chain.spec.evaluate.lm_eval
+    return BenchmarkWork(iterate=iterate, policy=chain.policy(iterate), lm_eval=lm_eval) if lm_eval.tasks else None
 
 
 def finalize_work(chain: Chain) -> FinalizeWork:

@@ -15,7 +15,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def stage_of(iteration: int | None, stage: StageName, iterations: int | None = None) -> str:
     """`stage train of iteration 2 [of 3]`, `stage sft`, `stage evaluate of pi_0`."""
     if iteration is None:
-        return "stage evaluate of pi_0" if stage is StageName.EVALUATE else f"stage {stage}"
+        of_an_iterate = stage in (StageName.EVALUATE, StageName.BENCHMARK)
+        return f"stage {stage} of pi_0" if of_an_iterate else f"stage {stage}"
     return f"stage {stage} of iteration {iteration}" + ("" if iterations is None else f" of {iterations}")
 
 

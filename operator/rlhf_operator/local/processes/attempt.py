@@ -26,6 +26,7 @@ from rlhf_operator.ports import Clock
 
 from .environment import ReservedPort, stage_environment
 from .launcher import SUPERVISOR, Launcher, Process
+from .leases import Devices, visible
 from .machine import Machine
 from .sizing import at_a_time, gpus, threads
 
@@ -60,6 +61,7 @@ class Runtime:
     exits: queue.SimpleQueue[Exit]
     wake: threading.Event
     base_environment: Mapping[str, str]
+    devices: Devices
 
 
 @dataclass
@@ -82,6 +84,7 @@ class LiveAttempt:
         self._runtime = runtime
         self._running: dict[str, _Running] = {}
         self._kill_at: datetime | None = None
+        self._leased: dict[str, tuple[str, ...]] = {}
         # Decided once: what runs already must not change how the rest runs.
         self._together = at_a_time(action, runtime.machine)
         self._rendezvous = ReservedPort() if action.shape.topology is Topology.GANG else None
@@ -92,15 +95,47 @@ class LiveAttempt:
         return bool(self._running)
 
     @property
+    def waits_for(self) -> str | None:
+        """What it lacks to begin, if it has not begun."""
+        begun = any(pod.state is not PodState.PENDING for pod in self.record.pods)
+        return None if begun or self.deleting else self._runtime.devices.missing(self._action)
+
+    @property
+    def needs_devices(self) -> bool:
+        return self._runtime.devices.needed(self._action)
+
+    @property
+    def wants_more(self) -> bool:
+        """A pod of it would start if there were devices for it."""
+        return not self.deleting and self.record.phase is JobPhase.ACTIVE and bool(self._next())
+
+    @property
     def kill_at(self) -> datetime | None:
         """When what was told to stop is killed."""
         return self._kill_at if self._running else None
 
     def start(self) -> None:
-        """Make a pod an index, and start as many as go at a time."""
+        """Make a pod an index. `fill` starts them."""
         for index in range(self.record.completions):
             self._add_pod(index)
-        self._fill()
+        self._save()
+
+    def fill(self) -> None:
+        """Start as many pods as go at a time and as there are devices for."""
+        while self.wants_more:
+            pods = self._next()
+            leased = self._runtime.devices.take(self._action, [pod.uid for pod in pods])
+            if leased is None:
+                break
+            self._leased |= leased
+            for pod in pods:
+                self._launch(pod)
+            self._save()
+
+    def _next(self) -> list[PodRecord]:
+        """Pods that start together, when they do: one; of a gang all."""
+        free = self._together - len(self._running)
+        return self._pending()[: free if self.record.topology is Topology.GANG else min(free, 1)]
 
     def delete(self) -> None:
         """SIGTERM now, SIGKILL after the grace; it is gone when its processes are."""
@@ -119,7 +154,11 @@ class LiveAttempt:
     def forget(self, ended: Exit) -> _Running:
         """The process is gone, and its scratch folder with it; nothing follows."""
         remove_scratch(self._folder, ended.pod)
-        return self._running.pop(ended.pod)
+        self._runtime.devices.give_back(ended.pod)
+        running = self._running.pop(ended.pod)
+        if not self._running:
+            self._runtime.devices.give_back(self.record.name)
+        return running
 
     def on_exit(self, ended: Exit) -> None:
         running = self.forget(ended)
@@ -145,7 +184,6 @@ class LiveAttempt:
                 self._stop_all()
             else:
                 self._add_pod(pod.index)
-        self._fill()
 
     def _is_fatal(self, pod: PodRecord) -> bool:
         """As podFailurePolicy and backoffLimitPerIndex say for the Jobs of a cluster (design.md)."""
@@ -184,13 +222,6 @@ class LiveAttempt:
         )
         self.record = self.record.with_pod(pod)
 
-    def _fill(self) -> None:
-        if self.deleting or self.record.phase is not JobPhase.ACTIVE:
-            return
-        for pod in self._pending()[: self._together - len(self._running)]:
-            self._launch(pod)
-        self._save()
-
     def _launch(self, pod: PodRecord) -> None:
         shard = pod.index if self._action.shape.topology is not Topology.SINGLE else None
         scratch, progress = scratch_folder(self._folder, pod.uid), progress_file(self._folder, pod.index)
@@ -206,6 +237,7 @@ class LiveAttempt:
             port=self._rendezvous.port if self._rendezvous is not None else None,
         )
         environment |= {"RLHF_RESULT": str(self._result(pod.uid)), "RLHF_SCRATCH": str(scratch), "RLHF_PROGRESS": str(progress)}
+        environment |= visible(self._leased.pop(pod.uid, ()))
         oom_kills = self._runtime.machine.oom_kills()
         running = pod.model_copy(update={"state": PodState.RUNNING, "started_at": self._runtime.clock.now()})
         self.record = self.record.with_pod(running)

@@ -1,0 +1,222 @@
+"""Stages beside the chain: the run goes on without them, waits for them at its end, and does not fall with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rlhf_api.resource.status import StageStatus
+from rlhf_api.words import ConditionType, Phase, Reason, StageName
+from rlhf_operator.core.actions import CreateJob, DeleteJob, EventKind
+from rlhf_operator.core.decide import decide
+from rlhf_operator.core.observed import Hindrance, JobPhase, Pod, Refusal
+from rlhf_operator.reconcile import reconcile
+from support.runs import BENCHMARKED, run_of, spec_of
+from support.simulation import DONE, End, Tape, World
+from support.story import Story, created
+
+BENCHMARK = "tiny-i0-benchmark-1"
+SAMPLE = "tiny-i1-sample-1"
+
+
+def benchmarked(**changes: Any) -> Story:
+    """A run in which pi_0's benchmark is at work, and hangs."""
+    story = Story(**{"evaluate": BENCHMARKED, "iterations": 1} | changes)
+    story.until_running(None, StageName.BENCHMARK)
+    return story
+
+
+def ends(stage: StageName, end: End) -> Any:
+    """Whatever this stage does ends so; everything else ends well."""
+
+    def fate(action: CreateJob, _pod: Pod, _tape: Tape) -> End:
+        return end if action.stage is stage else DONE
+
+    return fate
+
+
+def test_the_chain_goes_on_while_a_benchmark_is_at_work_and_finalize_waits_for_it() -> None:
+    story = benchmarked()
+    story.go_on(lambda: story.stage(1, StageName.EVALUATE).phase is Phase.SUCCEEDED)
+    story.go_on(lambda: story.stage(1, StageName.BENCHMARK).phase is Phase.SUCCEEDED)
+    assert story.stage(None, StageName.BENCHMARK).phase is Phase.RUNNING
+    assert story.stage(None, StageName.FINALIZE) == StageStatus(name=StageName.FINALIZE, phase=Phase.PENDING)
+    reconcile(story.world, story.world.clock)
+    assert story.status.message == "The iterations are done. Stage benchmark of pi_0 is running."
+    assert (story.status.phase, story.status.stage) == (Phase.RUNNING, StageName.BENCHMARK)
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+    assert [job.name for job in story.world.created if job.stage is StageName.BENCHMARK] == [BENCHMARK, "tiny-i1-benchmark-1"]
+
+
+def test_both_are_told() -> None:
+    story = benchmarked()
+    story.go_on(lambda: story.stage(1, StageName.SAMPLE).phase is Phase.RUNNING)
+    assert story.status.message == "Stage sample of iteration 1 of 1 is running. Stage benchmark of pi_0 is running."
+    assert story.status.stage is StageName.SAMPLE
+
+
+@pytest.mark.parametrize("end", [End(64), End(1), End(137, speaks=False)])
+def test_a_benchmark_that_fails_for_good_is_left_out_told_and_named_at_the_end(end: End) -> None:
+    retry = {"application": 2, "infrastructure": 3, "backoffSeconds": 10}
+    world = World(run_of(spec_of(evaluate=BENCHMARKED, iterations=1, retry=retry)), fate=ends(StageName.BENCHMARK, end))
+    for _ in range(100):
+        reconcile(world, world.clock)
+        world.step()
+    status = world.run.status
+    assert status is not None
+    assert status.phase is Phase.SUCCEEDED
+    assert status.message.endswith("Failed, and left out: benchmark of pi_0, benchmark of pi_1.")
+    [failed] = [stage for stage in status.stages if stage.name is StageName.BENCHMARK]
+    assert (failed.phase, bool(failed.message), failed.beside) == (Phase.FAILED, True, True)
+    told = [event.message for event in world.events if event.kind is EventKind.WARNING]
+    assert [words.startswith("Stage benchmark of") and "is left out, and the run goes on" in words for words in told] == [
+        True,
+        True,
+    ]
+
+
+def test_a_stage_of_the_chain_that_fails_takes_the_benchmark_with_it() -> None:
+    story = benchmarked()
+    story.end = End(64)
+    story.go_on(lambda: story.status.phase.finished)
+    assert story.status.phase is Phase.FAILED
+    stopped = story.stage(None, StageName.BENCHMARK)
+    assert (stopped.phase, stopped.message) == (Phase.CANCELLED, "Stopped with the run.")
+    assert story.world.jobs[BENCHMARK].job.deleting
+
+
+def test_suspending_stops_both_and_both_go_on() -> None:
+    story = benchmarked()
+    story.world.change_spec(suspend=True)
+    decision = story.decide()
+    assert created(decision) == [DeleteJob, DeleteJob]
+    story.go_on(lambda: not story.world.jobs.get(BENCHMARK))
+    assert story.stage(None, StageName.BENCHMARK).phase is Phase.SUSPENDED
+    story.world.change_spec(suspend=False)
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+    attempts = [
+        (job.attempt, job.resolving) for job in story.world.created if (job.iteration, job.stage) == (None, StageName.BENCHMARK)
+    ]
+    assert attempts == [(1, False), (2, True), (3, False)]
+    assert story.stage(None, StageName.BENCHMARK).infrastructure_retries == 0
+
+
+def test_cancel_stops_both() -> None:
+    story = benchmarked()
+    story.world.change_spec(cancel=True)
+    assert created(story.decide()) == [DeleteJob, DeleteJob]
+
+
+def test_while_a_gate_waits_for_a_person_benchmarks_go_on_and_begin() -> None:
+    gates = [{"name": "look", "metric": "winRateVsInitial", "max": 0.55, "action": "Pause"}]
+    story = benchmarked(gates=gates)
+    story.go_on(lambda: story.status.phase is Phase.PAUSED and story.stage(1, StageName.BENCHMARK).phase is Phase.RUNNING)
+    assert story.stage(None, StageName.BENCHMARK).phase is Phase.RUNNING
+    assert "{gate: look, iteration: 1}. Stage benchmark of pi_0 is running." in story.status.message
+    assert DeleteJob not in created(story.decide())
+
+
+def test_a_benchmark_that_cannot_start_is_given_up_and_its_job_goes() -> None:
+    story = Story(evaluate=BENCHMARKED, iterations=1, pendingDeadlineSeconds=600)
+    story.hang_at = (1, StageName.SAMPLE)
+    story.go_on(lambda: BENCHMARK in story.world.jobs and SAMPLE in story.world.jobs)
+    simulated = story.world.jobs[BENCHMARK]
+    simulated.job = replace(simulated.job, hindrance=Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes have a GPU free."))
+    decision = story.decide()
+    assert "Stage benchmark of pi_0 waits: 0/3 nodes have a GPU free." in decision.status.message
+    story.world.clock.advance(600)
+    story.world.jobs[SAMPLE].job = replace(story.world.jobs[SAMPLE].job, pods=(started_pod(story, SAMPLE),))
+    decision = story.decide()
+    assert decision.status.phase is Phase.RUNNING
+    [given_up] = [stage for stage in decision.status.stages if stage.name is StageName.BENCHMARK]
+    assert (given_up.phase, given_up.reason) == (Phase.FAILED, Reason.PENDING_DEADLINE_EXCEEDED)
+    assert created(decision) == [DeleteJob]
+    story.hang_at = None
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+
+
+def started_pod(story: Story, name: str) -> Pod:
+    """The Job's pod as one that runs since a moment."""
+    pod = story.world.jobs[name].job.pods[0]
+    return replace(pod, state=type(pod.state).RUNNING, started_at=story.world.clock.now())
+
+
+def test_a_benchmark_that_is_refused_for_the_manifests_sake_is_left_out_for_good() -> None:
+    story = Story(evaluate=BENCHMARKED, iterations=1)
+    story.until_running(1, StageName.SAMPLE)
+    words = f'Job.batch "{BENCHMARK}" is invalid.'
+    story.world.jobs.pop(BENCHMARK, None)
+    stages = [stage for stage in story.status.stages if stage.name is not StageName.BENCHMARK]
+    pending = StageStatus(name=StageName.BENCHMARK, phase=Phase.PENDING, attempt=1, beside=True)
+    story.world.run = story.run.model_copy(update={"status": story.status.model_copy(update={"stages": [*stages, pending]})})
+    refusals = (Refusal(BENCHMARK, Reason.CONFIGURATION_ERROR, words),)
+    status = story.decide(refusals=refusals).status
+    assert (status.phase, status.stages[-1].phase, status.stages[-1].message) == (Phase.RUNNING, Phase.FAILED, words)
+    story.world.run = story.run.model_copy(update={"status": status})
+    assert story.decide(refusals=refusals).status.phase is Phase.RUNNING, "the backend goes on telling of it"
+
+
+def test_a_refused_benchmark_is_told_and_no_word_of_it_is_the_chains() -> None:
+    story = Story(evaluate=BENCHMARKED, iterations=1)
+    story.go_on(lambda: story.stage(1, StageName.SAMPLE).phase is Phase.PENDING and story.stage(1, StageName.SAMPLE).attempt == 1)
+    refusal = Refusal(BENCHMARK, Reason.QUOTA_EXCEEDED, "exceeded quota: pods.")
+    story.world.jobs.clear()
+    decision = story.decide(refusals=(refusal,))
+    assert decision.status.message.endswith("Stage benchmark of pi_0 cannot start yet: exceeded quota: pods.")
+    assert "Stage sample of iteration 1 of 1 is starting." in decision.status.message
+    assert story.condition(ConditionType.PROGRESSING) is not None
+
+
+def test_what_lingers_of_a_benchmark_does_not_hold_the_chain_up() -> None:
+    story = benchmarked()
+    story.world.jobs[BENCHMARK].job = replace(story.world.jobs[BENCHMARK].job, phase=JobPhase.FAILED, deleting=True)
+    story.go_on(lambda: story.stage(1, StageName.SAMPLE).phase is Phase.SUCCEEDED)
+
+
+def test_the_active_deadline_counts_what_works_beside_the_chain() -> None:
+    story = benchmarked(activeDeadlineSeconds=1000)
+    story.go_on(lambda: story.stage(1, StageName.SAMPLE).phase is Phase.RUNNING)
+    worked = story.status.totals.work_seconds
+    story.world.clock.advance((1000 - worked) / 2)
+    assert story.decide().status.phase is Phase.FAILED
+    assert "activeDeadlineSeconds" in story.decide().status.message
+
+
+def test_a_benchmark_of_an_evaluation_that_was_found_is_looked_up_first() -> None:
+    first = Story(evaluate=BENCHMARKED, iterations=1)
+    first.to_the_end()
+    second = World(run_of(spec_of(evaluate=BENCHMARKED, iterations=1), uid="another"), sealed=dict(first.world.sealed))
+    for _ in range(200):
+        reconcile(second, second.clock)
+        second.step()
+    assert second.run.status is not None
+    assert second.run.status.phase is Phase.SUCCEEDED
+    assert {job.resolving for job in second.created if job.stage is StageName.BENCHMARK} == {True}
+
+
+def test_a_benchmark_that_the_manifest_no_longer_asks_for_is_cancelled_and_not_stumbled_over() -> None:
+    """Another version may have begun it."""
+    story = benchmarked()
+    plain = story.run.model_copy(update={"spec": spec_of(iterations=1)})
+    seen = story.world.observe(live=True)
+    assert seen is not None
+    decision = decide(plain, seen.observed, story.world.clock.now())
+    [cancelled] = [stage for stage in decision.status.stages if stage.name is StageName.BENCHMARK]
+    assert cancelled.phase is Phase.CANCELLED
+    assert DeleteJob in created(decision)
+
+
+def test_a_benchmark_that_waits_for_its_next_attempt_holds_nothing_up() -> None:
+    retry = {"application": 2, "infrastructure": 3, "backoffSeconds": 3600}
+    world = World(run_of(spec_of(evaluate=BENCHMARKED, iterations=1, retry=retry)), fate=ends(StageName.BENCHMARK, End(1)))
+    started: set[StageName] = set()
+    for _ in range(40):
+        reconcile(world, world.clock)
+        status = world.run.status
+        assert status is not None
+        if any(stage.beside and stage.retry_at is not None and stage.retry_at > world.clock.now() for stage in status.stages):
+            started.update(job.stage for job in world.present())
+        world.step()
+    assert StageName.TRAIN in started
