@@ -254,6 +254,8 @@ class BenchmarkWork(Model):
     iterate: WholeNumber
     policy: PolicyInput
     lm_eval: LmEval
+    tasks_revision: Revision | None = None
+    """Of all of its tasks, their data files and code, as preflight found them."""
 
 
 class IterateRecord(Model):

@@ -12,6 +12,7 @@ from rlhfctl.figures import compact, duration, number
 from rlhfctl.results.model import Report
 
 from . import sections
+from .benchmarks import benchmarks_section
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}
@@ -37,6 +38,7 @@ def _parts(report: Report) -> Sequence[str]:
         sections.charts_section(report),
         sections.metrics_table(report.iterates),
         sections.tests_section(report.tests),
+        benchmarks_section(report.benchmarks),
         sections.examples_section(report),
         sections.gates_section(report.gates),
         sections.times_section(report.times),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus, StageStatus
@@ -15,10 +16,12 @@ from rlhf_operator.core.cursor import stages_of
 from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
 from rlhfctl import figures
 
-from .files import Decoding, EvaluationFile, read_curves
+from .files import BenchmarkFile, Decoding, EvaluationFile, read_curves
 from .iterates import iterates
 from .lineage import lineage_of
-from .model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
+from .model import BenchmarkFigure, Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
@@ -41,13 +44,14 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
         curves=tuple(gathered.curves),
         examples=gathered.examples(best),
         tests=tuple(gathered.tests()),
+        benchmarks=tuple(gathered.benchmarks),
         times=tuple(_times(status)),
         counts=tuple(gathered.counts),
         gates=tuple(_gates(status)),
         lineage=gathered.lineage(best),
         checkpoint_url=status.checkpoint.url if status.checkpoint else "",
         manifest={key: value for key, value in run.to_wire().items() if key != "status"},
-        missing=tuple(dict.fromkeys(gathered.missing)),
+        missing=tuple(dict.fromkeys([*_left_out(status), *gathered.missing])),
     )
 
 
@@ -59,6 +63,7 @@ class _Gathered:
         self.missing: list[str] = []
         self.counts: list[Count] = []
         self.curves: list[Curve] = []
+        self.benchmarks: list[BenchmarkFigure] = []
         self._evaluations: dict[int, EvaluationFile] = {}
         self._policies: dict[int, Artifact] = {}
         for iteration, stage in _sealed_stages(status):
@@ -118,6 +123,9 @@ class _Gathered:
             self.counts.append(Count(iteration, stage.name.value, name, number))
         if stage.name == StageName.EVALUATE:
             self._take_evaluation(iteration, artifact)
+        elif stage.name == StageName.BENCHMARK:
+            found = self._parsed(iteration, stage.name, artifact, "benchmark.json", BenchmarkFile)
+            self.benchmarks += [] if found is None else _figures(iteration, found)
         elif stage.name == StageName.TRAIN:
             self._policies[iteration] = artifact
             content = self._read(iteration, stage.name, artifact, "metrics.jsonl")
@@ -126,15 +134,21 @@ class _Gathered:
             self._policies[0] = artifact
 
     def _take_evaluation(self, iteration: int, artifact: Artifact) -> None:
-        content = self._read(iteration, StageName.EVALUATE, artifact, "report.json")
+        found = self._parsed(iteration, StageName.EVALUATE, artifact, "report.json", EvaluationFile)
+        if found is not None:
+            self._evaluations[iteration] = found
+
+    def _parsed(self, iteration: int, stage: StageName, artifact: Artifact, name: str, form: type[_M]) -> _M | None:
+        content = self._read(iteration, stage, artifact, name)
         if content is None:
-            return
+            return None
         try:
-            self._evaluations[iteration] = EvaluationFile.model_validate_json(content)
+            return form.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            self.missing.append(f"{_where(iteration, StageName.EVALUATE)}: report.json cannot be read ({place}: {first['msg']})")
+            self.missing.append(f"{_where(iteration, stage)}: {name} cannot be read ({place}: {first['msg']})")
+            return None
 
     def _read(self, iteration: int, stage: StageName, artifact: Artifact, name: str) -> bytes | None:
         try:
@@ -142,6 +156,20 @@ class _Gathered:
         except StoreError as error:
             self.missing.append(f"{_where(iteration, stage)}: {error}")
             return None
+
+
+def _figures(iteration: int, file: BenchmarkFile) -> Iterator[BenchmarkFigure]:
+    for task in file.tasks:
+        for name, found in task.metrics.items():
+            sizes = (task.samples, task.of_samples, task.truncated)
+            yield BenchmarkFigure(iteration, task.name, name, found.value, found.stderr, task.shots, *sizes)
+
+
+def _left_out(status: RLHFRunStatus) -> Iterator[str]:
+    """Stages that the run went on without."""
+    for iteration, stage in _all_stages(status):
+        if stage.beside and stage.phase == Phase.FAILED:
+            yield f"{_where(iteration, stage.name)}: it failed, and the run went on without it. {stage.message}"
 
 
 def _sealed_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:

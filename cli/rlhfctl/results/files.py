@@ -1,4 +1,4 @@
-"""The small files that stages write for the report: evaluation's report.json and train's metrics.jsonl.
+"""The small files that stages write for the report: evaluation's report.json, train's metrics.jsonl, benchmark's benchmark.json.
 
 Read leniently: what a newer version adds is passed over, what is absent is not shown.
 """
@@ -54,6 +54,28 @@ class EvaluationFile(_File):
     examples: tuple[ExampleEntry, ...] = ()
     test: TestEntry | None = None
     counts: dict[str, int] = {}
+
+
+class BenchmarkMetric(_File):
+    value: float
+    stderr: float | None = None
+
+
+class BenchmarkTask(_File):
+    """A task, or a group over its members."""
+
+    name: str
+    metrics: dict[str, BenchmarkMetric] = {}
+    shots: int | None = None
+    samples: int
+    of_samples: int
+    truncated: int = 0
+
+
+class BenchmarkFile(_File):
+    """benchmark/<fingerprint>/benchmark.json."""
+
+    tasks: tuple[BenchmarkTask, ...] = ()
 
 
 def read_curves(content: bytes, iteration: int) -> list[Curve]:

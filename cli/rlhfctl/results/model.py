@@ -59,6 +59,21 @@ class TestFigure:
 
 
 @dataclass(frozen=True)
+class BenchmarkFigure:
+    """One metric of one task or group, of one iterate."""
+
+    iterate: int
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    shots: int | None
+    samples: int
+    of_samples: int
+    truncated: int
+
+
+@dataclass(frozen=True)
 class StageTime:
     """A stage of the run (`iteration` 0) or of an iteration."""
 
@@ -117,6 +132,7 @@ class Report:
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
     tests: tuple[TestFigure, ...]
+    benchmarks: tuple[BenchmarkFigure, ...]
     times: tuple[StageTime, ...]
     counts: tuple[Count, ...]
     gates: tuple[GateVerdictRow, ...]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from rlhf_api.base import EntryName, Model, Positive, WholeNumber
+from rlhf_api.base import Count, EntryName, Model, Positive, WholeNumber
 from rlhf_api.metrics import Metric
 
 from .compute import Pod, Queue
@@ -27,8 +27,18 @@ class EvaluationSampling(Model):
 
 
 class LmEval(Model):
+    """Benchmarks by lm-evaluation-harness: of each iterate, beside the run, reported and never decided by."""
+
     tasks: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=32)] = []
-    """Tasks of lm-evaluation-harness."""
+    """Tasks of lm-evaluation-harness: its names, or paths of task files (.yaml) that the stages see."""
+    num_fewshot: WholeNumber | None = None
+    """Examples in front of each question; absent: each task's own number."""
+    limit: Count | None = None
+    """The first so many questions of each task; absent: all. For trying out: such values compare with nobody's."""
+    apply_chat_template: bool = True
+    """Questions are conversations under the policy's template; false: plain text, as base models are measured."""
+    max_length: Count | None = None
+    """Tokens of the context; absent: the model's own. What is longer loses its beginning, and is counted."""
 
 
 class Evaluate(Model):

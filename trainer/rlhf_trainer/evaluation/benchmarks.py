@@ -82,6 +82,14 @@ def missing(tasks: Sequence[str], *, trust_code: bool = False) -> list[str]:
     return problems(tasks, trust_code=trust_code)
 
 
+def tasks_revision(tasks: Sequence[str], *, trust_code: bool = False) -> str:
+    """SHA-256 (64 hex digits) of all tasks and groups behind `tasks`: configurations, functions' sources, contents of local data.
+
+    Raises ConfigurationProblem with everything that `missing` finds. The same list gives the same in every process.
+    """
+    return _revision(load_tasks(tasks, trust_code=trust_code))
+
+
 def run_benchmarks(
     folder: Path,
     tasks: Sequence[str],
@@ -95,6 +103,7 @@ def run_benchmarks(
     max_length: int | None = None,
     engine: Engine | None = None,
     trust_code: bool = False,
+    revision: str | None = None,
 ) -> dict[str, BenchmarkResult]:
     """By name, groups first, all that lm-eval measures of the model in `folder`.
 
@@ -110,6 +119,7 @@ def run_benchmarks(
     max_length: tokens of the context, where less than the model's own; vLLM on a CPU reserves memory for it.
     engine:     settings of vLLM.
     trust_code: whether a task file may name Python functions.
+    revision:   what `tasks_revision` said of the tasks when the run began; None: whatever they are now.
 
     Nothing is fetched: data come from files, or from a cache of Hugging Face on this machine. lm-eval's own words are kept from
     the log. Raises ConfigurationProblem with all that `missing` finds, before the model is loaded; for a folder that holds no such
@@ -118,6 +128,11 @@ def run_benchmarks(
     if limit is not None and limit < 1:
         raise ConfigurationProblem(f"A limit of {limit} leaves no sample of any benchmark. Name at least 1, or none.")
     loaded = load_tasks(tasks, trust_code=trust_code)
+    if revision is not None and _revision(loaded) != revision:
+        raise ConfigurationProblem(
+            f"The benchmarks {', '.join(tasks)} are not those that preflight found: a task's file, its data or lm-eval itself is "
+            "another now. Bring back what was there, or delete the run and apply it again: finished stages are found in the store."
+        )
     from lm_eval.evaluator import evaluate
 
     from .benchmark_models import Backend, close_model, open_model
@@ -222,6 +237,12 @@ def _metrics(answered: Mapping[str, Any], name: str) -> dict[str, MetricValue]:
         called = metric if of_filter == _NO_FILTER else f"{metric}/{of_filter}"
         metrics[called] = MetricValue(float(value), float(error) if _is_number(error) else None, better.get(metric))
     return metrics
+
+
+def _revision(loaded: Mapping[str, Any]) -> str:
+    tasks = {name: _configuration(task) for name, task in loaded["tasks"].items()}
+    groups = {name: _plain(group.to_dict()) for name, group in loaded.get("groups", {}).items()}
+    return _digest([sorted(tasks.items()), sorted(groups.items())])
 
 
 def _is_number(value: Any) -> bool:

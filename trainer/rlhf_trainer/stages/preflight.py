@@ -21,6 +21,7 @@ from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.chain.references import (
+    LM_EVAL,
     PROMPT_IDENTITY,
     REWARD_DEEPSPEED,
     SFT_DEEPSPEED,
@@ -35,6 +36,7 @@ from rlhf_trainer.data import sources
 from rlhf_trainer.data.held_out import HeldOutPrompts
 from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets
+from rlhf_trainer.evaluation.benchmarks import tasks_revision
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.preflight import data, labelers, models, rules
 from rlhf_trainer.preflight import held_out as held_outs
@@ -214,6 +216,8 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
     for field_, compute, optimization in _computes(spec):
         yield partial(deepspeed_config, compute.deepspeed, spec.policy.dtype, optimization, field_)
+    if spec.evaluate.lm_eval.tasks:
+        yield lambda: found.resolved.update({LM_EVAL: tasks_revision(spec.evaluate.lm_eval.tasks)})
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 

@@ -35,10 +35,6 @@ def _is_deterministic(spec: RLHFRunSpec) -> bool:
     return spec.sample.deterministic
 
 
-def _has_tasks(spec: RLHFRunSpec) -> bool:
-    return bool(spec.evaluate.lm_eval.tasks)
-
-
 def _trains_judge(spec: RLHFRunSpec) -> bool:
     judge = spec.evaluate.judge.bradley_terry
     return judge is not None and judge.train is not None
@@ -58,7 +54,6 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
     NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
-    NotAvailable((*SPEC, "evaluate", "lmEval", "tasks"), _has_tasks, "lm-evaluation-harness", "leave it empty"),
     NotAvailable(
         (*SPEC, "policy", "model", "trustRemoteCode"),
         _trains_own_code,

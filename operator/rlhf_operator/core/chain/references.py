@@ -34,6 +34,8 @@ REWARD_DEEPSPEED = "reward.bradleyTerry.train.compute.deepspeed.config"
 TRAIN_DEEPSPEED = "train.compute.deepspeed.config"
 VALIDATION_SOURCE = "prompts.validation.source"
 TEST_SOURCE = "prompts.test.source"
+#: No reference: one revision for all tasks, which are of the image, or files that stages see.
+LM_EVAL = "evaluate.lmEval"
 #: No reference: by what prompts are one, which preflight settles when a run begins.
 PROMPT_IDENTITY = "prompts.identity"
 

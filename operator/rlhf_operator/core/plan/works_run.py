@@ -16,7 +16,16 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
-from rlhf_operator.core.chain.references import JUDGE, REWARD, REWARD_BASE, REWARD_DATA, REWARD_DEEPSPEED, SFT_DATA, SFT_DEEPSPEED
+from rlhf_operator.core.chain.references import (
+    JUDGE,
+    LM_EVAL,
+    REWARD,
+    REWARD_BASE,
+    REWARD_DATA,
+    REWARD_DEEPSPEED,
+    SFT_DATA,
+    SFT_DEEPSPEED,
+)
 
 from .outside import held_out, policy_from_outside
 from .retention import removals
@@ -100,7 +109,14 @@ def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
 def benchmark_work(chain: Chain, iterate: int) -> BenchmarkWork | None:
     """None where the manifest asks for no tasks."""
     lm_eval = chain.spec.evaluate.lm_eval
-    return BenchmarkWork(iterate=iterate, policy=chain.policy(iterate), lm_eval=lm_eval) if lm_eval.tasks else None
+    if not lm_eval.tasks:
+        return None
+    return BenchmarkWork(
+        iterate=iterate,
+        policy=chain.policy(iterate),
+        lm_eval=lm_eval,
+        tasks_revision=chain.resolver.revision(LM_EVAL),
+    )
 
 
 def finalize_work(chain: Chain) -> FinalizeWork:
