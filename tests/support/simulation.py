@@ -7,7 +7,7 @@ it, and every run must come to its end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -16,7 +16,7 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import ArtifactRef, ResolveWork, StageConfig, StageResult
-from rlhf_api.words import STAGE_ARTIFACT, Phase, Reason, StageName
+from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, DeletePod, EmitEvent, RemoveChildren, Topology
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.cursor import stages_of
@@ -400,8 +400,3 @@ def _line(iteration: int | None, stage: StageName) -> tuple[int | None, StageNam
 
 def _succeeded(job: Job) -> set[int]:
     return {pod.index for pod in job.pods if pod.state is PodState.SUCCEEDED and not pod.lingers}
-
-
-def reasons(run: RLHFRun) -> Sequence[Reason]:
-    """Of all conditions, for assertions."""
-    return [condition.reason for condition in run.status.conditions] if run.status else []

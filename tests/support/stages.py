@@ -19,7 +19,7 @@ from rlhf_api.stage import Execution, RunRef, StageConfig, StageResult, Work
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.plan.fingerprint import fingerprint
-from rlhf_operator.core.plan.planner import Planner, RunStage
+from rlhf_operator.core.plan.planner import Plan, Planner
 from rlhf_store import open_store
 from rlhf_trainer.quickstart.world import Size
 from rlhf_trainer.runtime.context import StageContext
@@ -203,6 +203,10 @@ class RealRun:
     def storage(self) -> Storage:
         return self.spec.storage
 
+    def plan(self) -> Plan:
+        planner = Planner(RUN, self.spec, self.resolved)
+        return planner.plan(planner.chain(self.history))
+
     def result(self, stage: StageName, iteration: int | None = 1) -> StageResult:
         return self.results[iteration, stage]
 
@@ -211,10 +215,10 @@ class RealRun:
 
 
 def run_whole_chain(spec: RLHFRunSpec, folder: Path, server: ForkServer) -> RealRun:
-    """Every stage that the plan names, in order; fails the test at the first that does not end well."""
+    """Every stage that the plan names, what is beside the chain first; fails the test at the first that does not end well."""
     run = RealRun(folder, spec)
-    while isinstance(step := Planner(RUN, spec, run.resolved).next_step(run.history), RunStage):
-        config = step.config
+    while (plan := run.plan()).configs:
+        config = plan.configs[-1]
         place = folder / f"{config.stage}-{config.iteration}"
         for shard in range(config.execution.shards):
             result = _result_of(config, server.run(config, place, shard))
@@ -222,7 +226,7 @@ def run_whole_chain(spec: RLHFRunSpec, folder: Path, server: ForkServer) -> Real
         run.stages[key], run.results[key] = config, result
         if config.stage is StageName.PREFLIGHT:
             run.resolved = dict(result.resolved)
-        run.history = run.history.with_result(config, result)
+        run.history = run.history.with_result(config, result, beside=config in plan.beside)
     return run
 
 

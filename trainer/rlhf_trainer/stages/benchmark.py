@@ -66,7 +66,7 @@ def run(context: StageContext) -> StageResult:
 def _warnings(results: Mapping[str, BenchmarkResult]) -> list[str]:
     return [
         f"{name}: {result.truncated} of {result.samples} questions did not fit into the context and lost their beginning; its "
-        "values are not those of the task. Raise evaluate.lmEval.maxLength where the model allows, or show fewer examples (numFewshot)."
+        "values are not those of the task. Raise evaluate.lmEval.maxLength where the model allows, or show fewer examples."
         for name, result in results.items()
         if result.truncated and not result.members
     ]
@@ -74,11 +74,13 @@ def _warnings(results: Mapping[str, BenchmarkResult]) -> list[str]:
 
 def _file(results: Mapping[str, BenchmarkResult]) -> dict[str, Any]:
     """docs/api.md has its form: as BenchmarkResult, in the spelling of manifests, without what is not known."""
-    return {"tasks": [_camel(asdict(result)) for result in results.values()]}
+    return {
+        "tasks": [
+            {**_camel(asdict(result)), "metrics": {name: _camel(asdict(value)) for name, value in result.metrics.items()}}
+            for result in results.values()
+        ]
+    }
 
 
 def _camel(fields: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {to_camel(name): value for name, value in fields.items() if value is not None}
-    return plain | {
-        "metrics": {name: _camel(value) if isinstance(value, dict) else value for name, value in fields["metrics"].items()}
-    }
+    return {to_camel(name): value for name, value in fields.items() if value is not None}
