@@ -55,7 +55,7 @@ def save_preference_model(folder: Path) -> Path:
 GATED: dict[str, Any] = {"num_objectives": 19, "gating_temperature": 0.5, "gating_hidden_dim": 24, "gating_n_hidden": 3}
 
 
-def save_gated_model(folder: Path, *, seed: int = 4) -> Path:
+def save_gated_model(folder: Path, *, seed: int = 4, **gate: Any) -> Path:
     """A multi-objective reward model with files as RLHFlow/ArmoRM-Llama3-8B-v0.1 has: in shards, and with code that is not run."""
     import torch
     from safetensors.torch import save_file
@@ -67,7 +67,7 @@ def save_gated_model(folder: Path, *, seed: int = 4) -> Path:
     own.pad_token = "[PAD]"
     own.save_pretrained(str(folder))
     torch.manual_seed(seed)
-    config = LlamaConfig(vocab_size=len(own), **SIZES, max_position_embeddings=512, pad_token_id=own.pad_token_id, **GATED)
+    config = LlamaConfig(vocab_size=len(own), **SIZES, max_position_embeddings=512, pad_token_id=own.pad_token_id, **GATED | gate)
     config.architectures = ["LlamaForRewardModelWithGating"]
     config.save_pretrained(str(folder))
     code = {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"}

@@ -21,7 +21,7 @@ from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import assistant, user
-from support.tiny_models import GATED, save_gated_model
+from support.tiny_models import save_gated_model
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 PROMPTS: list[list[dict[str, Any]]] = [
@@ -49,11 +49,15 @@ Published = Callable[[list[dict[str, Any]], str], tuple[float, torch.Tensor, tor
 
 @pytest.fixture(scope="module")
 def published(folder: Path) -> Published:
+    return as_published(folder)
+
+
+def as_published(folder: Path) -> Published:
     """Score, gate [K] and rewards [K] of one conversation by itself, written down from the model card's modeling code."""
     from transformers import AutoTokenizer, LlamaModel
 
     body, tokenizer = LlamaModel.from_pretrained(str(folder)).eval(), AutoTokenizer.from_pretrained(str(folder))
-    heads = load_file(folder / HEAD_SHARD)
+    heads, config = load_file(folder / HEAD_SHARD), json.loads((folder / "config.json").read_text())
     pattern = tokenizer.encode("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", add_special_tokens=False)
 
     def score(turns: list[dict[str, Any]], text: str) -> tuple[float, torch.Tensor, torch.Tensor]:
@@ -63,10 +67,10 @@ def published(folder: Path) -> Published:
             states = body(input_ids=torch.tensor([ids])).last_hidden_state
             rewards = torch.nn.functional.linear(states[:, -1], heads["regression_layer.weight"])
             x = states[:, places[-1]]
-            for layer in range(GATED["gating_n_hidden"] + 1):
+            for layer in range(config["gating_n_hidden"] + 1):
                 x = x @ heads[f"gating.layers.{layer}.weight"].T + heads[f"gating.layers.{layer}.bias"]
-                x = torch.relu(x) if layer < GATED["gating_n_hidden"] else x
-            gate = torch.nn.functional.softmax(x / GATED["gating_temperature"], dim=1) * heads["gating.logit_scale"][0]
+                x = torch.relu(x) if layer < config["gating_n_hidden"] else x
+            gate = torch.nn.functional.softmax(x / config["gating_temperature"], dim=1) * heads["gating.logit_scale"][0]
             found = torch.sum(gate * (rewards @ heads["reward_transform_matrix"]), dim=1)
         return float(found[0]), gate[0], rewards[0]
 
@@ -89,6 +93,16 @@ def test_it_scores_as_the_published_code_does_one_conversation_at_a_time(
     assert labeler.score([asked(*one) for one in ALL[::-1]]) == pytest.approx(expected[::-1], abs=1e-5)
     assert max(expected) - min(expected) > 1
     assert not isinstance(labeler, Comparer), "its scores have a mean"
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [{"gating_n_hidden": 0}, {"gating_n_hidden": 1, "gating_hidden_dim": 7, "num_objectives": 5, "gating_temperature": 10}],
+)
+def test_gates_of_other_shapes_are_read_as_config_json_has_them(gate: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_gated_model(tmp_path, **gate)
+    expected = [as_published(folder)(turns, text)[0] for turns, text in ALL[::3]]
+    assert MultiObjectiveLabeler.load(folder).score([asked(*one) for one in ALL[::3]]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_model_of_these_tests_tells_a_wrong_gate_from_the_right_one(published: Published) -> None:

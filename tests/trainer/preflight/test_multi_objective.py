@@ -71,6 +71,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no_objectives": (lambda folder: configured(folder, num_objectives=0), "has num_objectives 0 in its config.json"),
     "not_counted": (lambda folder: configured(folder, gating_n_hidden="3"), "has gating_n_hidden '3' in its config.json"),
+    "no_end_of_layers": (lambda folder: configured(folder, gating_n_hidden=10**12), "expected a whole number from 0 to 1000000"),
     "no_temperature": (lambda folder: configured(folder, gating_temperature=0), "has gating_temperature 0 in its config.json"),
     "fewer_layers_than_stored": (
         lambda folder: configured(folder, gating_n_hidden=2),

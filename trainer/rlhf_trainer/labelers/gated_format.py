@@ -21,6 +21,8 @@ REGRESSION, TRANSFORM, SCALE = "regression_layer.weight", "reward_transform_matr
 #: What stands between a prompt and its answer. The gate reads the state of its first token, which has seen all of the prompt.
 HEADER = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 _BEGINNINGS = ("\n", "\n\n", " ", " \n")
+#: Of layers, units or rewards: no model has as many, and the names of so many tensors still fit into memory.
+_MOST = 1_000_000
 _CONTROLS = ("<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
 
 
@@ -53,7 +55,7 @@ class GatedShape:
             _count(config, model, "num_objectives", 19),
             float(temperature),
             _count(config, model, "gating_hidden_dim", 1024),
-            _count(config, model, "gating_n_hidden", 3),
+            _count(config, model, "gating_n_hidden", 3, least=0),
         )
 
     @property
@@ -125,10 +127,10 @@ def gate_layer(number: int, part: str) -> str:
     return f"gating.layers.{number}.{part}"
 
 
-def _count(config: Mapping[str, Any], model: str, name: str, default: int | None) -> int:
+def _count(config: Mapping[str, Any], model: str, name: str, default: int | None, *, least: int = 1) -> int:
     value = config.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _no_number(model, name, value, "a whole number from 1 on")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+        raise _no_number(model, name, value, f"a whole number from {least} to {_MOST}")
     return value
 
 
