@@ -215,6 +215,17 @@ def test_a_score_that_is_no_number_is_named(folder: Path, tmp_path: Path) -> Non
         MultiObjectiveLabeler.load(copy).score([asked(PROMPTS[0], "A tit.")])
 
 
+def test_no_code_of_the_model_is_run_whatever_it_is_for(folder: Path, labeler: MultiObjectiveLabeler, tmp_path: Path) -> None:
+    """The published file cannot be imported by the transformers of this version: LLAMA_INPUTS_DOCSTRING is gone."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    classes = ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
+    code: dict[str, Any] = {name: f"modeling_custom.{name}" for name in classes}
+    tokenizers = {"AutoTokenizer": [None, "modeling_custom.Tokenizer"]}
+    for name, auto_map in (("config.json", code), ("tokenizer_config.json", tokenizers)):
+        (copy / name).write_text(json.dumps(json.loads((copy / name).read_text()) | {"auto_map": auto_map}))
+    assert MultiObjectiveLabeler.load(copy).score([asked(*ALL[0])]) == labeler.score([asked(*ALL[0])])
+
+
 def test_weights_that_are_not_there_are_never_made_up(folder: Path, tmp_path: Path) -> None:
     copy = changed_heads(folder, tmp_path / "a", lambda heads: heads.pop("gating.layers.3.bias"))
     with pytest.raises(ConfigurationProblem, match=r"no weights for gating\.layers\.3\.bias: they would be random"):
