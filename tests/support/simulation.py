@@ -197,9 +197,8 @@ class World:
             return not known.job.deleting
         key = (action.iteration, action.stage, action.attempt)
         assert all((job.iteration, job.stage, job.attempt) != key for job in self.created), f"attempt {key} was made twice"
-        mine = _line(action.iteration, action.stage)
-        others = {name: other.job for name, other in self.jobs.items() if _line(other.job.iteration, other.job.stage) == mine}
-        there = [name for name, job in others.items() if not job.ended or job.deleting]
+        line = [other.job for other in self.jobs.values() if _line(other.action) == _line(action)]
+        there = [job.name for job in line if not job.ended or job.deleting]
         assert not there, f"{action.name} was started while {there} had not ended, or was not gone"
         fingerprint = action.config.fingerprint
         computes = not isinstance(action.config.work, ResolveWork) and action.stage in STAGE_ARTIFACT
@@ -393,9 +392,8 @@ class World:
         simulated.job = replace(simulated.job, pods=pods)
 
 
-def _line(iteration: int | None, stage: StageName) -> tuple[int | None, StageName] | None:
-    """Nothing starts beside what is of its own line: the chain, or a stage beside it."""
-    return (iteration, stage) if stage is StageName.BENCHMARK else None
+def _line(action: CreateJob) -> tuple[int | None, StageName] | None:
+    return (action.iteration, action.stage) if action.stage is StageName.BENCHMARK else None
 
 
 def _succeeded(job: Job) -> set[int]:

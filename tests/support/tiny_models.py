@@ -54,6 +54,54 @@ def save_preference_model(folder: Path) -> Path:
     return folder
 
 
+#: The gate of `save_gated_model`, as its config.json has it. At a lower temperature than published it has an opinion.
+GATED: dict[str, Any] = {"num_objectives": 19, "gating_temperature": 0.5, "gating_hidden_dim": 24, "gating_n_hidden": 3}
+
+
+def save_gated_model(folder: Path, *, seed: int = 4, **gate: Any) -> Path:
+    """A multi-objective reward model with files as RLHFlow/ArmoRM-Llama3-8B-v0.1 has: in shards, and with code that is not run."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import LlamaConfig, LlamaModel
+
+    from .vocabularies import LLAMA3, template, tokenizer
+
+    own = tokenizer((*LLAMA3, "[PAD]"), template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], adds_bos=True)
+    own.pad_token = "[PAD]"
+    own.save_pretrained(str(folder))
+    torch.manual_seed(seed)
+    config = LlamaConfig(vocab_size=len(own), **SIZES, max_position_embeddings=512, pad_token_id=own.pad_token_id, **GATED | gate)
+    config.architectures = ["LlamaForRewardModelWithGating"]
+    config.save_pretrained(str(folder))
+    code = {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"}
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"auto_map": code}))
+    (folder / "modeling_custom.py").write_text("raise RuntimeError('this code must not be run')\n")
+    trunk = {f"model.{name}": weight.contiguous() for name, weight in LlamaModel(config).state_dict().items()}
+    shards = {"model-00001-of-00002.safetensors": trunk, "model-00002-of-00002.safetensors": _gated_heads(config)}
+    for name, weights in shards.items():
+        save_file(weights, folder / name, metadata={"format": "pt"})
+    places = {name: shard for shard, weights in shards.items() for name in weights}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return folder
+
+
+def _gated_heads(config: Any) -> dict[str, Any]:
+    import torch
+
+    objectives, widths = config.num_objectives, [config.hidden_size, *[config.gating_hidden_dim] * config.gating_n_hidden]
+    layers = zip(widths, [*widths[1:], objectives], strict=True)
+    found = {
+        "regression_layer.weight": torch.randn(objectives, config.hidden_size),
+        "reward_transform_matrix": torch.eye(objectives) - 0.3 * torch.rand(objectives, objectives),
+        "gating.logit_scale": torch.tensor([1.7]),
+    }
+    for number, (inputs, outputs) in enumerate(layers):
+        found[f"gating.layers.{number}.weight"] = torch.randn(outputs, inputs) * inputs**-0.5 * 1.5
+        found[f"gating.layers.{number}.bias"] = torch.randn(outputs) * 0.1
+    return found
+
+
 def load(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 

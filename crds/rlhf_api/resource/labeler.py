@@ -78,7 +78,7 @@ class Labeler(Model):
     pairwise: ModelLabeler | None = None
     """A pairwise preference model: which of two responses is better, asked in both orders."""
     multi_objective: ModelLabeler | None = None
-    """A reward model with several heads and a gate over them."""
+    """A reward model with several rewards and a gate over them, published as RLHFlow/ArmoRM-Llama3-8B-v0.1 is."""
     rule: Rule | None = None
     """A Python function."""
     judge: LlmJudge | None = None

@@ -12,15 +12,17 @@ from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
-    "MultiObjective": {"type": "MultiObjective", "multiObjective": {"model": MODEL}},
     "Judge": {"type": "Judge", "judge": {"model": MODEL}},
     "Human": {"type": "Human"},
 }
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
+OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
     *(({"spec.reward": labeler}, "spec.reward.type") for labeler in LABELERS.values()),
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
+    ({"spec.reward": OWN_CODE}, "spec.reward.multiObjective.model.trustRemoteCode"),
+    ({"spec.evaluate.judge": OWN_CODE}, "spec.evaluate.judge.multiObjective.model.trustRemoteCode"),
     (
         {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA}}}},
         "spec.evaluate.judge.bradleyTerry.train",
@@ -60,3 +62,9 @@ def test_a_deepspeed_configuration_of_ones_own_does_not_switch_other_rules_off()
 
 def test_every_entry_of_the_table_has_a_case() -> None:
     assert len(CASES) == len(NOT_AVAILABLE)
+
+
+@pytest.mark.parametrize("place", ["spec.reward", "spec.evaluate.judge"])
+def test_a_multi_objective_labeler_is_available(place: str) -> None:
+    labeler = {"type": "MultiObjective", "multiObjective": {"model": MODEL}}
+    assert validate(manifest({place: labeler})).problems == ()

@@ -1,4 +1,4 @@
-"""Scalar rewards of packed rows."""
+"""Rewards of packed rows."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ def completion_rewards(model: Any, batch: Batch) -> Tensor:
     states = hidden_states(model, batch)[batch.ends]
     rewards: Tensor = model.score(states)
     return rewards[:, 0]
+
+
+def gated_rewards(model: Any, batch: Batch, gates: Tensor) -> Tensor:
+    """Scores [C] of a model whose `heads` read the last token of each completion and another one; gates: [C], its place in the
+    flattened ids. Both are states of one forward.
+    """
+    states = hidden_states(model, batch)
+    scores: Tensor = model.heads(states[batch.ends], states[gates])
+    return scores

@@ -128,6 +128,16 @@ def build_batch(rows: Sequence[Sequence[Example]]) -> Batch:
     )
 
 
+def beginnings(batch: Batch) -> Tensor:
+    """[C], the place in the flattened ids of the first token of each completion's prompt."""
+    ends: list[int] = batch.ends.tolist()
+    found: list[int] = []
+    for example in batch.examples:
+        first = ends[len(found)] - len(example.completions[0]) - len(example.prompt) + 1
+        found += [first] * len(example.completions)
+    return torch.tensor(found, dtype=torch.long)
+
+
 @dataclass
 class _Row:
     """tree: the example of a token; branch: its completion, -1 in the prompt."""

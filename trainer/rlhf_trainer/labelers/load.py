@@ -24,6 +24,7 @@ def require_rule(spec: LabelerSpec, revision: str | None) -> None:
 def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None, rule_revision: str | None = None) -> Labeler:
     """Raises ConfigurationProblem when the labeler cannot be had: no such function or other code, no such model, a random head."""
     from .bradley_terry import BradleyTerryLabeler
+    from .multi_objective import MultiObjectiveLabeler
     from .pairwise import PairwiseLabeler
     from .rule import RuleLabeler
 
@@ -36,4 +37,8 @@ def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | N
         case LabelerType.PAIRWISE:
             preference = present(model, "the preference model")
             return PairwiseLabeler.load(model_folder(context, preference), trust_remote_code=trusts(preference))
-    raise ConfigurationProblem(f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise or Rule.")
+        case LabelerType.MULTI_OBJECTIVE:
+            return MultiObjectiveLabeler.load(model_folder(context, present(model, "the multi-objective reward model")))
+    raise ConfigurationProblem(
+        f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective or Rule."
+    )

@@ -12,6 +12,7 @@ from rlhf_api.resource.model import Dtype
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 from .heads import use_language_head, use_reward_head
+from .vocabulary import quiet_transformers
 
 TORCH_DTYPE = {Dtype.BFLOAT16: torch.bfloat16, Dtype.FLOAT32: torch.float32}
 
@@ -57,6 +58,17 @@ def new_reward_model(folder: Path, dtype: torch.dtype, seed: int, *, trust_remot
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.shape[-1] + 1))
     return model
+
+
+def load_trunk(folder: Path, dtype: torch.dtype) -> Any:
+    """A model of transformers without head, by the model_type of config.json; no code that comes with it is run.
+
+    Raises ConfigurationProblem when weights are missing. What else lies in the files is left there.
+    """
+    from transformers import AutoModel
+
+    with quiet_transformers():
+        return _load(AutoModel, folder, dtype, trust_remote_code=False, may_be_new=())
 
 
 def without_dropout(model: Any) -> Any:

@@ -49,6 +49,21 @@ def stored_shapes(folder: Path, model: str) -> dict[str, Shape]:
     return found
 
 
+def require_shapes(stored: Mapping[str, Shape], expected: Mapping[str, Shape], model: str) -> None:
+    """All of `expected` is there, in its shape. Raises ConfigurationProblem, with `model` as its name."""
+    if missing := sorted(expected.keys() - stored.keys()):
+        raise ConfigurationProblem(
+            f"{model} has no weights for {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}: they would be random. Name a "
+            "trained model whose files are all there."
+        )
+    for name in sorted(expected):
+        if stored[name] != expected[name]:
+            raise ConfigurationProblem(
+                f"{model}: {name} is {list(stored[name])} in its files, and {list(expected[name])} by its config.json. "
+                "Name a folder whose files belong together."
+            )
+
+
 @lru_cache(maxsize=1024)
 def _header(file: FileVersion) -> Mapping[str, Shape]:
     """Several checks ask for the same."""

@@ -110,7 +110,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() and not own_code else AutoTokenizer
     options = {"trust_remote_code": trust_remote_code} if kind is AutoTokenizer else {}
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = kind.from_pretrained(str(folder), **options)
     except Exception as error:  # tokenizers raises Exception itself, and every reader its own kinds
         raise ConfigurationProblem(f"{folder} holds no tokenizer that transformers can load: {first_line(error)}") from error
@@ -173,8 +173,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers warns that a tokenizer is loaded as another class than its config names: we mean to."""
+def quiet_transformers() -> Iterator[None]:
+    """It warns that a tokenizer or a trunk is loaded as another class than its config names: we mean to."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

@@ -12,12 +12,13 @@ from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
 from rlhf_trainer.labelers import pairwise_format
-from rlhf_trainer.models.chat import Chat
+from rlhf_trainer.labelers.gated_format import Gate
+from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .weights import require_architecture, require_head, require_ids_within
+from .weights import require_architecture, require_gated, require_head, require_ids_within
 
 _ANSWER = {"role": "assistant", "content": "Yes."}
 
@@ -26,12 +27,54 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
     """A reward model has a trained head, a template, and a pad token of its own; of rules see rules.py."""
     if spec.pairwise is not None:
         _pairwise(spec.pairwise.model, prompts, scratch, storage)
+    if spec.multi_objective is not None:
+        _multi_objective(spec.multi_objective.model, prompts, scratch, storage, warnings)
     model = spec.bradley_terry.model if spec.bradley_terry is not None else None
     if model is None:
         return
     folder = sources.fetch_without_weights(model, scratch, storage)
     require_architecture(folder, model, "ForSequenceClassification")
     require_head(folder, model)
+    vocabulary = _scoring_vocabulary(folder, model, warnings)
+    require_readable(model, vocabulary.chat, prompts)
+
+
+def require_readable(
+    model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets], also: Callable[[Draft], object] | None = None
+) -> None:
+    """What the policy is asked, and answers, can be rendered under the labeler's own template, and is what it `also` must be.
+
+    Raises ConfigurationProblem.
+    """
+    sets = prompts()
+    for prompt in chain(*sets.training, sets.validation, sets.test):
+        try:
+            draft = chat.exchange(prompt.messages, _ANSWER, prompt.tools)
+            chat.require_readable(draft.written)
+            if also is not None:
+                also(draft)
+            if prompt.tools is not None and (lost := chat.tools_left_out([*prompt.messages, _ANSWER], prompt.tools)):
+                raise ConfigurationProblem(
+                    f"its chat template leaves out {listed(lost)} of the tools. Take a reward model whose template writes them, or "
+                    "write such a template into its tokenizer."
+                )
+        except ConfigurationProblem as problem:
+            raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to score an answer: {problem}") from problem
+
+
+def _multi_objective(
+    model: ModelRef, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage, warnings: list[str]
+) -> None:
+    """Its gate finds the header of an answer in every prompt, as the model's own template and tokenizer have it."""
+    folder = sources.fetch_without_weights(model, scratch, storage)
+    require_gated(folder, model)
+    vocabulary = _scoring_vocabulary(folder, model, warnings)
+    gate, chat = Gate(vocabulary.tokenizer, model.uri), vocabulary.chat
+    require_readable(model, chat, prompts, also=lambda draft: gate.place(*chat.sides(draft)))
+    gate.require_before_any_answer(chat, model.uri)
+
+
+def _scoring_vocabulary(folder: Path, model: ModelRef, warnings: list[str]) -> Vocabulary:
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code, classifier=True)
     tokenizer = vocabulary.tokenizer
     require_ids_within(folder, model, tokenizer)
@@ -41,22 +84,7 @@ def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, sto
             f"{model.uri} pads with its EOS token. We never pad, so its scores are right here; other tools may read the wrong "
             "token."
         )
-    require_readable(model, vocabulary.chat, prompts)
-
-
-def require_readable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets]) -> None:
-    """What the policy is asked, and answers, can be rendered under the labeler's own template. Raises ConfigurationProblem."""
-    sets = prompts()
-    for prompt in chain(*sets.training, sets.validation, sets.test):
-        try:
-            chat.require_readable(chat.exchange(prompt.messages, _ANSWER, prompt.tools).written)
-            if prompt.tools is not None and (lost := chat.tools_left_out([*prompt.messages, _ANSWER], prompt.tools)):
-                raise ConfigurationProblem(
-                    f"its chat template leaves out {listed(lost)} of the tools. Take a reward model whose template writes them, or "
-                    "write such a template into its tokenizer."
-                )
-        except ConfigurationProblem as problem:
-            raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to score an answer: {problem}") from problem
+    return vocabulary
 
 
 def _pairwise(model: ModelRef, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api.resource.model import ModelRef
-from rlhf_trainer.models.stored import FileVersion, Shape, stored_shapes
+from rlhf_trainer.labelers.gated_format import ARCHITECTURE, GatedShape
+from rlhf_trainer.models.stored import FileVersion, Shape, require_shapes, stored_shapes
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 from .configuration import architectures_of, read_config, transformers_config
@@ -18,6 +19,9 @@ from .configuration import architectures_of, read_config, transformers_config
 _ADAPTER = "adapter_config.json"
 #: How models call the table of their tokens' vectors.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+#: Older files hold it, and it is computed anew.
+_COMPUTED = "rotary_emb.inv_freq"
+_OTHER_TYPE = " As reward or judge it is of type MultiObjective."
 _CLASSIFIER = "AutoModelForSequenceClassification"
 
 
@@ -37,7 +41,7 @@ def require_architecture(folder: Path, model: ModelRef, *suffixes: str) -> None:
     if not any(name.endswith(suffixes) for name in architectures):
         raise ConfigurationProblem(
             f"{model.uri} is {', '.join(architectures) or 'of no known architecture'}; a …{' or …'.join(suffixes)} is "
-            "needed here, for the missing head would be random."
+            f"needed here, for the missing head would be random.{_OTHER_TYPE if ARCHITECTURE in architectures else ''}"
         )
     quantised = config.get("quantization_config") or config.get("compression_config")
     if quantised:
@@ -64,6 +68,28 @@ def require_head(folder: Path, model: ModelRef) -> None:
                 f"{model.uri} has a head of {stored[name][0]} outputs ({name}), and a reward is one. It is a classifier, or has "
                 "several objectives: name a model with one score."
             )
+
+
+def require_gated(folder: Path, model: ModelRef) -> None:
+    """A Llama with several rewards and a gate: all its weights are there, and none that its formula does not know."""
+    _require_no_adapter(folder, model)
+    if architectures_of(folder, model) != [ARCHITECTURE]:
+        named = ", ".join(architectures_of(folder, model)) or "of no known architecture"
+        raise ConfigurationProblem(
+            f"{model.uri} is {named}; type MultiObjective is for models published as {ARCHITECTURE}, such as "
+            "RLHFlow/ArmoRM-Llama3-8B-v0.1. A model with one score is of type BradleyTerry."
+        )
+    heads = GatedShape.of(read_config(folder, model), model.uri).tensors
+    require_architecture(folder, model, ARCHITECTURE)
+    stored, expected = stored_shapes(folder, model.uri), _expected(folder, model, _CLASSIFIER)
+    trunk = {name: shape for name, shape in expected.shapes.items() if name.startswith(expected.trunk)}
+    known = trunk | heads
+    require_shapes(stored, known, model.uri)
+    if unknown := sorted(name for name in stored.keys() - known.keys() if not name.endswith(_COMPUTED)):
+        raise ConfigurationProblem(
+            f"{model.uri} has weights that {ARCHITECTURE} does not know by its config.json ({', '.join(unknown[:3])}): it computes "
+            "something else than this version would. Name a model that is published as ArmoRM is."
+        )
 
 
 def require_ids_within(folder: Path, model: ModelRef, tokenizer: Any) -> None:

@@ -11,8 +11,8 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Category, Problem, Problems
 from rlhf_api.validation.walk import SPEC
 
-_LABELERS = (LabelerType.MULTI_OBJECTIVE, LabelerType.JUDGE, LabelerType.HUMAN)
-_READY_LABELERS = "write BradleyTerry, Pairwise or Rule"
+_LABELERS = (LabelerType.JUDGE, LabelerType.HUMAN)
+_READY_LABELERS = "write BradleyTerry, Pairwise, MultiObjective or Rule"
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
 
@@ -49,9 +49,20 @@ def _trains_reward_of_own_code(spec: RLHFRunSpec) -> bool:
     return bool(training and training.base and training.base.trust_remote_code)
 
 
+def _own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
+    def applies(spec: RLHFRunSpec) -> bool:
+        holder = of(spec).multi_objective
+        return holder is not None and holder.model.trust_remote_code
+
+    what = "scoring with the code that comes with a multi-objective model"
+    return NotAvailable((*loc, "multiObjective", "model", "trustRemoteCode"), applies, what, "write false: it is read without it")
+
+
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
     *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
+    _own_code(_REWARD, lambda spec: spec.reward),
+    _own_code(_JUDGE, lambda spec: spec.evaluate.judge),
     NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable(
