@@ -120,6 +120,10 @@ def _torn(folder: Path) -> str:
     return task
 
 
+def _other_split(folder: Path) -> str:
+    return write_choices(folder, test_split="validation")
+
+
 def _wrong_template(folder: Path) -> str:
     return write_choices(folder, doc_to_text="{{question")
 
@@ -138,6 +142,7 @@ def _wrong_template(folder: Path) -> str:
         (_unsafe, "Benchmark choices runs code that the model writes"),
         (_unknown_field, "unexpected keyword argument 'doc_to_txt'"),
         (_foreign_metric, "metric seqeval"),
+        (_other_split, "cannot make choices: there is no 'validation' among its splits and columns"),
         (_torn, "cannot make choices: "),
         (_wrong_template, "cannot make choices: TemplateSyntaxError"),
     ],

@@ -93,14 +93,18 @@ def test_the_share_of_exact_answers_is_what_torch_alone_says(
     assert values(found) == {"answers": {"exact_match": pytest.approx(8 / 12)}}
 
 
-def test_an_answer_ends_where_the_policy_s_answers_end(folder: Path, model: Any, vocabulary: Vocabulary, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["hf", pytest.param("vllm", marks=pytest.mark.engine)])
+def test_an_answer_ends_where_the_policy_s_answers_end(
+    folder: Path, model: Any, vocabulary: Vocabulary, tmp_path: Path, backend: str
+) -> None:
     prompt = vocabulary.chat.prompt([{"role": "user", "content": "What?"}])
     ids = greedy(model, prompt, 6, [])
     stop = next(token for token in ids[1:] if token != ids[0])
     until = Vocabulary(vocabulary.tokenizer, frozenset({stop}), vocabulary.chat)
     said = vocabulary.tokenizer.decode(ids[: ids.index(stop)], skip_special_tokens=True)
 
-    found = run(folder, write_answers(tmp_path, [{"question": "What?", "answer": said}]), vocabulary=until)
+    task = write_answers(tmp_path, [{"question": "What?", "answer": said}])
+    found = run(folder, task, vocabulary=until, backend=backend, max_length=128)
 
     assert values(found) == {"answers": {"exact_match": 1.0}}
 

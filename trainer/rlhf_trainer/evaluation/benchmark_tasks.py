@@ -342,9 +342,10 @@ def _require_one(name: str, spec: _Spec) -> list[Any]:
         ) from error
     except Exception as error:  # whatever a task's file or its code makes lm-eval raise
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
-        raise _Unfit(
-            f"lm-evaluation-harness cannot make {name}: {type(cause).__name__}: {first_line(cause)}. Correct it."
-        ) from error
+        told = f"{type(cause).__name__}: {first_line(cause)}"
+        if isinstance(cause, KeyError):
+            told = f"there is no {cause} among its splits and columns"
+        raise _Unfit(f"lm-evaluation-harness cannot make {name}: {told}. Correct it.") from error
     for one in made:
         for task in one.get_all_tasks() if hasattr(one, "get_all_tasks") else [one]:
             _require_fit(task)
