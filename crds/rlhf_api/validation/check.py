@@ -28,6 +28,8 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     training.budget_holds_a_row,
     training.offload_fits_zero,
     labelers.judge_is_independent,
+    labelers.answers_are_named,
+    labelers.answers_are_not_asked,
     sampling.parallelism_within_shards,
     sampling.every_entry_samples,
     sampling.greedy_entries_answer_once,

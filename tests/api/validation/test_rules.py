@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_api.validation import validate
 from rlhf_api.validation.rules.sampling import FREE_ENGINE_ARGUMENTS
-from support.manifests import DATA, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
+from support.manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
 
 
@@ -49,6 +49,38 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     # The judge.
     ({"spec.reward": RULE}, "spec.evaluate.judge.rule.entryPoint", '"grades:judge": the judge is the training reward'),
+    ({"spec.reward": MATCHED, "spec.evaluate.judge": MATCHED}, "spec.evaluate.judge.rule", "the judge is the training reward"),
+    (
+        {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "mode": "Search"}}}, "spec.reward": MATCHED},
+        "spec.evaluate.judge.rule",
+        "the judge is the training reward",
+    ),
+    # Reference answers.
+    (
+        {"spec.reward": ANSWERED},
+        "spec.prompts.source.answerColumn",
+        "absent, and reward.rule.exactMatch compares with the reference answers of its rows; name the column that holds them",
+    ),
+    (
+        {"spec.reward": ANSWERED, "spec.prompts": {"source": ASKED, "validation": {"source": {"uri": "hf://a/b"}}}},
+        "spec.prompts.validation.source.answerColumn",
+        "reward.rule.exactMatch",
+    ),
+    (
+        {"spec.evaluate.judge": {"type": "Rule", "rule": {"numericAnswer": {}}}},
+        "spec.prompts.source.answerColumn",
+        "evaluate.judge.rule.numericAnswer",
+    ),
+    (
+        {"spec.evaluate.judge": ANSWERED, "spec.prompts": {"source": ASKED, "test": {"source": {"uri": "hf://a/b"}}}},
+        "spec.prompts.test.source.answerColumn",
+        "evaluate.judge.rule.exactMatch",
+    ),
+    (
+        {"spec.prompts.source": {**ASKED, "column": "answer"}},
+        "spec.prompts.source.answerColumn",
+        '"answer": the column that holds the prompt, so that the policy would read the answer; name a column of its own',
+    ),
     ({"spec.evaluate.judge": TRAINED}, "spec.evaluate.judge.bradleyTerry.model.uri", "the judge is the training reward"),
     (
         {

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
 from rlhf_trainer.data.messages import tools_of
-from rlhf_trainer.data.parquet import LABELS, TOOLS, Lists
+from rlhf_trainer.data.parquet import ANSWER, LABELS, TOOLS, Lists
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
@@ -99,7 +99,7 @@ def _samples(context: StageContext, work: LabelWork) -> _Samples:
 
 def _rows_of(file: Path, prompts: pa.Array) -> pa.Table:
     columns = ["prompt_id", *_IDS, "messages", "completion_index", "text", "finish_reason"]
-    columns += [TOOLS.name] if TOOLS.name in pq.read_schema(file).names else []
+    columns += [beside.name for beside in (TOOLS, ANSWER) if beside.name in pq.read_schema(file).names]
     return pq.read_table(file, columns=columns, filters=pc.field("prompt_id").isin(prompts))
 
 
@@ -113,6 +113,7 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
                 row["text"],
                 f"prompt {row['prompt_id']}, completion {row['completion_index']}",
                 tools_of(row.get(TOOLS.name)),
+                row.get(ANSWER.name),
             )
             for row in rows
         ],
