@@ -24,6 +24,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     sources.revisions_fit,
     sources.held_out_leaves_some,
     training.batch_divides,
+    training.pairing_can_be_met,
     training.prompt_leaves_room,
     training.budget_holds_a_row,
     training.offload_fits_zero,

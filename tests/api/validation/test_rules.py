@@ -40,6 +40,22 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # Lengths.
     ({"spec.train.maxLength": 1000}, "spec.train.maxPromptLength", "1000: leaves no token for the response"),
     ({"spec.train.tokenBudget": 100}, "spec.train.tokenBudget", "write at least 2048"),
+    # Pairs.
+    (
+        {"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}},
+        "spec.label.pairing.minRewardStd",
+        "0.5: above every prompt's: the scores of this reward (Rule) lie between 0 and 1",
+    ),
+    (
+        {"spec.reward": {"type": "Pairwise", "pairwise": {"model": {"uri": "hf://a/b"}}}, "spec.label.pairing.minRewardStd": 3},
+        "spec.label.pairing.minRewardStd",
+        "(Pairwise) lie between 0 and 1, so that no standard deviation is above 0.5; write less than 0.5",
+    ),
+    (
+        {"spec.reward": MATCHED, "spec.label.pairing": {"minMargin": 1}},
+        "spec.label.pairing.minMargin",
+        "above every pair's",
+    ),
     # DeepSpeed.
     ({"spec.train.compute": {"deepspeed": {"offload": "All"}}}, "spec.train.compute.deepspeed.offload", "needs zeroStage 3"),
     (
