@@ -47,6 +47,15 @@ def test_the_table_of_strategies(strategy: PairingStrategy, values: list[float],
     assert indices(pairs(values, Pairing(strategy=strategy, min_margin=0.9))) == expected
 
 
+@given(st.lists(st.integers(-1000, 1000).map(float), min_size=2, max_size=10))
+def test_of_ten_responses_or_fewer_the_one_nearest_to_two_sigmas_below_is_the_worst(values: list[float]) -> None:
+    """docs/recipe.md says so. Of eleven it need not be."""
+    nearest, worst = (Pairing(strategy=strategy) for strategy in (PairingStrategy.MEAN_SIGMA, PairingStrategy.BEST_WORST))
+    assert pairs(values, nearest) == pairs(values, worst)
+    eleven = [-22.0, -19.5, *[4.5] * 9]
+    assert (indices(pairs(eleven, nearest)), indices(pairs(eleven, worst))) == ([(2, 1)], [(2, 0)])
+
+
 @given(scores, st.sampled_from(EVERY_STRATEGY), st.integers(0, 20))
 def test_defect_ties_never_make_a_pair(values: list[float], strategy: PairingStrategy, seed: int) -> None:
     for pair in pairs(values, Pairing(strategy=strategy), seed=seed).pairs:

@@ -74,7 +74,7 @@ def _std(completions: Sequence[Scored]) -> float:
 
 def _rejected(usable: Sequence[Scored], others: Sequence[Scored], strategy: PairingStrategy, seed: int, prompt_id: str) -> Scored:
     """Of `others`. MeanSigma: whose score is nearest to mu - 2 sigma of all usable ones (arXiv 2502.16825), for the worst of many
-    responses teaches less than one that is merely bad; of few, it mostly is the worst.
+    responses teaches less than one that is merely bad. Of ten or fewer it is the worst (docs/recipe.md).
     """
     match strategy:
         case PairingStrategy.MEAN_SIGMA:
