@@ -66,6 +66,7 @@ def columns() -> str:
     rows = {kind: ", ".join(map(_column, schema)) for kind, schema in schemas.items()}
     for kind in ("samples", "evaluation"):
         rows[kind] += f"; where prompts of the run have tools, {_column(parquet.TOOLS)}"
+    rows["samples"] += f"; where prompts.source names a column of answers, {_column(parquet.ANSWER)}"
     return table(("artifact", "columns"), list(rows.items()))
 
 

@@ -71,7 +71,11 @@ class Metric(StrEnum):
     REWARD_MARGIN = ("rewardMargin", "nats", "TRL's rewards/margins: chosenReward - rejectedReward.")
     REWARD_ACCURACY = ("rewardAccuracy", "share", "TRL's rewards/accuracies: share of pairs whose margin is positive.")
     GRAD_NORM = ("gradNorm", "norm", "TRL's grad_norm: global L2 norm of the gradient before clipping.")
-    YIELD = ("yield", "share", "Prompts with at least one kept pair divided by prompts sampled.")
+    YIELD = (
+        "yield",
+        "share",
+        "Prompts with at least one kept pair divided by prompts sampled, but for those that minRewardStd leaves out.",
+    )
     PAIRS = ("pairs", "count", "Kept preference pairs.")
     GPU_SECONDS = ("gpuSeconds", "s", "GPUs held times seconds held, by stage.")
     QUEUE_SECONDS = ("queueSeconds", "s", "Seconds from creation to admission and start, by stage.")

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from rlhf_api.resource.labeler import Rule
 from rlhf_api.validation import validate
 from rlhf_trainer.labelers.base import Response
+from rlhf_trainer.labelers.declared.labeler import DeclaredLabeler
+from rlhf_trainer.labelers.declared.patterns import LinearPattern
 from rlhf_trainer.labelers.rule import RuleLabeler
 from support.documents import ROOT, Block, blocks
 from support.manifests import manifest
@@ -38,11 +41,28 @@ def test_the_example_is_the_file_and_scores(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_it_shows_of_manifests_is_valid_together() -> None:
+    """Each with those before it; the last word on a field is the one that holds."""
     shown: dict[str, Any] = {}
     for block in of("yaml"):
         shown |= yaml.safe_load(block.text)
-    assert set(shown) == {"reward", "evaluate", "podDefaults"}
-    assert validate(manifest({f"spec.{name}": value for name, value in shown.items()})).problems == ()
+        assert validate(manifest({f"spec.{name}": value for name, value in shown.items()})).problems == ()
+    assert set(shown) == {"prompts", "reward", "evaluate", "podDefaults"}
+
+
+def test_rules_that_it_states_score_as_it_says() -> None:
+    shown = [yaml.safe_load(block.text) for block in of("yaml") if "entryPoint" not in block.text]
+    stated = [Rule.model_validate(part["reward"]["rule"]) for part in shown if "reward" in part]
+    number, form = map(DeclaredLabeler.load, stated)
+    answer = "17 + 25 = 42\n#### 42"
+    assert number.score([Response([], text, answer=answer) for text in ("It is 42.", "42 or 43", "")]) == [1.0, 0.0, 0.0]
+    assert form.score([Response([], text) for text in ('```json\n{"name": "Ada"}\n```', '{"name": 3}', "")]) == [1.0, 0.0, 0.0]
+
+
+def test_patterns_that_it_shows_find_what_it_says() -> None:
+    text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
+    for pattern, found in ((r"(?s).*\\boxed\{(.*?)\}", "2"), ("([0-9.]+) *%", "50")):
+        assert f"`{pattern}`" in text
+        assert LinearPattern(pattern, "x").first_groups([r"\boxed{1} is 50 %, so \boxed{2}."]) == [found]
 
 
 def test_what_is_mounted_or_copied_lies_on_the_path_of_the_image() -> None:

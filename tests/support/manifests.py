@@ -14,6 +14,9 @@ GONE = object()
 #: What changes are made of.
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
 RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
+MATCHED = {"type": "Rule", "rule": {"regex": {"pattern": "a"}}}
+ANSWERED = {"type": "Rule", "rule": {"exactMatch": {}}}
+ASKED = {"uri": "hf://owner/prompts", "answerColumn": "answer"}
 TRAINED = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import RULE, TRAINED, gate, pod
+from .manifests import ANSWERED, ASKED, MATCHED, RULE, TRAINED, gate, pod
 
 ACCEPTED: list[dict[str, Any]] = [
     {},
     {"spec.train.compute": {"nodes": 2, "processesPerNode": 8}},
     {"spec.train.maxPromptLength": 2047},
+    {"spec.reward": MATCHED},
+    {"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.49, "minMargin": 0.99}},
+    {"spec.reward": MATCHED, "spec.label": {"pairing": {"minRewardStd": 2, "minMargin": 2}, "lengthPenaltyPerCharacter": 0.1}},
+    {"spec.label.pairing": {"minRewardStd": 5, "minMargin": 5}},
+    {"spec.reward": ANSWERED, "spec.prompts.source.answerColumn": "answer"},
+    {"spec.reward": ANSWERED, "spec.prompts.source.answerColumn": "answer", "spec.prompts.test": {"source": {"uri": "hf://a/b"}}},
+    {"spec.evaluate.judge": ANSWERED, "spec.prompts.validation": {"source": {"uri": "hf://a/b", "answerColumn": "answer"}}},
+    {"spec.evaluate": {"judge": ANSWERED, "allowTrainingReward": True}, "spec.reward": ANSWERED, "spec.prompts.source": ASKED},
+    {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "negate": True}}}, "spec.reward": MATCHED},
     {"spec.train.tokenBudget": 2048},
     {"spec.sample": {"shards": 4, "parallelism": 4}},
     {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 2}}]},

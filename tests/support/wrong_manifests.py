@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import DATA, RULE, TRAINED, gate, mounted, pod
+from .manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, TRAINED, gate, mounted, pod
 from .wrong_shapes import DUPLICATES, NUMBERS, SHAPES, TEXTS, UNKNOWN, Wrong, mixture
 
 MODEL = {"uri": "hf://owner/model"}
@@ -50,6 +50,16 @@ UNIONS = [
         {"spec.evaluate.judge": {"type": "Judge", "pairwise": {"model": MODEL}}},
         "spec.evaluate.judge.pairwise",
         "pairwise is required with type Pairwise, and belongs to no other",
+    ),
+    Wrong(
+        {"spec.reward": {"type": "Rule", "rule": {}}},
+        "spec.reward.rule",
+        "give exactly one of entryPoint, regex, exactMatch, numericAnswer and jsonSchema",
+    ),
+    Wrong(
+        {"spec.evaluate.judge.rule.regex": {"pattern": "a"}},
+        "spec.evaluate.judge.rule",
+        "give exactly one of entryPoint, regex, exactMatch, numericAnswer and jsonSchema",
     ),
     Wrong({"spec.reward.bradleyTerry": {}}, "spec.reward.bradleyTerry", "give exactly one of model and train"),
     Wrong(
@@ -289,8 +299,12 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
     # Schemas of Kubernetes have no names of keys in a map.
     "keys of resources": [pod(resources={"limits": {"-x": 1}})],
     "judge_is_independent": [
-        {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"model": {**MODEL, "base": "owner/reward"}}}}
+        {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"model": {**MODEL, "base": "owner/reward"}}}},
+        {"spec.evaluate.judge": MATCHED, "spec.reward": MATCHED},
     ],
+    "answers_are_named": [{"spec.reward": ANSWERED}, {"spec.evaluate.judge": ANSWERED}],
+    "answers_are_not_asked": [{"spec.prompts.source": {**ASKED, "column": "answer"}}],
+    "pairing_can_be_met": [{"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}}],
     "every_entry_samples": [{"spec.sample.mixture": [{"name": "a", "weight": 100.0}, {"name": "b", "weight": 1.0}]}],
     "greedy_entries_answer_once": [mixture(temperature=0), mixture(topK=1)],
     "engine_arguments_change_no_answer": [{"spec.sample.engine.extraArgs": ["--quantization=fp8"]}],

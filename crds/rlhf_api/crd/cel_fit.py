@@ -132,7 +132,8 @@ def _scorers(labeler: str) -> str:
     models = [f"self.{labeler}.{member}" for member in ("pairwise", "multiObjective", "judge")]
     found = [f"(has({bradley_terry}) && has({bradley_terry}.model) ? [{bradley_terry}.model.uri] : [])"]
     found += [f"(has({member}) ? [{member}.model.uri] : [])" for member in models]
-    found.append(f"(has(self.{labeler}.rule) ? [self.{labeler}.rule.entryPoint] : [])")
+    rule = f"self.{labeler}.rule"
+    found.append(f"(has({rule}) && has({rule}.entryPoint) ? [{rule}.entryPoint] : [])")
     return "(" + " + ".join(found) + ")"
 
 

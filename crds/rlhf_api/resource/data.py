@@ -77,6 +77,8 @@ class PromptSource(Source):
 
     column: ColumnName = "messages"
     """The column with the prompt: messages, or text of the user; without one called messages, its name is recognised."""
+    answer_column: ColumnName | None = None
+    """The column with the reference answer, text or a number, for rules that compare with one; the policy never sees it."""
 
 
 class HoldOut(Model):

@@ -52,11 +52,77 @@ class ModelLabeler(Model):
     """The model that scores."""
 
 
-class Rule(Model):
-    """A Python function that scores (prompt messages, response text): no model."""
+#: RE2's syntax, whose search takes time linear in the text: https://github.com/google/re2/wiki/Syntax
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
-    entry_point: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)]
+
+class RegexMode(StrEnum):
+    SEARCH = "Search"
+    """Anywhere in the response."""
+    FULL_MATCH = "FullMatch"
+    """The whole response."""
+
+
+class Regex(Model):
+    """1 where a response matches, else 0."""
+
+    pattern: Pattern
+    """In RE2's syntax: no look-around and no backreferences; a dot matches a line break only under (?s)."""
+    mode: RegexMode = RegexMode.SEARCH
+    """Search: anywhere in the response. FullMatch: all of it."""
+    negate: bool = False
+    """1 where it does not match."""
+
+
+class ExactMatch(Model):
+    """1 where a response is the row's reference answer, else 0; prompts.source.answerColumn names the column."""
+
+    strip: bool = True
+    """Blanks and line breaks around either do not count."""
+    ignore_case: bool = False
+    """Capitals and small letters are one."""
+
+
+class NumericAnswer(Model):
+    """1 where a number of a response is the row's reference answer, else 0; prompts.source.answerColumn names the column."""
+
+    pattern: Pattern | None = None
+    """Its first match's first group holds the response's number, as in `#### (.+)`; absent: the last number of the response."""
+    answer_pattern: Pattern | None = None
+    """The same of the reference answer; absent: all of it is the number."""
+    tolerance: NonNegative = 0.0
+    """The two may differ by so much."""
+
+
+class JsonSchema(Model):
+    """1 where a response is JSON that the schema accepts, else 0."""
+
+    inline: Annotated[str, StringConstraints(min_length=2, max_length=32768)]
+    """The schema's text, JSON Schema 2020-12; its patterns are RE2's, and it refers to nothing outside itself."""
+    code_block: bool = False
+    """Where a response has fenced code blocks, the last of them is read instead of all of it."""
+
+
+class Rule(Model):
+    """A function or a statement that scores (prompt messages, response text): no model. Exactly one of the members."""
+
+    entry_point: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)] | None
+    ) = None
     """`module:function` that stages can import; docs/rules.md says how to write one, and where it lies."""
+    regex: Regex | None = None
+    """Whether a response matches a pattern."""
+    exact_match: ExactMatch | None = None
+    """Whether a response is the reference answer."""
+    numeric_answer: NumericAnswer | None = None
+    """Whether a response's number is the reference answer."""
+    json_schema: JsonSchema | None = None
+    """Whether a response is JSON of a form."""
+
+    @property
+    def needs_answer(self) -> bool:
+        """Of the prompt's row."""
+        return self.exact_match is not None or self.numeric_answer is not None
 
 
 class LlmJudge(Model):
@@ -80,6 +146,6 @@ class Labeler(Model):
     multi_objective: ModelLabeler | None = None
     """A reward model with several rewards and a gate over them, published as RLHFlow/ArmoRM-Llama3-8B-v0.1 is."""
     rule: Rule | None = None
-    """A Python function."""
+    """A Python function, or what is said of right responses here."""
     judge: LlmJudge | None = None
     """A chat model that is asked."""

@@ -50,6 +50,8 @@ class Pairing(Model):
     """Which completions of a prompt become pairs."""
     min_margin: NonNegative = 0.0
     """The score difference must be above it."""
+    min_reward_std: NonNegative | None = None
+    """Only prompts the standard deviation of whose scores is above it give pairs; absent: all."""
     length_stopped: LengthStopped = LengthStopped.KEEP
     """What becomes of responses that were cut at maxNewTokens."""
 

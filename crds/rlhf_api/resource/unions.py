@@ -11,6 +11,7 @@ from .compute import Volume
 from .data import HoldOut
 from .evaluation import Gate
 from .labeler import BradleyTerry, Labeler, LabelerType
+from .labeler import Rule as LabelRule
 from .model import ChatTemplate
 from .sampling import IterateRef, IterateType
 from .storage import StorageCredentials
@@ -157,6 +158,7 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
     ),
     BradleyTerry: (_exactly_one("model", "train"),),
+    LabelRule: (_exactly_one("entry_point", "regex", "exact_match", "numeric_answer", "json_schema"),),
     ChatTemplate: (
         Alternatives(("name", "inline", "config_map_key_ref"), 0, 1),
         Alternatives(("name", "inline", "config_map_key_ref", "date"), 1, 4),

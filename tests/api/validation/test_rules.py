@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_api.validation import validate
 from rlhf_api.validation.rules.sampling import FREE_ENGINE_ARGUMENTS
-from support.manifests import DATA, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
+from support.manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
 
 
@@ -40,6 +40,22 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # Lengths.
     ({"spec.train.maxLength": 1000}, "spec.train.maxPromptLength", "1000: leaves no token for the response"),
     ({"spec.train.tokenBudget": 100}, "spec.train.tokenBudget", "write at least 2048"),
+    # Pairs.
+    (
+        {"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}},
+        "spec.label.pairing.minRewardStd",
+        "0.5: above every prompt's: the scores of this reward (Rule) lie between 0 and 1",
+    ),
+    (
+        {"spec.reward": {"type": "Pairwise", "pairwise": {"model": {"uri": "hf://a/b"}}}, "spec.label.pairing.minRewardStd": 3},
+        "spec.label.pairing.minRewardStd",
+        "(Pairwise) lie between 0 and 1, so that no standard deviation is above 0.5; write less than 0.5",
+    ),
+    (
+        {"spec.reward": MATCHED, "spec.label.pairing": {"minMargin": 1}},
+        "spec.label.pairing.minMargin",
+        "above every pair's",
+    ),
     # DeepSpeed.
     ({"spec.train.compute": {"deepspeed": {"offload": "All"}}}, "spec.train.compute.deepspeed.offload", "needs zeroStage 3"),
     (
@@ -49,6 +65,38 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     # The judge.
     ({"spec.reward": RULE}, "spec.evaluate.judge.rule.entryPoint", '"grades:judge": the judge is the training reward'),
+    ({"spec.reward": MATCHED, "spec.evaluate.judge": MATCHED}, "spec.evaluate.judge.rule", "the judge is the training reward"),
+    (
+        {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "mode": "Search"}}}, "spec.reward": MATCHED},
+        "spec.evaluate.judge.rule",
+        "the judge is the training reward",
+    ),
+    # Reference answers.
+    (
+        {"spec.reward": ANSWERED},
+        "spec.prompts.source.answerColumn",
+        "absent, and reward.rule.exactMatch compares with the reference answers of its rows; name the column that holds them",
+    ),
+    (
+        {"spec.reward": ANSWERED, "spec.prompts": {"source": ASKED, "validation": {"source": {"uri": "hf://a/b"}}}},
+        "spec.prompts.validation.source.answerColumn",
+        "reward.rule.exactMatch",
+    ),
+    (
+        {"spec.evaluate.judge": {"type": "Rule", "rule": {"numericAnswer": {}}}},
+        "spec.prompts.source.answerColumn",
+        "evaluate.judge.rule.numericAnswer",
+    ),
+    (
+        {"spec.evaluate.judge": ANSWERED, "spec.prompts": {"source": ASKED, "test": {"source": {"uri": "hf://a/b"}}}},
+        "spec.prompts.test.source.answerColumn",
+        "evaluate.judge.rule.exactMatch",
+    ),
+    (
+        {"spec.prompts.source": {**ASKED, "column": "answer"}},
+        "spec.prompts.source.answerColumn",
+        '"answer": the column that holds the prompt, so that the policy would read the answer; name a column of its own',
+    ),
     ({"spec.evaluate.judge": TRAINED}, "spec.evaluate.judge.bradleyTerry.model.uri", "the judge is the training reward"),
     (
         {

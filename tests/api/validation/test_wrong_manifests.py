@@ -12,7 +12,8 @@ from support.manifests import manifest
 from support.wrong_manifests import ONLY_OURS, WRONG
 from support.wrong_shapes import Wrong
 
-#: Rules that the API server knows too, as a schema or in CEL. Of `judge_is_independent` it knows all but the lineage.
+#: Rules that the API server knows too, as a schema or in CEL. Of `judge_is_independent` it knows all but the lineage,
+#: and rules without a function.
 SERVER_TOO = {
     "unions",
     "store_is_shared",

@@ -39,7 +39,7 @@ def test_a_source_that_is_the_same_in_all_iterations_is_one_reference() -> None:
 
 
 def test_every_rule_is_listed_with_its_path_and_nothing_else_that_scores() -> None:
-    listed = {reference.path: reference.rule.entry_point for reference in rule_references(spec_of())}
+    listed = {reference.path: reference.entry_point for reference in rule_references(spec_of())}
     assert listed == {"reward.rule": "rules:score", "evaluate.judge.rule": "rules:judge"}
     model = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://example/rm"}}}
     assert rule_references(spec_of(reward=model, evaluate={"judge": model})) == ()

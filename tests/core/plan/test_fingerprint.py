@@ -81,6 +81,46 @@ def test_a_rules_code_is_in_what_it_scores_and_in_nothing_before_it() -> None:
     assert changed("evaluate.judge.rule") == evaluations
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"regex": {"pattern": "a"}},
+        {"regex": {"pattern": "a", "mode": "FullMatch"}},
+        {"regex": {"pattern": "a", "negate": True}},
+        {"exactMatch": {}},
+        {"exactMatch": {"strip": False}},
+        {"numericAnswer": {}},
+        {"numericAnswer": {"tolerance": 0.5}},
+        {"jsonSchema": {"inline": "{}"}},
+    ],
+    ids=str,
+)
+def test_what_a_manifest_says_itself_of_right_responses_is_their_labels_identity(members: dict[str, Any]) -> None:
+    source = {"uri": "hf://example/prompts", "answerColumn": "answer"}
+
+    def of(rule: dict[str, Any], **changes: Any) -> dict[tuple[int | None, StageName], str]:
+        return fingerprints(reward={"type": "Rule", "rule": rule}, prompts={"source": source}, **changes)
+
+    own, other = of(members), of({"regex": {"pattern": "b"}})
+    assert own[1, StageName.SAMPLE] == other[1, StageName.SAMPLE]
+    assert own[1, StageName.LABEL] != other[1, StageName.LABEL]
+    assert of(members, resolved={"reward.rule": "c0ffee"}) == own, "it has no code"
+
+
+def test_a_column_of_answers_is_in_samples_and_evaluations_and_not_in_what_is_held_out() -> None:
+    sft = {"data": [{"name": "a", "uri": "hf://example/a"}], "optimization": OPTIMIZATION}
+    resolved = {"prompts.identity": "Rendered"}
+    held = {"validation": {"source": {"uri": "hf://example/v"}}}
+    answered = {"source": {"uri": "hf://example/p", "answerColumn": "a"}}
+    plain = fingerprints(sft=sft, resolved=resolved, prompts={"source": {"uri": "hf://example/p"}, **held})
+    own = fingerprints(sft=sft, resolved=resolved, prompts={**answered, **held})
+    held["validation"]["source"]["answerColumn"] = "b"
+    both = fingerprints(sft=sft, resolved=resolved, prompts={**answered, **held})
+    assert plain[None, StageName.SFT] == own[None, StageName.SFT] == both[None, StageName.SFT]
+    assert plain[1, StageName.SAMPLE] != own[1, StageName.SAMPLE]
+    assert len({found[None, StageName.EVALUATE] for found in (plain, own, both)}) == 3
+
+
 def test_a_revision_of_what_is_no_rule_is_in_no_work() -> None:
     """A status is read as it is; what an operator of another version wrote there means nothing more than what is asked of it."""
     model = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://example/rm"}}}

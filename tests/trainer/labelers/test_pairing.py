@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -46,6 +47,15 @@ def test_the_table_of_strategies(strategy: PairingStrategy, values: list[float],
     assert indices(pairs(values, Pairing(strategy=strategy, min_margin=0.9))) == expected
 
 
+@given(st.lists(st.integers(-1000, 1000).map(float), min_size=2, max_size=10))
+def test_of_ten_responses_or_fewer_the_one_nearest_to_two_sigmas_below_is_the_worst(values: list[float]) -> None:
+    """docs/recipe.md says so. Of eleven it need not be."""
+    nearest, worst = (Pairing(strategy=strategy) for strategy in (PairingStrategy.MEAN_SIGMA, PairingStrategy.BEST_WORST))
+    assert pairs(values, nearest) == pairs(values, worst)
+    eleven = [-22.0, -19.5, *[4.5] * 9]
+    assert (indices(pairs(eleven, nearest)), indices(pairs(eleven, worst))) == ([(2, 1)], [(2, 0)])
+
+
 @given(scores, st.sampled_from(EVERY_STRATEGY), st.integers(0, 20))
 def test_defect_ties_never_make_a_pair(values: list[float], strategy: PairingStrategy, seed: int) -> None:
     for pair in pairs(values, Pairing(strategy=strategy), seed=seed).pairs:
@@ -68,6 +78,46 @@ def test_a_prompt_gives_pairs_or_a_reason_and_never_both(values: list[float], st
     assert bool(paired.pairs) != bool(paired.dropped)
     if len(set(values)) == 1:
         assert paired.dropped == "promptsTied"
+
+
+@pytest.mark.parametrize(
+    ("values", "minimum", "expected", "dropped"),
+    [
+        # Of 0 and 2 the standard deviation is 1.
+        ([0.0, 2.0], 0.99, [(1, 0)], None),
+        ([0.0, 2.0], 1.0, [], "promptsBelowRewardStd"),
+        # A range of 3, as the next, and most of it by one response.
+        ([0.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0], 1.0, [], "promptsBelowRewardStd"),
+        ([0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0], 1.0, [(4, 0)], None),
+        ([0.0, 0.0], 0.0, [], "promptsTied"),
+        ([0.0, 0.0], 5.0, [], "promptsTied"),
+        ([0.0, 1e-9], 0.0, [(1, 0)], None),
+        ([0.0, 1e-9], None, [(1, 0)], None),
+        ([0.0, 5e-324], 0.0, [], "promptsBelowRewardStd"),
+    ],
+)
+def test_prompts_are_selected_by_the_standard_deviation_of_their_scores(
+    values: list[float], minimum: float | None, expected: list[tuple[int, int]], dropped: str | None
+) -> None:
+    paired = pairs(values, Pairing(min_reward_std=minimum))
+    assert (indices(paired), paired.dropped) == (expected, dropped)
+
+
+@given(scores, st.sampled_from(EVERY_STRATEGY), st.floats(0.0, 2.0))
+def test_a_prompt_that_is_selected_gives_the_pairs_that_it_would_give_anyway(
+    values: list[float], strategy: PairingStrategy, minimum: float
+) -> None:
+    paired = pairs(values, Pairing(strategy=strategy, min_reward_std=minimum))
+    if statistics.pstdev(values) > minimum:
+        assert paired == pairs(values, Pairing(strategy=strategy))
+    else:
+        assert paired.dropped == ("promptsTied" if len(set(values)) == 1 else "promptsBelowRewardStd")
+
+
+def test_responses_that_are_left_out_do_not_spread_the_others() -> None:
+    drop = Pairing(length_stopped=LengthStopped.DROP, min_reward_std=0.6)
+    assert pairs([9.0, 1.0, 0.0], drop, [False, True, True]).dropped == "promptsBelowRewardStd"
+    assert indices(pairs([9.0, 1.0, 0.0], drop, [True, True, True])) == [(0, 2)]
 
 
 def test_defect_a_label_is_never_flipped() -> None:

@@ -246,6 +246,37 @@ def test_a_committed_shard_is_not_scored_again(storage: Storage, tmp_path: Path,
     assert run(context_of(config, tmp_path / "1", 1)).artifact is not None
 
 
+def test_the_yield_is_of_the_prompts_that_are_selected_by_their_rewards_spread(
+    storage: Storage, tmp_path: Path, rules: str
+) -> None:
+    """a has 1 to 3 words (0.82), d 1 to 4 (1.25), b is a tie, c incomplete."""
+    samples = seal_samples(storage, ROWS, tmp_path)
+    found = {}
+    for minimum in (0.5, 1.0):
+        result = label(storage, samples, tmp_path / str(minimum), f"{rules}:words", pairing={"minRewardStd": minimum}, minYield=0.3)
+        found[minimum] = (result.counts.get("promptsBelowRewardStd"), result.metrics[Metric.YIELD].value)
+        assert result.counts["promptsTied"] == 1
+    assert found == {0.5: (None, 0.5), 1.0: (1, pytest.approx(1 / 3))}
+    said = r"Only 33.3% of the prompts whose standard deviation is above label.pairing.minRewardStd \(1.0\) gave"
+    with pytest.raises(ConfigurationProblem, match=said):
+        label(storage, samples, tmp_path / "most", f"{rules}:words", pairing={"minRewardStd": 1.0}, minYield=0.5)
+    with pytest.raises(ConfigurationProblem, match=r"promptsBelowRewardStd 2, .* No prompt's scores differ so much.*: lower it"):
+        label(storage, samples, tmp_path / "none", f"{rules}:words", pairing={"minRewardStd": 3.0})
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_selection_by_spread_does_not_depend_on_shards(storage: Storage, tmp_path: Path, rules: str, shards: int) -> None:
+    samples = seal_samples(storage, ROWS, tmp_path)
+    pairing = {"minRewardStd": 1.0}
+    one = label(storage, samples, tmp_path / "one", f"{rules}:words", pairing=pairing)
+    other = Storage(url=f"file://{tmp_path}/other")
+    (tmp_path / "again").mkdir()
+    again = seal_samples(other, ROWS, tmp_path / "again")
+    many = label(other, again, tmp_path / "many", f"{rules}:words", pairing=pairing, shards=shards)
+    assert read(storage, one, tmp_path / "read-one") == read(other, many, tmp_path / "read-many")
+    assert one.counts == many.counts
+
+
 def test_the_length_penalty_is_by_character(storage: Storage, tmp_path: Path, rules: str) -> None:
     samples = seal_samples(storage, ROWS[:3], tmp_path)
     result = label(storage, samples, tmp_path, f"{rules}:words", lengthPenaltyPerCharacter=1.0)

@@ -151,6 +151,22 @@ def question_column(source: PromptSource, columns: Sequence[str], field: str) ->
     return found[0]
 
 
+def answer_column(source: PromptSource, columns: Sequence[str], column: str, field: str) -> str | None:
+    """Where the reference answer stands; None where none is named. Raises ConfigurationProblem where the policy reads it."""
+    name = source.answer_column
+    if name is None:
+        return None
+    if name not in columns:
+        raise ConfigurationProblem(
+            f"{source.uri} has no column {name!r} (it has {_listed(columns)}). Set {field}.answerColumn to the one with the answer."
+        )
+    if name in question_columns(column):
+        raise ConfigurationProblem(
+            f"{field}.answerColumn is {name}, which the policy is asked with: it would read the answer. Name a column of its own."
+        )
+    return name
+
+
 def demonstration_columns(layout: DataLayout, column: str, columns: Sequence[str]) -> frozenset[str]:
     """Those that are read."""
     if layout is DataLayout.PROMPT_RESPONSE:

@@ -17,6 +17,7 @@ from .columns import (
     SCORE_LISTS,
     SCORES,
     SYSTEMS,
+    answer_column,
     columns_of,
     demonstration_columns,
     demonstration_layout,
@@ -79,9 +80,12 @@ class Preference:
 
 @dataclass(frozen=True)
 class Question:
+    """answer: what the answer column holds; None where the source names none."""
+
     row: int
     messages: tuple[Message, ...]
     tools: list[Any] | None = None
+    answer: object = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,9 @@ def preferences_of(
 
 def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: str) -> Reader[Question]:
     """What the policy is asked, by the first rows: conversations that end with the user. Raises ConfigurationProblem."""
-    column = question_column(source, columns_of(source, head), field)
+    columns = columns_of(source, head)
+    column = question_column(source, columns, field)
+    answers = answer_column(source, columns, column, field)
 
     def read(number: int, row: Row) -> Question:
         tools = functions_of(row.get("tools"))
@@ -186,9 +192,10 @@ def questions_of(source: PromptSource, head: Sequence[Row | Unparsable], field: 
         require_order(messages, ends_with="user")
         if tools is not None:
             require_tools_once(messages, tools)
-        return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages), tools)
+        answer = None if answers is None else row.get(answers)
+        return Question(number, tuple({"role": m["role"], "content": m["content"]} for m in messages), tools, answer)
 
-    return Reader(source, None, read, question_columns(column))
+    return Reader(source, None, read, question_columns(column) | ({answers} if answers is not None else set()))
 
 
 def _of(row: Row, column: str) -> Any:

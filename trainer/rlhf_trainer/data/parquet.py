@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_api.stage import PromptIdentity
+from rlhf_api.stage import PromptIdentity, PromptSlice
 
 _IDS = pa.list_(pa.int32())
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -33,6 +33,9 @@ SAMPLES = pa.schema(
 
 #: Behind the columns of samples and evaluation where prompts of the run have tools: JSON text, null for a prompt without.
 TOOLS = pa.field("tools", pa.string())
+
+#: Behind the columns of samples where the source of prompts names a column of reference answers; null for a prompt without.
+ANSWER = pa.field("answer", pa.string())
 
 LABELS = pa.schema(
     [
@@ -96,6 +99,12 @@ class Lists:
 
 def with_tools(schema: pa.Schema, identity: PromptIdentity) -> pa.Schema:
     return schema.append(TOOLS) if identity is PromptIdentity.RENDERED_WITH_TOOLS else schema
+
+
+def samples_schema(prompts: PromptSlice) -> pa.Schema:
+    """The columns of samples of these prompts."""
+    schema = with_tools(SAMPLES, prompts.identity)
+    return schema if prompts.prompts.source.answer_column is None else schema.append(ANSWER)
 
 
 def tools_text(tools: Sequence[Any] | None) -> str | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
 from rlhf_api.resource.data import HoldOut, Prompts, PromptSource
 from rlhf_api.resource.storage import Storage
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 
 from . import sources
 from .layouts import questions_of
 from .messages import Message, Tools
-from .rows import Tally, Unusable
+from .rows import Tally, Unusable, shown
 
 
 class Identify(Protocol):
@@ -27,12 +30,16 @@ class Identify(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """where: its source and row, for messages. tools: functions, as `functions_of` has them."""
+    """where: its source and row, for messages. tools: functions, as `functions_of` has them.
+
+    answer: the reference answer of its row, which nobody shows the policy; None where there is none.
+    """
 
     id: str
     messages: tuple[Message, ...]
     where: str = field(default="", compare=False)
     tools: Tools = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def load_prompt_sets(
     varies = "{iteration}" in prompts.source.uri
     pools: list[list[Prompt]] = []
     seen: set[str] = set()
+    answered: dict[str, Prompt] = {}
     rows, unusable, with_tools = 0, 0, 0
     for number in range(1, last + 1) if varies else [0]:
         update: dict[str, Any] = {"uri": prompts.source.uri.replace("{iteration}", str(number))}
@@ -87,6 +95,7 @@ def load_prompt_sets(
         read, tally = read_prompts(prompts.source.model_copy(update=update), scratch, storage, identify)
         rows, unusable = rows + tally.rows, unusable + tally.unusable
         with_tools += sum(prompt.tools is not None for prompt in read)
+        _require_one_answer(answered, read)
         # An equal prompt in a later source would leak a held-out one into training.
         pools.append([p for p in {p.id: p for p in read}.values() if p.id not in seen])
         seen |= {p.id for p in pools[-1]}
@@ -97,6 +106,8 @@ def load_prompt_sets(
         for name, held in (("validation", prompts.validation), ("test", prompts.test))
     }
     with_tools += sum(prompt.tools is not None for part in own.values() for prompt in part or ())
+    for part in own.values():
+        _require_one_answer(answered, part or ())
     held_elsewhere = {p.id for part in own.values() if part for p in part}
     pools = [[p for p in pool if p.id not in held_elsewhere] for pool in pools]
     pools = [sorted(pool, key=lambda p: hashlib.sha256(f"hold-out/{p.id}".encode()).digest()) for pool in pools]
@@ -127,11 +138,37 @@ def read_prompts(
     for question in questions:
         try:
             own = identify(question.messages, question.tools)
-            found.append(Prompt(own, question.messages, f"{source.uri}: {tally.place(question.row)}", question.tools))
+            where = f"{source.uri}: {tally.place(question.row)}"
+            found.append(Prompt(own, question.messages, where, question.tools, _answer_text(question.answer, where)))
         except Unusable as problem:
             tally.leave_out(question.row, problem)
     tally.require_usable()
     return found, tally
+
+
+def _answer_text(value: object, where: str) -> str | None:
+    """A reference answer, as rules compare with it; None where there is none.
+
+    Raises ConfigurationProblem for what is neither text nor a number: a row that was left out would change what is held out.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+        raise ConfigurationProblem(f"{where}: the reference answer is {shown(value)}, neither text nor a number. Write it as text.")
+    return str(value)
+
+
+def _require_one_answer(answered: dict[str, Prompt], prompts: Sequence[Prompt]) -> None:
+    """Raises ConfigurationProblem where a prompt comes again with another answer. `answered`: by id, to which these are added."""
+    for prompt in prompts:
+        if prompt.answer is None:
+            continue
+        first = answered.setdefault(prompt.id, prompt)
+        if first.answer != prompt.answer:
+            raise ConfigurationProblem(
+                f"{prompt.where} asks what {first.where} asks, and has another reference answer: {shown(prompt.answer)}, and "
+                f"{shown(first.answer)} there. Leave the wrong one out."
+            )
 
 
 def _hold_out(

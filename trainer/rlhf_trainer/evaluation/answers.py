@@ -24,6 +24,8 @@ class Answer:
     reward_score: float | None = None
     tools: str | None = None
     """JSON text; a column where prompts of the run have any."""
+    reference: str | None = None
+    """The reference answer of the prompt's row; no column, for only the stage that asks compares with it."""
 
 
 def of_validation(answers: Sequence[Answer]) -> list[Answer]:

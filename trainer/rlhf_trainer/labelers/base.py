@@ -32,6 +32,8 @@ class Response:
     """For errors: `prompt 0f3a…, completion 2`."""
     tools: Tools = None
     """Of the prompt."""
+    answer: str | None = None
+    """The reference answer of the prompt's row, where the source of prompts names a column of them."""
 
     @property
     def shown(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.resource.labeler import Labeler as LabelerSpec
-from rlhf_api.resource.labeler import LabelerType
+from rlhf_api.resource.labeler import LabelerType, Rule
 from rlhf_api.stage import ModelInput
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.runtime.context import StageContext
@@ -15,10 +15,8 @@ from .base import Labeler
 
 def require_rule(spec: LabelerSpec, revision: str | None) -> None:
     """What `load_labeler` would say of a rule, before the work that comes first; nothing of other labelers."""
-    from .rule import RuleLabeler
-
     if spec.rule is not None:
-        RuleLabeler.load(spec.rule.entry_point, revision)
+        _rule(spec.rule, revision)
 
 
 def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None, rule_revision: str | None = None) -> Labeler:
@@ -26,11 +24,10 @@ def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | N
     from .bradley_terry import BradleyTerryLabeler
     from .multi_objective import MultiObjectiveLabeler
     from .pairwise import PairwiseLabeler
-    from .rule import RuleLabeler
 
     match spec.type:
         case LabelerType.RULE:
-            return RuleLabeler.load(present(spec.rule, "rule").entry_point, rule_revision)
+            return _rule(present(spec.rule, "rule"), rule_revision)
         case LabelerType.BRADLEY_TERRY:
             reward = present(model, "the reward model")
             return BradleyTerryLabeler.load(model_folder(context, reward), trust_remote_code=trusts(reward))
@@ -42,3 +39,10 @@ def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | N
     raise ConfigurationProblem(
         f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective or Rule."
     )
+
+
+def _rule(rule: Rule, revision: str | None) -> Labeler:
+    from .declared.labeler import DeclaredLabeler
+    from .rule import RuleLabeler
+
+    return DeclaredLabeler.load(rule) if rule.entry_point is None else RuleLabeler.load(rule.entry_point, revision)

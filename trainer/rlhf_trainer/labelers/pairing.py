@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from rlhf_api.resource.training import LengthStopped, Pairing, PairingStrategy
 
+#: The count of prompts that were not selected: whose scores differ, and not by enough to learn from.
+BELOW_REWARD_STD = "promptsBelowRewardStd"
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -40,11 +43,17 @@ class Paired:
 
 
 def make_pairs(completions: Sequence[Scored], pairing: Pairing, seed: int, prompt_id: str) -> Paired:
-    """The pairs of one prompt. BestRandom draws its rejected one from all others, by a seed of its own for each prompt."""
+    """The pairs of one prompt, which nothing decides but its own scores (ADR 0033).
+
+    BestRandom draws its rejected one from all others, by a seed of its own for each prompt.
+    """
     usable = [c for c in completions if c.stopped or pairing.length_stopped is not LengthStopped.DROP]
     chosen_from = [c for c in usable if c.stopped or pairing.length_stopped is not LengthStopped.REJECTED_ONLY]
     if not chosen_from or len(usable) < 2:
         return Paired((), "promptsLengthStopped")
+    tied = max(c.score for c in usable) == min(c.score for c in usable)
+    if pairing.min_reward_std is not None and not tied and _std(usable) <= pairing.min_reward_std:
+        return Paired((), BELOW_REWARD_STD)
     # Equal scores: the earlier completion, so that the choice does not depend on how rows were ordered.
     best = max(chosen_from, key=lambda c: (c.score, -c.index))
     if pairing.strategy is PairingStrategy.ALL_ABOVE_MARGIN:
@@ -55,18 +64,21 @@ def make_pairs(completions: Sequence[Scored], pairing: Pairing, seed: int, promp
         pairs = [Pair(best, rejected)] if best.score - rejected.score > pairing.min_margin else []
     if pairs:
         return Paired(tuple(pairs))
-    tied = max(c.score for c in usable) == min(c.score for c in usable)
     return Paired((), "promptsTied" if tied else "promptsBelowMargin")
+
+
+def _std(completions: Sequence[Scored]) -> float:
+    """Of the responses that were sampled, and not an estimate of all that might be."""
+    return statistics.pstdev([c.score for c in completions])
 
 
 def _rejected(usable: Sequence[Scored], others: Sequence[Scored], strategy: PairingStrategy, seed: int, prompt_id: str) -> Scored:
     """Of `others`. MeanSigma: whose score is nearest to mu - 2 sigma of all usable ones (arXiv 2502.16825), for the worst of many
-    responses teaches less than one that is merely bad; of few, it mostly is the worst.
+    responses teaches less than one that is merely bad. Of ten or fewer it is the worst (docs/recipe.md).
     """
     match strategy:
         case PairingStrategy.MEAN_SIGMA:
-            values = [c.score for c in usable]
-            target = statistics.fmean(values) - 2 * statistics.pstdev(values)
+            target = statistics.fmean([c.score for c in usable]) - 2 * _std(usable)
             return min(others, key=lambda c: (abs(c.score - target), c.index))
         case PairingStrategy.BEST_RANDOM:
             digest = hashlib.sha256(f"{seed}/best-random/{prompt_id}".encode()).digest()

@@ -1,11 +1,14 @@
-"""Rules can be imported, and answer a number to what they will be asked; their code gets a revision."""
+"""Rules answer a number to what they will be asked: functions, whose code gets a revision, and what a manifest says itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
+from rlhf_api.resource.labeler import Labeler
 from rlhf_operator.core.chain.references import REWARD, RuleReference
 from rlhf_trainer.data.prompts import Prompt, PromptSets
+from rlhf_trainer.labelers.declared.labeler import DeclaredLabeler
 from rlhf_trainer.labelers.rule import RuleLabeler
 
 #: A policy may end at once, and it may say little.
@@ -17,7 +20,7 @@ def rule(reference: RuleReference, prompts: Callable[[], PromptSets], resolved: 
 
     And on the first with tools.
     """
-    labeler = RuleLabeler.load(reference.rule.entry_point)
+    labeler = RuleLabeler.load(reference.entry_point)
     if (revision := labeler.revision) is not None:
         resolved[reference.path] = revision
     for prompt in _first_prompts(reference, prompts()):
@@ -25,8 +28,22 @@ def rule(reference: RuleReference, prompts: Callable[[], PromptSets], resolved: 
             labeler.try_on(prompt.messages, response, prompt.tools)
 
 
-def _first_prompts(reference: RuleReference, sets: PromptSets) -> list[Prompt]:
+def declared(spec: Labeler, path: str, prompts: Callable[[], PromptSets]) -> None:
+    """What a manifest says itself of right responses can be asked, and every prompt has the answer that it compares with."""
+    if spec.rule is None or spec.rule.entry_point is not None:
+        return
+    labeler = DeclaredLabeler.load(spec.rule, f"{path}.rule")
+    if spec.rule.needs_answer:
+        for prompt in chain(*_scored(path, prompts())):
+            labeler.require_answer(prompt)
+
+
+def _scored(path: str, sets: PromptSets) -> Sequence[Sequence[Prompt]]:
     """The reward scores samples and, in evaluate, validation; the judge validation and test."""
-    scored = [*sets.training, sets.validation] if reference.path.startswith(f"{REWARD}.") else [sets.validation, sets.test]
+    return [*sets.training, sets.validation] if path.startswith(REWARD) else [sets.validation, sets.test]
+
+
+def _first_prompts(reference: RuleReference, sets: PromptSets) -> list[Prompt]:
+    scored = _scored(reference.path, sets)
     kinds = [[p for p in prompts if (p.tools is None) is without] for prompts in scored for without in (True, False)]
     return [prompts[0] for prompts in kinds if prompts]

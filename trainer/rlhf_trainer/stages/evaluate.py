@@ -151,6 +151,7 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
         text=completion.text,
         finish_reason=completion.finish_reason,
         tools=tools_text(prompt.tools),
+        reference=prompt.answer,
     )
 
 
@@ -182,7 +183,7 @@ def _compared(labeler: Comparer, pairs: Sequence[tuple[Answer, Answer]]) -> Sequ
 
 
 def _response(a: Answer) -> Response:
-    return Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}", tools_of(a.tools))
+    return Response(a.messages, a.text, f"{a.set} prompt {a.prompt_id}, {a.decoding}", tools_of(a.tools), a.reference)
 
 
 def _former(context: StageContext, ref: ArtifactRef | None) -> list[Answer] | None:

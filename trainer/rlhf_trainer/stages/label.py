@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
 from rlhf_trainer.data.messages import tools_of
-from rlhf_trainer.data.parquet import LABELS, TOOLS, Lists
+from rlhf_trainer.data.parquet import ANSWER, LABELS, TOOLS, Lists
 from rlhf_trainer.labelers.base import Response
 from rlhf_trainer.labelers.load import load_labeler
-from rlhf_trainer.labelers.pairing import Pair, Scored, make_pairs
+from rlhf_trainer.labelers.pairing import BELOW_REWARD_STD, Pair, Scored, make_pairs
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs
@@ -99,7 +99,7 @@ def _samples(context: StageContext, work: LabelWork) -> _Samples:
 
 def _rows_of(file: Path, prompts: pa.Array) -> pa.Table:
     columns = ["prompt_id", *_IDS, "messages", "completion_index", "text", "finish_reason"]
-    columns += [TOOLS.name] if TOOLS.name in pq.read_schema(file).names else []
+    columns += [beside.name for beside in (TOOLS, ANSWER) if beside.name in pq.read_schema(file).names]
     return pq.read_table(file, columns=columns, filters=pc.field("prompt_id").isin(prompts))
 
 
@@ -113,6 +113,7 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
                 row["text"],
                 f"prompt {row['prompt_id']}, completion {row['completion_index']}",
                 tools_of(row.get(TOOLS.name)),
+                row.get(ANSWER.name),
             )
             for row in rows
         ],
@@ -141,21 +142,31 @@ def _label(
 
 
 def _metrics(totals: dict[str, int], work: LabelWork) -> dict[Metric, MetricValue]:
-    share = totals.get("promptsPaired", 0) / max(1, totals.get("prompts", 0))
+    """The yield is of what minRewardStd has selected: how many that are is meant, and whether they give pairs is not."""
+    left_out = totals.get(BELOW_REWARD_STD, 0)
+    share = totals.get("promptsPaired", 0) / max(1, totals.get("prompts", 0) - left_out)
     if share < work.label.min_yield or totals.get("pairs", 0) == 0:
         told = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
         # The same responses give the same scores: another attempt would end so, too.
         raise ConfigurationProblem(
-            f"Only {share:.1%} of the prompts gave a preference pair; label.minYield asks for {work.label.min_yield:.0%} ({told}). "
-            f"{_advice(totals)} These scores are not kept: delete the run and begin it again, with what it finds in the store, and "
-            "every response is scored anew.",
+            f"Only {share:.1%} of the prompts{_selected(work, left_out)} gave a preference pair; label.minYield asks for "
+            f"{work.label.min_yield:.0%} ({told}). {_advice(totals)} These scores are not kept: delete the run and begin it again, "
+            "with what it finds in the store, and every response is scored anew.",
             reason="YieldTooSmall",
         )
     return {Metric.YIELD: metric(share), Metric.PAIRS: metric(totals["pairs"])}
 
 
+def _selected(work: LabelWork, left_out: int) -> str:
+    return (
+        f" whose standard deviation is above label.pairing.minRewardStd ({work.label.pairing.min_reward_std})" if left_out else ""
+    )
+
+
 def _advice(totals: dict[str, int]) -> str:
     margin = totals.get("promptsBelowMargin", 0)
+    if totals.get(BELOW_REWARD_STD, 0) and not margin and not totals.get("promptsPaired", 0):
+        return "No prompt's scores differ so much, but for those that were left out for another reason: lower it."
     if totals.get("promptsTied", 0) and not margin and not totals.get("promptsPaired", 0):
         return "The reward gives the same score to all completions of a prompt, whatever the prompt: correct it."
     if margin:

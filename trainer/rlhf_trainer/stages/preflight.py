@@ -21,8 +21,10 @@ from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.chain.references import (
+    JUDGE,
     LM_EVAL,
     PROMPT_IDENTITY,
+    REWARD,
     REWARD_DEEPSPEED,
     SFT_DEEPSPEED,
     TRAIN_DEEPSPEED,
@@ -184,8 +186,9 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     yield lambda: models.positions(spec, scratch, storage)
     yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
-    for labeler in (spec.reward, spec.evaluate.judge):
+    for path, labeler in ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge)):
         yield partial(labelers.labeler, labeler, loaded.prompts, scratch, storage, found.warnings)
+        yield partial(rules.declared, labeler, path, loaded.prompts)
     for scored_by in rule_references(spec):
         yield partial(rules.rule, scored_by, loaded.prompts, found.resolved)
     for reference in external_references(spec):

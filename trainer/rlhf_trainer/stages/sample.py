@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.sampling import split_completions
 from rlhf_api.stage import Sampler, SampleWork, StageResult
-from rlhf_trainer.data.parquet import SAMPLES, tools_text, with_tools
+from rlhf_trainer.data.parquet import ANSWER, samples_schema, tools_text
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -65,7 +65,7 @@ def run(context: StageContext) -> StageResult:
     counts["lengthStopped"] = sum(row["finish_reason"] == "length" for row in rows)
     rows.sort(key=lambda row: (row["prompt_id"], row["completion_index"]))
     file = context.scratch / "samples.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=with_tools(SAMPLES, work.prompts.identity)), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=samples_schema(work.prompts)), file)
     log_counts("sampled", counts)
     return commit_and_seal(context, {"samples": file}, rows=len(rows), counts=counts, inputs=inputs, check=_require_completions)
 
@@ -195,6 +195,7 @@ def _row(question: Question, index: int, completion: Completion, vocabulary: Voc
         "temperature": sampler.entry.temperature,
         "template_hash": vocabulary.template_hash,
         "tools": tools_text(question.prompt.tools),
+        ANSWER.name: question.prompt.answer,
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rlhf_api.reading.manifest import Loc
+from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Problem, Problems
-from rlhf_api.validation.walk import SPEC
+from rlhf_api.validation.walk import SPEC, all_of
 
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
@@ -19,9 +20,10 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
     judge, reward = spec.evaluate.judge, spec.reward
     allow = "name another judge, or write allowTrainingReward: true"
     depends = ((*SPEC, "evaluate", "allowTrainingReward"),)
-    if judge.rule and reward.rule and judge.rule.entry_point == reward.rule.entry_point:
-        place = (*_JUDGE, "rule", "entryPoint")
-        yield Problem(place, "the judge is the training reward", allow, depends=(*depends, (*_REWARD, "rule", "entryPoint")))
+    if judge.rule and reward.rule and judge.rule == reward.rule:
+        # An object says too much in a message; a function is named.
+        member = ("rule", "entryPoint") if judge.rule.entry_point else ("rule",)
+        yield Problem((*_JUDGE, *member), "the judge is the training reward", allow, depends=(*depends, (*_REWARD, *member)))
     for judge_loc, judge_model in _models(judge, _JUDGE):
         for reward_loc, reward_model in _models(reward, _REWARD):
             seen = (*depends, (*reward_loc, "uri"))
@@ -29,6 +31,39 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
                 yield Problem((*judge_loc, "uri"), "the judge is the training reward", allow, depends=seen)
             elif judge_model.base is not None and _same(judge_model.base, reward_model.uri):
                 yield Problem((*judge_loc, "base"), "the judge descends from the training reward", allow, depends=seen)
+
+
+def answers_are_named(spec: RLHFRunSpec) -> Problems:
+    """A rule that compares with a reference answer needs a column of them wherever its prompts come from."""
+    source: Loc = (*SPEC, "prompts", "source")
+    for loc, labeler, names in ((_REWARD, spec.reward, ("validation",)), (_JUDGE, spec.evaluate.judge, ("validation", "test"))):
+        if labeler.rule is None or not labeler.rule.needs_answer:
+            continue
+        member = "exactMatch" if labeler.rule.exact_match else "numericAnswer"
+        held = [(name, part) for name in names if (part := getattr(spec.prompts, name)) is not None]
+        found = {(*SPEC, "prompts", name, "source"): part.source for name, part in held if part.source is not None}
+        if labeler is spec.reward or any(part.source is None for _, part in held):
+            found[source] = spec.prompts.source
+        for place, prompts in found.items():
+            if prompts.answer_column is None:
+                yield Problem(
+                    (*place, "answerColumn"),
+                    f"absent, and {'.'.join(map(str, loc[1:]))}.rule.{member} compares with the reference answers of its rows",
+                    "name the column that holds them",
+                    depends=((*loc, "rule", member),),
+                )
+
+
+def answers_are_not_asked(spec: RLHFRunSpec) -> Problems:
+    """What stands in the column of prompts is shown to the policy; preflight looks at the columns that are read beside it."""
+    for loc, source in all_of(spec, PromptSource):
+        if source.answer_column is not None and source.answer_column == source.column:
+            yield Problem(
+                (*loc, "answerColumn"),
+                "the column that holds the prompt, so that the policy would read the answer",
+                "name a column of its own",
+                depends=((*loc, "column"),),
+            )
 
 
 def _models(labeler: Labeler, loc: Loc) -> list[tuple[Loc, ModelRef]]:

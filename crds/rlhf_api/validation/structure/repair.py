@@ -38,6 +38,8 @@ STAND_INS: dict[str, Any] = {
     "evaluate": {"judge": _LABELER},
     "type": "Rule",
     "entryPoint": "unknown:unknown",
+    "pattern": "unknown",
+    "inline": "{}",
     "data": [{"name": "unknown", **_SOURCE}],
     "secretRef": {"name": "unknown"},
     "key": "unknown",

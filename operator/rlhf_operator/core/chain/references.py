@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import Labeler, Rule
+from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
@@ -62,7 +62,7 @@ class RuleReference:
     """A function that scores; `path` is the key of its code's revision, as in ExternalReference."""
 
     path: str
-    rule: Rule
+    entry_point: str
 
 
 def external_references(spec: RLHFRunSpec, prompt_iterations: int | None = None) -> tuple[ExternalReference, ...]:
@@ -71,9 +71,13 @@ def external_references(spec: RLHFRunSpec, prompt_iterations: int | None = None)
 
 
 def rule_references(spec: RLHFRunSpec) -> tuple[RuleReference, ...]:
-    """The rules among training reward and judge."""
+    """The functions among training reward and judge. What a manifest says itself of right responses has no code."""
     labelers = ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge))
-    return tuple(RuleReference(_rule_path(path), labeler.rule) for path, labeler in labelers if labeler.rule is not None)
+    return tuple(
+        RuleReference(_rule_path(path), labeler.rule.entry_point)
+        for path, labeler in labelers
+        if labeler.rule is not None and labeler.rule.entry_point is not None
+    )
 
 
 def text_references(spec: RLHFRunSpec) -> tuple[TextReference, ...]:
@@ -158,8 +162,9 @@ class Resolver:
         return labeler
 
     def rule_revision(self, path: str, labeler: Labeler) -> str | None:
-        """None for what is no rule, and for a rule that was not resolved: its work is what it was before rules had revisions."""
-        return None if labeler.rule is None else self.resolved.get(_rule_path(path))
+        """None for what has no code, and for a rule that was not resolved: its work is what it was before rules had revisions."""
+        code = labeler.rule is not None and labeler.rule.entry_point is not None
+        return self.resolved.get(_rule_path(path)) if code else None
 
     def prompts(self, prompts: Prompts) -> Prompts:
         """The whole section, for the hold-outs; a source with {iteration} is pinned by `source_revisions` instead."""

@@ -25,13 +25,26 @@ def offline_set(chain: Chain) -> OfflineSet | None:
     )
 
 
+def without_answers(prompts: Prompts) -> Prompts:
+    """The same prompts, of rows whose reference answers nobody reads."""
+    unread = {"answer_column": None}
+    update: dict[str, object] = {"source": prompts.source.model_copy(update=unread)}
+    for name in ("validation", "test"):
+        held = getattr(prompts, name)
+        if held is not None and held.source is not None:
+            update[name] = held.model_copy(update={"source": held.source.model_copy(update=unread)})
+    return prompts.model_copy(update=update)
+
+
 def held_out(chain: Chain, policy: PolicyInput | None = None) -> HeldOutInput | None:
     """None for a run that began before anybody looked: its artifacts are found by work without it."""
     resolver, prompts = chain.resolver, chain.spec.prompts
     if resolver.prompt_identity is PromptIdentity.MESSAGES:
         return None
-    # What the iterations take of the rest changes no hold-out, so that it changes no artifact either.
-    cut = resolver.prompts(prompts).model_copy(update={"per_iteration": Prompts.model_fields["per_iteration"].default})
+    # What the iterations take of the rest, and what is right, change no hold-out, so that they change no artifact either.
+    cut = without_answers(resolver.prompts(prompts)).model_copy(
+        update={"per_iteration": Prompts.model_fields["per_iteration"].default}
+    )
     return HeldOutInput(
         prompts=cut,
         iterations=chain.prompt_iterations if varies_by_iteration(prompts.source) else 1,
