@@ -28,7 +28,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
         "spec.evaluate.judge.bradleyTerry.train",
     ),
     ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
-    ({"spec.evaluate.lmEval": {"tasks": ["gsm8k"]}}, "spec.evaluate.lmEval.tasks"),
     ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
     (
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from rlhf_api import RLHFRun
+from rlhf_api.resource.status import ArtifactStatus, StageStatus
+from rlhf_api.words import ArtifactKind, Phase, StageName
+from rlhf_operator.core.cursor import with_stage
 from rlhf_operator.local import LocalState
-from rlhf_store import open_store
+from rlhf_store import ArtifactWriter, open_store
 from rlhfctl.exits import Exit
 from rlhfctl.report import charts
 from rlhfctl.report.page import render, verdict
@@ -235,3 +239,46 @@ def test_a_report_is_written_through_a_link_and_into_a_pipe_and_replaces_neither
         assert rlhfctl(*command, str(pipe)).code == 0
         assert "<html" in read.result()
     assert pipe.is_fifo()
+
+
+def _with_benchmark(run: RLHFRun, iteration: int, content: bytes | None, **stage: object) -> RLHFRun:
+    """The run, with a benchmark of this iterate that has sealed `content`, or None."""
+    assert run.status is not None
+    done = StageStatus(name=StageName.BENCHMARK, phase=Phase.SUCCEEDED, beside=True)
+    if content is not None:
+        writer = ArtifactWriter(open_store(run.spec.storage), ArtifactKind.BENCHMARK, example_runs.digest("benchmark", content))
+        writer.add_bytes(content, "benchmark.json")
+        ref = writer.seal(stage=StageName.BENCHMARK, inputs=[], config={}, iterate=iteration).ref
+        done = done.model_copy(update={"artifact": ArtifactStatus(url="x", digest=ref.digest, fingerprint=ref.fingerprint)})
+    return run.model_copy(update={"status": with_stage(run.status, iteration or None, done.model_copy(update=stage))})
+
+
+def _task(value: float, **fields: object) -> dict[str, object]:
+    metrics = {"exact_match/strict-match": {"value": value, "stderr": 0.0123}}
+    return {"name": "gsm8k<b>", "metrics": metrics, "shots": 5, "samples": 1319, "ofSamples": 1319, "truncated": 0, **fields}
+
+
+def test_benchmarks_are_a_row_a_metric_and_a_column_an_iterate(run: RLHFRun, page: str) -> None:
+    assert "Benchmarks" not in page
+    changed = run
+    for iteration, task in ((0, _task(0.742)), (3, _task(0.807, samples=100, truncated=7))):
+        changed = _with_benchmark(changed, iteration, json.dumps({"tasks": [task]}).encode())
+    told = render(collect(changed, open_store(run.spec.storage), example_runs.START))
+    assert _elements(told).open == []
+    section = told[told.index("<h2>Benchmarks") : told.index("<h2>Responses")]
+    assert re.findall(r"<th[^>]*>([^<]*)", section) == ["task", "metric", "shots", "questions", "π0", "π3"]
+    assert "gsm8k&lt;b&gt;" in section
+    assert section.count("<tr>") == 2
+    assert "0.742 <small>± 0.012</small>" in section
+    assert "0.807" in section
+    assert "Only the first questions were asked of gsm8k&lt;b&gt;." in section
+    assert "lost their beginning" in section
+
+
+def test_a_benchmark_that_failed_or_cannot_be_read_is_named(run: RLHFRun) -> None:
+    changed = _with_benchmark(run, 1, None, phase=Phase.FAILED, message="The model has no room for a question.")
+    changed = _with_benchmark(changed, 2, b'{"tasks": [{}]}')
+    found = collect(changed, open_store(run.spec.storage), example_runs.START)
+    failed, unreadable = found.missing
+    assert "the run went on without it. The model has no room for a question." in failed
+    assert "benchmark.json cannot be read (tasks.0.name: Field required)" in unreadable

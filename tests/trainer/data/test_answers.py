@@ -76,7 +76,7 @@ def test_what_is_neither_text_nor_a_number_is_named_with_its_row(tmp_path: Path,
         sets_of(source)
 
 
-def test_defect_a_prompt_that_comes_twice_with_different_answers_is_not_scored_by_the_last(tmp_path: Path) -> None:
+def test_a_prompt_that_comes_twice_with_different_answers_is_not_scored_by_the_last(tmp_path: Path) -> None:
     rows = [*ROWS, {"question": "What is 3 + 1?", "answer": "5"}]
     with pytest.raises(ConfigurationProblem) as refused:
         sets_of(source_of(tmp_path / "p.jsonl", rows))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_trainer.labelers.gated_format import Gate
+from rlhf_trainer.labelers.gated.format import Gate
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem

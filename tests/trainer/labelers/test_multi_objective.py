@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlhf_trainer.labelers.base import Comparer, Response, ScoreNotFinite
-from rlhf_trainer.labelers.gated_format import HEADER, Gate
-from rlhf_trainer.labelers.gated_model import load_gated_model
-from rlhf_trainer.labelers.multi_objective import MultiObjectiveLabeler
+from rlhf_trainer.labelers.gated.format import HEADER, Gate
+from rlhf_trainer.labelers.gated.labeler import MultiObjectiveLabeler
+from rlhf_trainer.labelers.gated.model import load_gated_model
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem

@@ -56,7 +56,7 @@ def test_every_pattern_and_schema_that_is_none_is_told_at_once(world: Path, stor
     [(None, "the reference answer is missing. Write a number"), ("six", "the reference answer is 'six', which is no number")],
 )
 @pytest.mark.parametrize("row", [1, 30])
-def test_defect_a_row_whose_answer_is_none_is_named_before_anything_is_sampled(
+def test_a_row_whose_answer_is_none_is_named_before_anything_is_sampled(
     world: Path, storage: Storage, tmp_path: Path, row: int, wrong: object, said: str
 ) -> None:
     prompts = answered(world, tmp_path / "p.jsonl", {row: wrong})

@@ -14,7 +14,7 @@ from rlhf_api.stage import StageResult
 from rlhf_api.words import StageName
 from rlhf_store import open_artifact, open_store
 from rlhf_trainer.labelers.base import Response
-from rlhf_trainer.labelers.multi_objective import MultiObjectiveLabeler
+from rlhf_trainer.labelers.gated.labeler import MultiObjectiveLabeler
 from support.preflights import uri
 from support.stages import ForkServer, RealRun, run_whole_chain, spec_of_world
 from support.tiny_models import save_gated_model

@@ -22,7 +22,7 @@ def require_rule(spec: LabelerSpec, revision: str | None) -> None:
 def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None, rule_revision: str | None = None) -> Labeler:
     """Raises ConfigurationProblem when the labeler cannot be had: no such function or other code, no such model, a random head."""
     from .bradley_terry import BradleyTerryLabeler
-    from .multi_objective import MultiObjectiveLabeler
+    from .gated.labeler import MultiObjectiveLabeler
     from .pairwise import PairwiseLabeler
 
     match spec.type:

@@ -12,7 +12,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
 from rlhf_trainer.labelers import pairwise_format
-from rlhf_trainer.labelers.gated_format import Gate
+from rlhf_trainer.labelers.gated.format import Gate
 from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary

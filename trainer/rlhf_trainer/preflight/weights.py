@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api.resource.model import ModelRef
-from rlhf_trainer.labelers.gated_format import ARCHITECTURE, GatedShape
+from rlhf_trainer.labelers.gated.format import ARCHITECTURE, GatedShape
 from rlhf_trainer.models.stored import FileVersion, Shape, require_shapes, stored_shapes
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 

@@ -119,7 +119,7 @@ def test_what_is_no_schema_or_cannot_be_checked_in_bounded_time_is_refused_where
     assert str(refused.value).startswith("reward.rule.jsonSchema.inline")
 
 
-def test_defect_nothing_that_a_schema_names_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_that_a_schema_names_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default registry of jsonschema opens what a reference names."""
 
     def opened(*arguments: object, **_: object) -> None:
@@ -134,7 +134,7 @@ def test_defect_nothing_that_a_schema_names_is_fetched(monkeypatch: pytest.Monke
     assert accepts({"$id": "http://127.0.0.1:9/a", "$ref": "#/$defs/b", "$defs": {"b": {"type": "object"}}}, "{}")
 
 
-def test_defect_no_response_makes_a_check_last() -> None:
+def test_no_response_makes_a_check_last() -> None:
     distinct = json.dumps([{"a": i} for i in range(80_000)])
     twice = {"anyOf": [{"properties": {"a": NODE}, "required": [name]} for name in ("x", "y")]}
     nested = '{"a":' * 31 + "{}" + "}" * 31

@@ -11,12 +11,12 @@ from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import device_of
 from rlhf_trainer.forward.rewards import gated_rewards
 from rlhf_trainer.forward.rows import Batch, beginnings
+from rlhf_trainer.labelers.scoring import ScoringLabeler
 from rlhf_trainer.models.chat import Chat
 from rlhf_trainer.models.vocabulary import load_vocabulary
 
-from .gated_format import Gate
-from .gated_model import GatedModel, load_gated_model
-from .scoring import ScoringLabeler
+from .format import Gate
+from .model import GatedModel, load_gated_model
 
 
 class MultiObjectiveLabeler(ScoringLabeler):

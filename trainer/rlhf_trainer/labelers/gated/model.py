@@ -1,4 +1,4 @@
-"""A Llama's trunk with several rewards and a gate over them, by `gated_format`; no code of the model's own is run."""
+"""A Llama's trunk with several rewards and a gate over them, by `format.py`; no code of the model's own is run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlhf_trainer.models.loading import load_trunk
 from rlhf_trainer.models.stored import require_shapes, stored_shapes
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .gated_format import REGRESSION, SCALE, TRANSFORM, GatedShape, gate_layer
+from .format import REGRESSION, SCALE, TRANSFORM, GatedShape, gate_layer
 
 
 class GatedHeads(nn.Module):

@@ -1,0 +1,1 @@
+"""Reward models with several heads and a gate over them, read without their code (ADR 0031)."""
