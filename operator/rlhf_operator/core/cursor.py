@@ -28,6 +28,11 @@ def current_stage(status: RLHFRunStatus) -> tuple[int | None, StageStatus] | Non
     return None
 
 
+def stage_at_work(status: RLHFRunStatus) -> tuple[int | None, StageStatus] | None:
+    """What is shown of a run: the chain's stage, or where the chain waits, the first beside it."""
+    return current_stage(status) or next(unfinished_stages(status), None)
+
+
 def unfinished_stages(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]:
     """Those that were begun and are not over, the chain's first."""
     going_on = [(iteration, stage) for iteration, stage in stages_of(status) if not stage.phase.finished]

@@ -14,7 +14,7 @@ from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import StageConfig
 from rlhf_api.words import Phase
 from rlhf_operator.clock import SystemClock
-from rlhf_operator.core.cursor import current_stage, unfinished_stages
+from rlhf_operator.core.cursor import stage_at_work, unfinished_stages
 from rlhf_operator.local.folder.lock import locked
 from rlhf_operator.local.folder.state import LocalState
 from rlhf_operator.local.processes.attempt import StageCommand
@@ -117,7 +117,7 @@ def _pause(backend: LocalBackend, reconciled: Reconciled, clock: Clock) -> float
 
 
 def _progress_event(status: RLHFRunStatus | None, progress: Progress, now: datetime) -> LocalEvent:
-    current = None if status is None else current_stage(status)
+    current = None if status is None else stage_at_work(status)
     if current is None:
         return LocalEvent(now, LocalEventKind.PROGRESS, progress.detail, progress=progress)
     iteration, stage = current

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from rlhf_api.resource.status import RLHFRunStatus
+from rlhf_api.words import StageName
+from rlhf_operator.core.actions import CreateJob
+from rlhf_operator.core.observed import Pod
 from rlhf_operator.kubernetes.api.errors import NotLeader, Unavailable
 from rlhf_operator.kubernetes.api.requests import verb_and_resource
 from rlhf_operator.kubernetes.controller.rounds import Rounds
@@ -22,8 +27,8 @@ from rlhf_operator.kubernetes.telemetry.health import Heartbeats
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 from rlhf_operator.ports import Seen
-from support.runs import run_of, spec_of
-from support.simulation import World
+from support.runs import BENCHMARKED, run_of, spec_of
+from support.simulation import DONE, End, Tape, World
 from support.waiting import wait_until
 
 A, B = RunKey("alignment", "a"), RunKey("alignment", "b")
@@ -232,8 +237,16 @@ def test_a_run_that_waits_for_a_person_has_no_gap() -> None:
     assert found == []
 
 
-def test_the_gaps_of_a_whole_run_are_no_longer_than_its_rounds_though_no_watch_tells_of_a_job() -> None:
-    world = World(run_of(spec_of(iterations=2)))
+@pytest.mark.parametrize("evaluate", [{}, {"evaluate": BENCHMARKED}], ids=["the chain", "benchmarks beside it"])
+def test_the_gaps_of_a_whole_run_are_no_longer_than_its_rounds_though_no_watch_tells_of_a_job(evaluate: dict[str, Any]) -> None:
+    looks = Counter[str]()
+
+    def fate(action: CreateJob, _pod: Pod, _tape: Tape) -> End | None:
+        """Benchmarks take their time."""
+        looks[action.name] += 1
+        return None if action.stage is StageName.BENCHMARK and looks[action.name] < 8 else DONE
+
+    world = World(run_of(spec_of(iterations=1, **evaluate)), fate=fate)
     found: list[float] = []
     rounds = Rounds(lambda _: world, world.clock, Metrics(), Gaps(lambda: world.clock.now().timestamp(), found.append))
     while world.run.status is None or not world.run.status.phase.finished:
@@ -241,7 +254,8 @@ def test_the_gaps_of_a_whole_run_are_no_longer_than_its_rounds_though_no_watch_t
         rounds(A)
         world.step()
         world.clock.advance(1000)
-    assert len(found) > 4
+    chain = [job for job in world.created if job.stage is not StageName.BENCHMARK]
+    assert len(found) == len(chain) - 1 - bool(evaluate), "one before each, but where finalize waits for what is beside"
     assert max(found) < 1000
 
 

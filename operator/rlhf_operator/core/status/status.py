@@ -10,7 +10,7 @@ from rlhf_api.resource.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.chain.iterates import Iterates
-from rlhf_operator.core.cursor import current_stage, iteration_of, stages_of, unfinished_stages, with_iteration
+from rlhf_operator.core.cursor import iteration_of, stage_at_work, stages_of, with_iteration
 from rlhf_operator.core.observed import Environment
 
 
@@ -48,7 +48,7 @@ def with_iterates(status: RLHFRunStatus, history: History, iterates: Iterates) -
 
 def with_place(status: RLHFRunStatus) -> RLHFRunStatus:
     """`iteration` and `stage`: at work, or the last that were. What is beside the chain is told where the chain waits for it."""
-    current = current_stage(status) or next(unfinished_stages(status), None)
+    current = stage_at_work(status)
     if current is not None:
         iteration, stage = current
         return status.model_copy(update={"iteration": iteration or status.iteration, "stage": stage.name})

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import Phase
+from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.actions import Action, CreateJob
-from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.core.cursor import current_stage, stages_of
 from rlhf_operator.kubernetes.objects.keys import RunKey
 from rlhf_operator.kubernetes.telemetry.gaps import Gaps
 from rlhf_operator.kubernetes.telemetry.metrics import Metrics
@@ -52,6 +52,7 @@ class _Measured:
         self._key = key
         self._metrics = metrics
         self._gaps = gaps
+        self._beside: set[tuple[int | None, StageName]] = set()
 
     def observe(self, *, live: bool) -> Seen | None:
         seen = self._backend.observe(live=live)
@@ -66,18 +67,19 @@ class _Measured:
         if not self._backend.write_status(seen, status):
             return False
         self._metrics.status_written(seen.run.status or RLHFRunStatus(), status)
+        self._beside = {(iteration, stage.name) for iteration, stage in stages_of(status) if stage.beside}
         if _waits(status):
             self._gaps.waits(self._key)
         return True
 
     def apply(self, run: RLHFRun, action: Action) -> bool:
         done = self._backend.apply(run, action)
-        if done and isinstance(action, CreateJob):
+        if done and isinstance(action, CreateJob) and (action.iteration, action.stage) not in self._beside:
             self._gaps.created(self._key, action.name)
         return done
 
 
 def _waits(status: RLHFRunStatus) -> bool:
-    """For a person or a back-off, or it has ended: no Job is to follow at once."""
+    """For a person, a back-off or what is beside the chain, or it has ended: no Job is to follow at once."""
     current = current_stage(status)
-    return status.phase not in (Phase.PENDING, Phase.RUNNING) or (current is not None and current[1].retry_at is not None)
+    return status.phase not in (Phase.PENDING, Phase.RUNNING) or current is None or current[1].retry_at is not None

@@ -21,7 +21,7 @@ from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.words import Phase, StageName
 from rlhf_operator.core.changes import immutable_changes, with_said_later
-from rlhf_operator.core.cursor import current_stage
+from rlhf_operator.core.cursor import stage_at_work
 from rlhf_operator.core.observed import PodState
 from rlhf_operator.local.errors import RunConflict, RunLocked, RunNotFound, StateUnusable, UnknownWords, writing
 from rlhf_operator.local.events import Progress
@@ -119,7 +119,7 @@ class LocalState:
 
     def progress_of(self, run: RLHFRun) -> Progress | None:
         """Of the attempt at work."""
-        current = None if run.status is None else current_stage(run.status)
+        current = None if run.status is None else stage_at_work(run.status)
         if current is None:
             return None
         iteration, stage = current
