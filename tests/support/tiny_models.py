@@ -42,6 +42,18 @@ def save_tiny_llama(
     return folder
 
 
+def save_tiny_mistral(folder: Path, *, window: int, seed: int = 0) -> Path:
+    """A MistralForCausalLM whose layers see the last `window` tokens alone, in fp32, without a tokenizer."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(seed)
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = MistralConfig(vocab_size=VOCABULARY, sliding_window=window, max_position_embeddings=128, **SIZES, **ends)
+    MistralForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def save_preference_model(folder: Path) -> Path:
     """A language model with an opinion, whose tokenizer has Llama 3's control tokens and template."""
     from .vocabularies import LLAMA3, template, tokenizer

@@ -12,7 +12,8 @@ from torch import Tensor
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.models.heads import CHUNK
 
-from .attention import require_full_attention
+from .attention import obeys_tree_mask, require_known_attention
+from .plain import plain_states
 from .rows import Batch, Packing, build_batch, micro_batches
 
 
@@ -25,7 +26,9 @@ class TokenLogps:
 
 
 def hidden_states(model: Any, batch: Batch) -> Tensor:
-    """Last hidden states [B * L, d] of a batch under its tree mask."""
+    """Last hidden states [B * L, d] of a batch: under its tree mask, or one completion at a time where a model cannot obey it."""
+    if not obeys_tree_mask(model, max((example.longest for example in batch.examples), default=0)):
+        return plain_states(model, batch)
     output = model.base_model(
         input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False, return_dict=True
     )
@@ -81,7 +84,7 @@ def score_examples(
 ) -> Iterator[ScoredBatch]:
     """Every example under `model`, packed as the trainer packs them; batches come in packing order, each with its examples."""
     examples = list(examples)
-    require_full_attention(model, max((example.longest for example in examples), default=0))
+    require_known_attention(model, max((example.longest for example in examples), default=0))
     for rows in micro_batches(examples, packing):
         batch = build_batch(rows).to(device_of(model))
         scored = token_entropies(model, batch) if with_entropy else TokenLogps(token_logps(model, batch))

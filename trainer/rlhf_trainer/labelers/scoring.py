@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.data.messages import Message
-from rlhf_trainer.forward.attention import require_full_attention
+from rlhf_trainer.forward.attention import require_known_attention
 from rlhf_trainer.forward.logps import device_of
 from rlhf_trainer.forward.rows import Batch, Packing, build_batch, micro_batches
 from rlhf_trainer.models.chat import Chat, Draft
@@ -55,9 +55,8 @@ class ScoringLabeler(ABC):
             for index, example in zip(group, asked, strict=True):
                 first.setdefault(id(example), responses[index])
             examples = list({id(example): example for example in asked}.values())
-            longest = max(example.tokens for example in examples)
-            require_full_attention(self._model, longest)
-            packing = Packing.choose(longest, device_of(self._model))
+            require_known_attention(self._model, max(example.longest for example in examples))
+            packing = Packing.choose(max(example.tokens for example in examples), device_of(self._model))
             own: dict[int, float] = {}
             for rows in micro_batches(examples, packing):
                 own |= self._finite(rows, first)

@@ -13,7 +13,7 @@ from rlhf_api.resource.compute import Optimization
 from rlhf_trainer.runtime.errors import ApplicationProblem
 from rlhf_trainer.training.rank import loop
 from support.plain_torch import named, train_dpo
-from support.tiny_models import load, random_pairs, save_tiny_llama
+from support.tiny_models import load, random_pairs, save_tiny_llama, save_tiny_mistral
 from support.training_lab import COMPILED, Case, Finding, run_cases
 
 pytestmark = pytest.mark.engine
@@ -27,6 +27,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_tiny_llama(folder / "llama")
     save_tiny_llama(folder / "tied", tied=True)
+    save_tiny_mistral(folder / "sliding", window=4)
     return folder
 
 
@@ -64,6 +65,7 @@ def two_ranks(models: Path, master: Path, lab: Path, one_rank: dict[str, Finding
         Case("chunks", llama, zero_stage=3, chunk=7, gradient_checkpointing=True),
         Case("tied", tied, zero_stage=2),
         Case("tied-zero3", tied, zero_stage=3),
+        *(Case(f"sliding-zero{stage}", str(models / "sliding"), zero_stage=stage) for stage in (2, 3)),
         Case("reward-zero3", llama, zero_stage=3, objective="bradley-terry"),
         Case("reward-zero1", llama, zero_stage=1, objective="bradley-terry"),
         Case("resumed+1", llama, stop_at=3),
@@ -152,6 +154,20 @@ def test_defect_tied_embeddings_stay_tied_and_are_never_resized(two_ranks: dict[
     assert "lm_head.weight" not in found
     assert found["model.embed_tokens.weight"].shape == (61, 32)
     assert_same(found, {name: parameter.detach() for name, parameter in model.named_parameters()}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sliding-zero2", "sliding-zero3"])
+def test_a_window_shorter_than_the_sequences_trains_as_in_plain_torch(
+    two_ranks: dict[str, Finding], models: Path, name: str
+) -> None:
+    """It reads one completion a row, and ranks with different numbers of them go through it equally often."""
+    case = Case("plain", "")
+    pairs = random_pairs(case.pairs)
+    assert max(pair.longest for pair in pairs) > 4
+    model, lines = train_dpo(load(models / "sliding"), pairs, Optimization.model_validate(case.optimization))
+    found = two_ranks[name]
+    assert_same(found.parameters, {name: parameter.detach() for name, parameter in model.named_parameters()})
+    assert [line["loss"] for line in found.lines] == pytest.approx([line["loss"] for line in lines], abs=1e-4)
 
 
 def test_defect_an_export_is_whole_at_every_zero_stage(two_ranks: dict[str, Finding], models: Path) -> None:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from rlhf_store import open_store
 from rlhf_trainer.data.examples import Examples
-from rlhf_trainer.forward.attention import require_full_attention
+from rlhf_trainer.forward.attention import require_known_attention
 from rlhf_trainer.forward.rows import Packing
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward_model, new_reward_model, without_dropout
 from rlhf_trainer.runtime.logs import log
@@ -41,7 +41,7 @@ def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], boo
         check_reference(job.guard, job.dtype, examples, device, packing, trust_remote_code=job.trust_remote_code)
     torch.manual_seed(job.seed)
     model = without_dropout(_load(job)).to(device)
-    require_full_attention(model, examples.longest)
+    require_known_attention(model, examples.longest)
     engine = start_engine(model, job.deepspeed, job.optimization, gradient_checkpointing=job.gradient_checkpointing)
     if job.master_weights is not None:
         load_master_weights(engine, Path(job.master_weights))
