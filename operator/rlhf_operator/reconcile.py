@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rlhf_operator.core.actions import EmitEvent
+from rlhf_operator.core.actions import (
+    Action,
+    CreateConfigMap,
+    CreateJob,
+    CreateNetworkPolicy,
+    CreateService,
+    EmitEvent,
+    RemoveChildren,
+)
 from rlhf_operator.core.decide import Decision, decide
 
 from .ports import Backend, Clock, Seen
 
 #: After a lost race for the status, or an action that could not be carried out.
 _SOON = timedelta(seconds=1)
+_POLICY = "the run's network policy"
 
 
 @dataclass(frozen=True)
@@ -48,4 +57,21 @@ def _carry_out(backend: Backend, seen: Seen, decision: Decision) -> bool:
     acts = any(not isinstance(action, EmitEvent) for action in decision.actions)
     if (acts or decision.status != seen.run.status) and not backend.write_status(seen, decision.status):
         return False
-    return all(backend.apply(seen.run, action) for action in decision.actions)
+    refused: set[str] = set()
+    for action in decision.actions:
+        if refused.isdisjoint(_needs(action)) and not backend.apply(seen.run, action):
+            refused.add(_what(action))
+    return not refused
+
+
+def _needs(action: Action) -> tuple[str, ...]:
+    """What must not have been refused before it: an attempt's children have one name, and none begins without the run's policy."""
+    if isinstance(action, CreateConfigMap | CreateService | CreateJob):
+        return action.name, _POLICY
+    return ()
+
+
+def _what(action: Action) -> str:
+    if isinstance(action, EmitEvent | RemoveChildren):
+        return type(action).__name__
+    return _POLICY if isinstance(action, CreateNetworkPolicy) else action.name

@@ -14,8 +14,9 @@ from rlhf_operator.core.decide import decide
 from rlhf_operator.core.observed import Hindrance, JobPhase, Pod, Refusal
 from rlhf_operator.reconcile import reconcile
 from support.runs import BENCHMARKED, run_of, spec_of
-from support.simulation import DONE, End, Tape, World
+from support.simulation import World
 from support.story import Story, created
+from support.tape import DONE, End, Tape
 
 BENCHMARK = "tiny-i0-benchmark-1"
 SAMPLE = "tiny-i1-sample-1"
@@ -44,7 +45,7 @@ def test_the_chain_goes_on_while_a_benchmark_is_at_work_and_finalize_waits_for_i
     assert story.stage(None, StageName.BENCHMARK).phase is Phase.RUNNING
     assert story.stage(None, StageName.FINALIZE) == StageStatus(name=StageName.FINALIZE, phase=Phase.PENDING)
     reconcile(story.world, story.world.clock)
-    assert story.status.message == "The iterations are done. Stage benchmark of pi_0 is running."
+    assert story.status.message == "All 1 iterations are done. Stage benchmark of pi_0 is running."
     assert (story.status.phase, story.status.stage) == (Phase.RUNNING, StageName.BENCHMARK)
     assert story.to_the_end().phase is Phase.SUCCEEDED
     assert [job.name for job in story.world.created if job.stage is StageName.BENCHMARK] == [BENCHMARK, "tiny-i1-benchmark-1"]
@@ -67,7 +68,7 @@ def test_a_benchmark_that_fails_for_good_is_left_out_told_and_named_at_the_end(e
     status = world.run.status
     assert status is not None
     assert status.phase is Phase.SUCCEEDED
-    assert status.message.endswith("Failed, and left out: benchmark of pi_0, benchmark of pi_1.")
+    assert status.message.endswith("Left out: benchmark of pi_0, benchmark of pi_1.")
     [failed] = [stage for stage in status.stages if stage.name is StageName.BENCHMARK]
     assert (failed.phase, bool(failed.message), failed.beside) == (Phase.FAILED, True, True)
     told = [event.message for event in world.events if event.kind is EventKind.WARNING]
@@ -120,27 +121,19 @@ def test_while_a_gate_waits_for_a_person_benchmarks_go_on_and_begin() -> None:
 
 def test_a_benchmark_that_cannot_start_is_given_up_and_its_job_goes() -> None:
     story = Story(evaluate=BENCHMARKED, iterations=1, pendingDeadlineSeconds=600)
-    story.hang_at = (1, StageName.SAMPLE)
     story.go_on(lambda: BENCHMARK in story.world.jobs and SAMPLE in story.world.jobs)
     simulated = story.world.jobs[BENCHMARK]
     simulated.job = replace(simulated.job, hindrance=Hindrance(Reason.UNSCHEDULABLE, "0/3 nodes have a GPU free."))
     decision = story.decide()
     assert "Stage benchmark of pi_0 waits: 0/3 nodes have a GPU free." in decision.status.message
+    waiting = replace(story.world.jobs[SAMPLE].job, phase=JobPhase.SUSPENDED, pods=())
+    story.world.jobs[SAMPLE].job = waiting
     story.world.clock.advance(600)
-    story.world.jobs[SAMPLE].job = replace(story.world.jobs[SAMPLE].job, pods=(started_pod(story, SAMPLE),))
     decision = story.decide()
     assert decision.status.phase is Phase.RUNNING
     [given_up] = [stage for stage in decision.status.stages if stage.name is StageName.BENCHMARK]
     assert (given_up.phase, given_up.reason) == (Phase.FAILED, Reason.PENDING_DEADLINE_EXCEEDED)
     assert created(decision) == [DeleteJob]
-    story.hang_at = None
-    assert story.to_the_end().phase is Phase.SUCCEEDED
-
-
-def started_pod(story: Story, name: str) -> Pod:
-    """The Job's pod as one that runs since a moment."""
-    pod = story.world.jobs[name].job.pods[0]
-    return replace(pod, state=type(pod.state).RUNNING, started_at=story.world.clock.now())
 
 
 def test_a_benchmark_that_is_refused_for_the_manifests_sake_is_left_out_for_good() -> None:

@@ -15,7 +15,8 @@ from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Pod, PodState
 from rlhf_operator.reconcile import reconcile
 from support.runs import BENCHMARKED, run_of, spec_of
-from support.simulation import DONE, VANISHING, Crash, End, Tape, World
+from support.simulation import World
+from support.tape import DONE, VANISHING, Crash, End, Tape
 
 #: More rounds than any run with an empty tape needs, after its tape is at its end.
 ROUNDS = 400

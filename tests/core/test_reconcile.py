@@ -10,7 +10,8 @@ from rlhf_operator.core.observed import Observed
 from rlhf_operator.ports import Seen
 from rlhf_operator.reconcile import reconcile
 from support.runs import run_of
-from support.simulation import Clock, World
+from support.simulation import World
+from support.tape import Clock
 
 
 class Recorder:

@@ -7,7 +7,8 @@ import pytest
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.observed import Job, Pod
 from support.backend_contract import BackendContract, Harness, contract_run
-from support.simulation import DONE, DONE_AND_LOST, End, Tape, World
+from support.simulation import World
+from support.tape import DONE, DONE_AND_LOST, End, Tape
 
 
 class SimulatedHarness(Harness):

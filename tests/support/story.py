@@ -18,7 +18,8 @@ from rlhf_operator.core.decide import Decision, decide
 from rlhf_operator.core.observed import Pod, PodState
 from rlhf_operator.reconcile import reconcile
 from support.runs import run_of, spec_of
-from support.simulation import DONE, End, Tape, World
+from support.simulation import World
+from support.tape import DONE, End, Tape
 
 
 class Story:

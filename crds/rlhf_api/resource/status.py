@@ -103,8 +103,8 @@ class StageStatus(Model):
     """When it ended."""
     retry_at: datetime | None = None
     """When the next attempt may start, after a failure."""
-    beside: bool = False
-    """The run goes on without it: the next iteration does not wait for it, and its failure does not end the run."""
+    beside: bool | None = None
+    """The run goes on without it: the next iteration does not wait for it, and its failure does not end the run. Absent: no."""
     resolving: bool = False
     """The newest attempt looks the artifact up (resolve) before anything is computed."""
     adopted: bool = False

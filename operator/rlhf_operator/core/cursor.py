@@ -36,7 +36,7 @@ def stage_at_work(status: RLHFRunStatus) -> tuple[int | None, StageStatus] | Non
 def unfinished_stages(status: RLHFRunStatus) -> Iterator[tuple[int | None, StageStatus]]:
     """Those that were begun and are not over, the chain's first."""
     going_on = [(iteration, stage) for iteration, stage in stages_of(status) if not stage.phase.finished]
-    yield from sorted(going_on, key=lambda entry: entry[1].beside)
+    yield from sorted(going_on, key=lambda entry: bool(entry[1].beside))
 
 
 def with_stage(status: RLHFRunStatus, iteration: int | None, stage: StageStatus) -> RLHFRunStatus:

@@ -30,7 +30,7 @@ from rlhf_operator.core.attempts.retry import RunFailure, next_attempt
 from rlhf_operator.core.attempts.telling import told
 from rlhf_operator.core.chain.history import History, history_of
 from rlhf_operator.core.jobs.launch import launch
-from rlhf_operator.core.jobs.names import child_name
+from rlhf_operator.core.jobs.names import child_name, run_child_name
 from rlhf_operator.core.plan.planner import AwaitBeside, AwaitPerson, Finish, Plan, Planner
 from rlhf_operator.core.status.conditions import Standing, with_standing
 from rlhf_operator.core.status.sentences import clip, stage_of
@@ -56,7 +56,7 @@ _Work = tuple[tuple[Action, ...], timedelta | None]
 class Decision:
     status: RLHFRunStatus
     actions: tuple[Action, ...] = ()
-    """To be done in order, after the status is written; the first that fails ends the round."""
+    """To be done in order, after the status is written; one that fails takes with it what stands on it."""
     requeue_after: timedelta | None = None
     """Decide again by then at the latest; None: only a change of run or children makes a difference."""
     observe_live: bool = False
@@ -119,7 +119,8 @@ class _Round:
     # --- what became of the attempts at work ---
 
     def _follow(self) -> Decision | None:
-        for iteration, stage in [*unfinished_stages(self.status)]:
+        # The chain last: its failure ends the run, and with it what has not been looked at.
+        for iteration, stage in reversed([*unfinished_stages(self.status)]):
             if (ended := self._follow_stage(iteration, stage)) is not None:
                 return ended
         return None
@@ -147,8 +148,8 @@ class _Round:
         if stage.phase is not Phase.SUSPENDED:
             return absorbed
         # It was told to stop: only that it got done in the meantime counts.
-        done = all(key != (iteration, stage.name) for key in _keys(unfinished_stages(absorbed.status)))
-        return absorbed if done else Absorbed(self.status)
+        done = {(number, entry.name) for number, entry in stages_of(absorbed.status) if entry.phase is Phase.SUCCEEDED}
+        return absorbed if (iteration, stage.name) in done else Absorbed(self.status)
 
     def _take(self, iteration: int | None, stage: StageStatus, absorbed: Absorbed) -> Decision | None:
         self.status = absorbed.status
@@ -169,7 +170,7 @@ class _Round:
             return self._fail(failure)
         for iteration, stage in [*unfinished_stages(self.status)]:
             job = self._job_at_work(iteration, stage)
-            late = None if job is None else pending_deadline(self.spec, job, self.now)
+            late = None if job is None else pending_deadline(self.spec, job, self.observed.jobs, self.now)
             if late is not None and (ended := self._fail_stage(iteration, stage, late)) is not None:
                 return ended
         return None
@@ -191,13 +192,12 @@ class _Round:
     def _give_up(self) -> Decision | None:
         """What was refused for the manifest's sake is refused again, however often it is tried."""
         refusals = [entry for entry in self.observed.refusals if entry.reason is Reason.CONFIGURATION_ERROR]
-        beside = self._beside()
-        known = dict(zip(_keys(stages_of(self.status)), stages_of(self.status), strict=True))
+        children = self._children()
         for refusal in refusals:
             failure = RunFailure(Reason.CONFIGURATION_ERROR, refusal.message)
-            if refusal.name not in beside:
+            iteration, stage = children.get(refusal.name, (None, None))
+            if stage is None or not stage.beside:
                 return self._fail(failure)
-            iteration, stage = known[beside[refusal.name]]
             if not stage.phase.finished:
                 self._fail_stage(iteration, stage, failure)
         return None
@@ -217,9 +217,13 @@ class _Round:
             return self._end(Phase.SUCCEEDED, plan.step.reason, plan.step.message)
         self._begin(plan, history)
         standing = self._standing(plan)
-        work = [self._work(planner, plan, line) for line in lines_of(self.status, self.observed.jobs)]
+        lines = list(lines_of(self.status, self.observed.jobs))
+        strays = [action for line in lines for action in line.strays(self.now)]
+        work = [self._work(planner, plan, line) for line in lines]
         looks = [look for _, look in work if look is not None]
-        return self._decision(standing, [action for actions, _ in work for action in actions], min(looks, default=None))
+        # What a Job that is gone leaves behind, quota for instance, may be what another needs to begin.
+        actions = (*strays, *(action for actions, _ in work for action in actions))
+        return self._decision(standing, actions, min(looks, default=None))
 
     def _begin(self, plan: Plan, history: History) -> None:
         """Stages that may run and are not in the status yet. What may be sealed already is looked up first."""
@@ -238,8 +242,8 @@ class _Round:
 
     def _work(self, planner: Planner, plan: Plan, line: Line) -> _Work:
         stage = line.stage
-        if strays := line.strays(self.now):
-            return strays, _LOOK_AGAIN
+        if line.strays(self.now):
+            return (), _LOOK_AGAIN
         until_stray = line.until_stray(self.now)
         if stage is None:
             return (), until_stray or (_LOOK_AGAIN if line.in_the_way else None)
@@ -274,7 +278,10 @@ class _Round:
 
     def _until_next_look(self, job: Job | None) -> timedelta | None:
         """What keeps a pod from starting is told by events of its own, which nobody follows."""
-        looks = [until_deadline(self.spec, self.status, self._jobs_at_work(), self.now), until_let_go(job, self.now)]
+        looks = [
+            until_deadline(self.spec, self.status, self._jobs_at_work(), self.observed.jobs, self.now),
+            until_let_go(job, self.now),
+        ]
         if job is not None and _waits(job):
             fresh = job.hindrance is None and self.now - (job.admitted_at or job.created_at) < _LOOK_AGAIN
             looks.append(_TRY_AGAIN if fresh else _LOOK_AGAIN)
@@ -290,8 +297,8 @@ class _Round:
         match plan.step:
             case AwaitPerson(reason, message):
                 return Standing(Phase.PAUSED, reason, message + aside)
-            case AwaitBeside():
-                return Standing(Phase.RUNNING, others[0][0], f"The iterations are done.{aside}")
+            case AwaitBeside(message):
+                return Standing(Phase.RUNNING, next((reason for reason, _ in others), Reason.RUNNING), message + aside)
             case _:
                 reason, words = self._told(chain)
                 started = self.before.phase is not Phase.PENDING or (chain.stage is not None and chain.stage.phase is Phase.RUNNING)
@@ -299,24 +306,29 @@ class _Round:
 
     def _told(self, line: Line) -> tuple[Reason, str]:
         assert line.stage is not None  # noqa: S101 - the plan has just begun it
-        beside = self._beside()
-        own = (line.iteration, line.stage.name) if line.stage.beside else None
-        refusal = next((entry for entry in self.observed.refusals if beside.get(entry.name) == own), None)
+        children = self._children()
+        refusals = {
+            entry.name: entry for entry in self.observed.refusals if children.get(entry.name, (None, line.stage))[1] == line.stage
+        }
+        if line.stage.beside:
+            shared = run_child_name(self.run.metadata.name, "pods")
+            refusals = {name: entry for name, entry in refusals.items() if name in children or name == shared}
+        refusal = next(iter(refusals.values()), None)
         return told(line, self._job_at_work(line.iteration, line.stage), refusal, self.spec.iterations, self.now)
 
     # --- ends ---
 
     def _fail_stage(self, iteration: int | None, stage: StageStatus, failure: RunFailure) -> Decision | None:
         """A stage of the chain takes the run with it; one beside the chain is left out."""
-        if not stage.beside:
-            return self._fail(failure)
         now = next(entry for key, entry in stages_of(self.status) if (key, entry.name) == (iteration, stage.name))
-        update = {"reason": failure.reason, "message": clip(failure.message)}
+        told = now.model_copy(update={"message": clip(failure.message)})
+        if stage.beside:
+            told = told.model_copy(update={"reason": failure.reason})
         if now.phase is Phase.FAILED:
-            self.status = with_stage(self.status, iteration, now.model_copy(update=update))
-        else:
-            self._book_unfinished(iteration, now.model_copy(update=update), Phase.FAILED)
-        return None
+            self.status = with_stage(self.status, iteration, told)
+        elif stage.beside:
+            self._book_unfinished(iteration, told, Phase.FAILED)
+        return None if stage.beside else self._fail(failure)
 
     def _fail(self, failure: RunFailure) -> Decision:
         return self._end(Phase.FAILED, failure.reason, failure.message)
@@ -366,14 +378,10 @@ class _Round:
         jobs = (self._job_at_work(iteration, stage) for iteration, stage in unfinished_stages(self.status))
         return [job for job in jobs if job is not None]
 
-    def _beside(self) -> dict[str, tuple[int | None, StageName]]:
-        """Stages beside the chain, by what the newest attempt's children are called."""
+    def _children(self) -> dict[str, tuple[int | None, StageStatus]]:
+        """Stages, by what their newest attempts' children are called."""
         name = self.run.metadata.name
-        return {
-            child_name(name, iteration, stage.name, stage.attempt): (iteration, stage.name)
-            for iteration, stage in stages_of(self.status)
-            if stage.beside
-        }
+        return {child_name(name, number, stage.name, stage.attempt): (number, stage) for number, stage in stages_of(self.status)}
 
 
 def _keys(stages: Iterable[tuple[int | None, StageStatus]]) -> Iterable[tuple[int | None, StageName]]:

@@ -106,6 +106,8 @@ class Job:
     hindrance: Hindrance | None = None
     completions: int = 1
     """How many indexes it has."""
+    never_began: bool = False
+    """It has failed before any pod of it was made: nothing was tried."""
 
     @property
     def ended(self) -> bool:

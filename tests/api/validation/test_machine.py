@@ -50,3 +50,14 @@ def test_cpu_goes_without_gpus() -> None:
 
 def test_gpus_that_are_there_are_fine() -> None:
     assert said({"spec.sample.pod": GPU}, Machine(cores=2, gpus=2)) == []
+
+
+def test_the_nodes_of_a_gang_have_their_gpus_together() -> None:
+    """One that is never given is waited for for ever."""
+    two_nodes = {"spec.train.compute": {"nodes": 2, "processesPerNode": 1, "pod": GPU}}
+    (problem,) = said(two_nodes, Machine(cores=4, gpus=3))
+    assert problem.startswith(
+        "spec.train.compute.nodes: 2: 2 nodes of 2 GPUs run together, and this machine has 3; write at most 1"
+    )
+    assert said(two_nodes, Machine(cores=4, gpus=4)) == []
+    assert said(two_nodes, Machine(cores=4, gpus=3), cpu=True) == []

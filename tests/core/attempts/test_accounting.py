@@ -6,8 +6,8 @@ import pytest
 
 from rlhf_api.words import StageName
 from rlhf_operator.core.cursor import stages_of
-from support.simulation import DONE, End
 from support.story import Story
+from support.tape import DONE, End
 
 
 def test_times_and_gpu_seconds_are_booked_once() -> None:

@@ -14,8 +14,8 @@ from rlhf_operator.core.actions import CreateJob, DeleteJob, DeletePod, EmitEven
 from rlhf_operator.core.decide import Decision, decide
 from rlhf_operator.core.observed import JobPhase, Pod, PodState
 from rlhf_operator.reconcile import reconcile
-from support.simulation import DONE, DONE_AND_LOST, End
 from support.story import Story, created
+from support.tape import DONE, DONE_AND_LOST, End
 
 GANG = {"compute": {"nodes": 2, "processesPerNode": 1}}
 

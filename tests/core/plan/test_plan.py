@@ -303,7 +303,7 @@ def test_a_stage_beside_the_chain_that_was_given_up_is_left_out_and_named_at_the
         assert planner.plan(planner.chain(history)).beside == ()
         history = history.with_result(step.config, result_of(step.config, improving(step.config.iteration, step.config.stage)))
     assert isinstance(step, Finish)
-    assert step.message.endswith("Failed, and left out: benchmark of pi_0, benchmark of pi_1.")
+    assert step.message.endswith("Left out: benchmark of pi_0, benchmark of pi_1.")
 
 
 def test_raising_iterations_goes_on_but_not_after_finalize_was_begun() -> None:

@@ -28,7 +28,8 @@ from rlhf_operator.kubernetes.telemetry.metrics import Metrics
 from rlhf_operator.kubernetes.watch.workqueue import Backoff, WorkQueue
 from rlhf_operator.ports import Seen
 from support.runs import BENCHMARKED, run_of, spec_of
-from support.simulation import DONE, End, Tape, World
+from support.simulation import World
+from support.tape import DONE, End, Tape
 from support.waiting import wait_until
 
 A, B = RunKey("alignment", "a"), RunKey("alignment", "b")

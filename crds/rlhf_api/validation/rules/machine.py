@@ -20,7 +20,7 @@ class Machine:
 
 def check_machine(spec: RLHFRunSpec, machine: Machine, *, cpu: bool = False) -> list[Problem]:
     """Problems of a local run on this machine; `cpu`: go without the GPUs that the spec asks for."""
-    return [*_ranks(spec, machine), *([] if cpu else _gpus(spec, machine))]
+    return [*_ranks(spec, machine), *([] if cpu else [*_gpus(spec, machine), *_gangs(spec, machine)])]
 
 
 def _ranks(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:
@@ -35,6 +35,20 @@ def _ranks(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:
         for loc, compute in all_of(spec, Compute)
         if compute.world_size > machine.cores
     ]
+
+
+def _gangs(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:
+    """All nodes of a training run at once. What one node alone wants too many of is said elsewhere."""
+    problems = []
+    for loc, compute in all_of(spec, Compute):
+        own = compute.pod.resources if compute.pod is not None else None
+        shared = spec.pod_defaults.resources
+        limits = {**(shared.limits if shared is not None else {}), **(own.limits if own is not None else {})}
+        count = gpu_limit(limits) or 0
+        if count <= machine.gpus < count * compute.nodes:
+            wrong = f"{compute.nodes} nodes of {count} GPUs run together, and this machine has {machine.gpus}"
+            problems.append(Problem((*loc, "nodes"), wrong, f"write at most {machine.gpus // count}", value=compute.nodes))
+    return problems
 
 
 def _gpus(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:

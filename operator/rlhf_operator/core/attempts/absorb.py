@@ -19,6 +19,7 @@ from .outcome import (
     Failed,
     FailureClass,
     Lost,
+    NeverBegan,
     NotFound,
     Succeeded,
     application_failures,
@@ -46,8 +47,9 @@ def absorb_job(
     if outcome is None:
         going_on = _going_on(stage, job)
         return Absorbed(with_stage(status, iteration, going_on), _worn_out(going_on, iteration, job, retry))
-    # A suspended attempt was booked when it was told to stop.
-    used = Usage() if stage.phase is Phase.SUSPENDED else usage(job, now, stage.held)
+    # A suspended attempt was booked when it was told to stop; of one that never began, the time is nobody's.
+    unbooked = stage.phase is Phase.SUSPENDED or isinstance(outcome, NeverBegan)
+    used = Usage() if unbooked else usage(job, now, stage.held)
     lost = not isinstance(outcome, Succeeded | NotFound)
     ended = with_usage(_counted(stage, job), used, lost=lost)
     if any(pod.lingers for pod in job.pods):
@@ -59,6 +61,8 @@ def absorb_job(
         case NotFound():
             retried = next_attempt(ended, resolving=False, message="Its artifact is not in the store; it is computed.")
             return Absorbed(_with_totals(status, iteration, retried))
+        case NeverBegan():
+            return Absorbed(_with_totals(status, iteration, next_attempt(ended, resolving=stage.resolving)))
         case Lost(message):
             return _lost(status, iteration, ended, message, retry, now)
         case Failed():

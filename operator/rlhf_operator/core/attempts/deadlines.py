@@ -26,10 +26,10 @@ def active_deadline(spec: RLHFRunSpec, status: RLHFRunStatus, jobs: Iterable[Job
     return None
 
 
-def pending_deadline(spec: RLHFRunSpec, job: Job, now: datetime) -> RunFailure | None:
-    """`job` is that of an attempt at work."""
+def pending_deadline(spec: RLHFRunSpec, job: Job, beside: Collection[Job], now: datetime) -> RunFailure | None:
+    """`job` is that of an attempt at work. What the run itself has beside it may be what it waits for: that time does not count."""
     pending = spec.pending_deadline_seconds
-    since = _pending_since(job)
+    since = _pending_since(job, beside, now)
     if pending is not None and since is not None and (now - since).total_seconds() >= pending:
         why = job.hindrance.message if job.hindrance is not None else "Look at the pod's events."
         return RunFailure(
@@ -39,14 +39,16 @@ def pending_deadline(spec: RLHFRunSpec, job: Job, now: datetime) -> RunFailure |
     return None
 
 
-def until_deadline(spec: RLHFRunSpec, status: RLHFRunStatus, jobs: Collection[Job], now: datetime) -> timedelta | None:
-    """Until the next of the two would be exceeded if nothing changes; `jobs` as in `active_deadline`."""
+def until_deadline(
+    spec: RLHFRunSpec, status: RLHFRunStatus, jobs: Collection[Job], seen: Collection[Job], now: datetime
+) -> timedelta | None:
+    """Until the next of the two would be exceeded if nothing changes; `jobs` as in `active_deadline`, `seen`: all of the run."""
     waits = []
     working = sum(not job.ended for job in jobs)
     if spec.active_deadline_seconds is not None and working:
         waits.append((spec.active_deadline_seconds - _worked(status, jobs, now)) / working)
     if spec.pending_deadline_seconds is not None:
-        pending = [since for job in jobs if (since := _pending_since(job)) is not None]
+        pending = [since for job in jobs if (since := _pending_since(job, seen, now)) is not None]
         waits += [spec.pending_deadline_seconds - (now - since).total_seconds() for since in pending]
     return timedelta(seconds=max(0.0, min(waits))) if waits else None
 
@@ -55,11 +57,14 @@ def _worked(status: RLHFRunStatus, jobs: Iterable[Job], now: datetime) -> float:
     return status.totals.work_seconds + sum(usage(job, now).work_seconds for job in jobs)
 
 
-def _pending_since(job: Job) -> datetime | None:
-    """Since when an admitted Job has a pod that does not start, or no pod at all."""
+def _pending_since(job: Job, seen: Collection[Job], now: datetime) -> datetime | None:
+    """Since when an admitted Job has a pod that does not start, or no pod at all, and no other Job of the run has one at work."""
     if job.phase is not JobPhase.ACTIVE or job.deleting:
         return None
     waiting = [pod.created_at or job.created_at for pod in job.pods if pod.state is PodState.PENDING]
     if not job.pods:
         waiting.append(job.admitted_at or job.created_at)
-    return min(waiting, default=None)
+    held = [
+        now if pod.holds else pod.finished_at or now for other in seen if other is not job for pod in other.pods if pod.started_at
+    ]
+    return max([min(waiting), *held]) if waiting else None

@@ -45,6 +45,11 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class NeverBegan:
+    """No pod of it was ever made, and none will be."""
+
+
+@dataclass(frozen=True)
 class Failed:
     failure: FailureClass
     reason: Reason | None
@@ -53,7 +58,7 @@ class Failed:
     """Every process said itself why it failed, so none can have sealed the artifact before it died."""
 
 
-Outcome = Succeeded | NotFound | Lost | Failed
+Outcome = Succeeded | NotFound | Lost | NeverBegan | Failed
 
 
 def outcome_of(job: Job, config: StageConfig, now: datetime) -> Outcome | None:
@@ -66,6 +71,8 @@ def outcome_of(job: Job, config: StageConfig, now: datetime) -> Outcome | None:
         return Succeeded(next((result for result in successes if not result.found), successes[0]))
     if not job.ended and not _over_unknown_to_its_job(job, now):
         return None
+    if job.never_began:
+        return NeverBegan()
     if not job.succeeded:
         return _failure(job)
     if job.resolving and any(result.artifact is None and result.problem is None for result in _results(job)):

@@ -40,7 +40,7 @@ class History:
     finalizing: bool = False
     """finalize was begun: retention may have removed what a further iteration would need."""
     given_up: tuple[tuple[int | None, StageName], ...] = ()
-    """Stages beside the chain that failed for good."""
+    """Stages beside the chain that failed for good, or were cancelled."""
 
     @cached_property
     def _index(self) -> dict[tuple[int | None, StageName], StageRecord]:
@@ -89,7 +89,8 @@ def history_of(status: RLHFRunStatus | None) -> History:
         return History()
     stages = list(stages_of(status))
     records = tuple(_record(number, stage) for number, stage in stages if stage.phase is Phase.SUCCEEDED)
-    given_up = tuple((number, stage.name) for number, stage in stages if stage.beside and stage.phase is Phase.FAILED)
+    over = [(number, stage) for number, stage in stages if stage.beside and stage.phase.finished]
+    given_up = tuple((number, stage.name) for number, stage in over if stage.phase is not Phase.SUCCEEDED)
     return History(records, any(stage.name is StageName.FINALIZE for _, stage in stages), given_up)
 
 
@@ -98,7 +99,7 @@ def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
     if stage.artifact is not None:
         kind = STAGE_ARTIFACT[stage.name]
         artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
-    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, stage.beside, _costs(stage))
+    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, bool(stage.beside), _costs(stage))
 
 
 def _costs(stage: StageStatus) -> tuple[float, ...]:

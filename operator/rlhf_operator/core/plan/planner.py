@@ -60,6 +60,9 @@ class AwaitPerson:
 class AwaitBeside:
     """The chain has come to its end, and what runs beside it has not."""
 
+    message: str
+    """Why it is at its end."""
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -123,7 +126,7 @@ class Planner:
             if stopped is None and last < self.spec.iterations:
                 return RunStage(self._iteration_step(chain, last + 1))
             if waits:
-                return AwaitBeside()
+                return AwaitBeside(stopped or f"All {last} iterations are done.")
         if history.find(None, StageName.FINALIZE) is None:
             return RunStage(self._config(None, finalize_work(chain)))
         return _finish(chain, stopped, last)
@@ -200,7 +203,7 @@ def _finish(chain: Chain, stopped: str | None, last: int) -> Finish:
     chosen = f"The best iterate is pi_{best} by {chain.spec.selection.metric.value}."
     if chain.history.given_up:
         gone = ", ".join(f"{stage} of pi_{iteration or 0}" for iteration, stage in chain.history.given_up)
-        chosen = f"{chosen} Failed, and left out: {gone}."
+        chosen = f"{chosen} Left out: {gone}."
     if stopped is not None:
         return Finish(Reason.GATE_STOPPED, f"{stopped} {chosen}", best)
     return Finish(Reason.COMPLETED, f"All {last} iterations are done. {chosen}", best)

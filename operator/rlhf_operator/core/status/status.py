@@ -10,13 +10,13 @@ from rlhf_api.resource.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.chain.iterates import Iterates
-from rlhf_operator.core.cursor import iteration_of, stage_at_work, stages_of, with_iteration
+from rlhf_operator.core.cursor import iteration_of, stage_at_work, stages_of, with_iteration, with_stage
 from rlhf_operator.core.observed import Environment
 
 
 def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunStatus:
     """The run's status with what is fixed once, at its start: the image, the time, T for the hold-outs."""
-    status = run.status or RLHFRunStatus()
+    status = _with_beside(run.status or RLHFRunStatus())
     return status.model_copy(
         update={
             "observed_generation": run.metadata.generation,
@@ -25,6 +25,14 @@ def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunSt
             "prompt_iterations": status.prompt_iterations or run.spec.iterations,
         }
     )
+
+
+def _with_beside(status: RLHFRunStatus) -> RLHFRunStatus:
+    """An older version's CRD, rolled back to in between, has cut the word off."""
+    for iteration, stage in list(stages_of(status)):
+        if stage.name is StageName.BENCHMARK and not stage.beside:
+            status = with_stage(status, iteration, stage.model_copy(update={"beside": True}))
+    return status
 
 
 def with_iterates(status: RLHFRunStatus, history: History, iterates: Iterates) -> RLHFRunStatus:

@@ -100,6 +100,7 @@ class AttemptRecord(BaseModel):
             infrastructure_base=self.infrastructure_base,
             application_base=self.application_base,
             completions=self.completions,
+            never_began=self.phase is JobPhase.FAILED and not self.pods,
         )
 
     def save(self, folder: Path) -> None:

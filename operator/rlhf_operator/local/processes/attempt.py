@@ -85,8 +85,7 @@ class LiveAttempt:
         self._running: dict[str, _Running] = {}
         self._kill_at: datetime | None = None
         self._leased: dict[str, tuple[str, ...]] = {}
-        # Decided once: what runs already must not change how the rest runs.
-        self._together = at_a_time(action, runtime.machine)
+        self._chosen: int | None = None
         self._rendezvous = ReservedPort() if action.shape.topology is Topology.GANG else None
 
     @property
@@ -98,7 +97,12 @@ class LiveAttempt:
     def waits_for(self) -> str | None:
         """What it lacks to begin, if it has not begun."""
         begun = any(pod.state is not PodState.PENDING for pod in self.record.pods)
-        return None if begun or self.deleting else self._runtime.devices.missing(self._action)
+        return None if begun or self.deleting else self._runtime.devices.missing(self._action, len(self._next()))
+
+    @property
+    def _together(self) -> int:
+        """Pods at a time: by what is free when the first begins, and then for good, for the rest must not run otherwise."""
+        return at_a_time(self._action, self._runtime.machine) if self._chosen is None else self._chosen
 
     @property
     def needs_devices(self) -> bool:
@@ -127,6 +131,7 @@ class LiveAttempt:
             leased = self._runtime.devices.take(self._action, [pod.uid for pod in pods])
             if leased is None:
                 break
+            self._chosen = self._together
             self._leased |= leased
             for pod in pods:
                 self._launch(pod)

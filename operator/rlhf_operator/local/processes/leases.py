@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from rlhf_operator.core.actions import CreateJob
 from rlhf_operator.core.jobs.execution import CPU_STAGES
 
-from .machine import Machine
+from .machine import VISIBLE_DEVICES, Machine, visible_gpus
 from .sizing import gpus
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Leases:
@@ -44,9 +42,8 @@ class Devices:
 
     def __init__(self, machine: Machine, environment: Mapping[str, str]) -> None:
         self._machine = machine
-        visible = environment.get(_VISIBLE)
-        ours = [str(number) for number in range(machine.gpus)] if visible is None else [name for name in visible.split(",") if name]
-        self._gpus = Leases(ours)
+        ours = visible_gpus(environment)
+        self._gpus = Leases([str(number) for number in range(machine.gpus)] if ours is None else ours[: machine.gpus])
         self._cores = Leases(["cores"])
 
     def needed(self, action: CreateJob) -> bool:
@@ -68,14 +65,16 @@ class Devices:
         self._gpus.give_back(holder)
         self._cores.give_back(holder)
 
-    def missing(self, action: CreateJob) -> str:
-        """What an attempt that got nothing waits for."""
-        wanted = gpus(action, self._machine)
+    def missing(self, action: CreateJob, pods: int) -> str:
+        """What an attempt waits for whose first `pods` pods got nothing."""
+        wanted = gpus(action, self._machine) * pods
         if not wanted:
             return "another stage of this run has the cores of this machine."
-        return f"a pod wants {wanted} of this machine's GPUs, and {self._gpus.free()} are free now."
+        if wanted > self._gpus.free():
+            return f"it wants {wanted} of this machine's GPUs to begin, and {self._gpus.free()} are free now."
+        return "another stage of this run is before it in line for this machine's GPUs."
 
 
 def visible(devices: Sequence[str]) -> dict[str, str]:
     """The environment of a process that has leased these GPUs; of one that wanted none, nothing."""
-    return {_VISIBLE: ",".join(devices)} if devices else {}
+    return {VISIBLE_DEVICES: ",".join(devices)} if devices else {}

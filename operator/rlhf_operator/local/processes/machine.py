@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
 class Machine:
     cores: int
     gpus: int
+    """Those that this process may use."""
     memory: Callable[[], int]
     """Bytes available now."""
     oom_kills: Callable[[], int | None]
@@ -21,7 +23,19 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    return Machine(cores=_cores(), gpus=len(list(Path("/dev").glob("nvidia[0-9]*"))), memory=_available, oom_kills=_oom_kills)
+    return Machine(cores=_cores(), gpus=_gpus(), memory=_available, oom_kills=_oom_kills)
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[str] | None:
+    """The names in CUDA_VISIBLE_DEVICES; None where it is not set, and all are."""
+    names = environment.get(VISIBLE_DEVICES)
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _gpus() -> int:
+    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    ours = visible_gpus(os.environ)
+    return there if ours is None else min(there, len(ours))
 
 
 def _cores() -> int:
