@@ -23,6 +23,17 @@ class LabelerType(StrEnum):
     HUMAN = "Human"
 
 
+class PreferenceCleaning(Model):
+    """What of the preferences is left out, over all data sets together, and counted by reason."""
+
+    drop_duplicates: bool = False
+    """Of pairs with the same prompt, chosen and rejected, as the model reads them, the first stays."""
+    drop_contradictions: bool = False
+    """Where one pair prefers A to B and another B to A, all pairs of the two go."""
+    max_pairs_per_prompt: Count | None = None
+    """Pairs of one prompt at most: a sample by what they hold, after the others are dropped."""
+
+
 class RewardTraining(Model):
     """Train the Bradley-Terry model in this run, before iteration 1."""
 
@@ -36,6 +47,8 @@ class RewardTraining(Model):
     """Longest conversation, in tokens of the reward model."""
     min_margin: NonNegative = 0.0
     """Pairs whose `chosen_score` - `rejected_score` is not above it are dropped and counted, where the data has scores."""
+    cleaning: PreferenceCleaning | None = None
+    """What else is left out; absent: nothing. Equal responses and equal scores always are."""
     compute: Compute = Compute()
 
 

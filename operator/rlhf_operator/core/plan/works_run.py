@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf_api.resource.labeler import PreferenceCleaning
 from rlhf_api.stage import (
     ArtifactRef,
     BenchmarkWork,
@@ -71,6 +72,8 @@ def reward_work(chain: Chain) -> RewardWork | None:
         min_margin=train.min_margin,
         deepspeed=train.compute.deepspeed,
         deepspeed_revision=chain.resolver.revision(REWARD_DEEPSPEED),
+        # One that asks for nothing is none.
+        cleaning=train.cleaning if train.cleaning != PreferenceCleaning() else None,
     )
 
 

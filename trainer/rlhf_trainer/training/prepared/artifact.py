@@ -81,6 +81,7 @@ def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out
         found = Preprocessor(recipe, vocabulary, held_out()).prepare(sets, file, context.progress)
     except BaseException:
         file.unlink(missing_ok=True)
+        file.with_suffix(".candidates").unlink(missing_ok=True)
         raise
     fingerprint = recipe.fingerprint(vocabulary)
     ref = None
