@@ -154,8 +154,11 @@ def test_cleaning_that_asks_for_nothing_and_a_cap_that_is_absent_leave_a_trained
         reward(cleaning={"dropContradictions": True}),
         reward(cleaning={"maxPairsPerPrompt": 5}),
         reward({"maxExamples": 1000}),
+        reward(heldOut={"fraction": 0.1}),
+        reward(heldOut={"size": 100}),
+        reward(heldOut={"data": {"name": "bench", "uri": "hf://example/bench"}}),
     ]
-    assert len({reward(), *changed}) == 5
+    assert len({reward(), *changed}) == 8
 
 
 def test_it_is_frozen() -> None:

@@ -14,15 +14,16 @@ import pyarrow as pa
 import pytest
 
 from rlhf_api.resource.data import DataSource
-from rlhf_api.resource.labeler import PreferenceCleaning
+from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.storage import Storage
 from rlhf_api.words import StageName
 from rlhf_trainer.data.examples import EXAMPLES, Examples
 from rlhf_trainer.data.sources import open_rows
+from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.training.prepared.prepare import Preparation, Preprocessor
 from rlhf_trainer.training.prepared.recipe import Recipe, whole
-from rlhf_trainer.training.prepared.selection import decide, sample
+from rlhf_trainer.training.prepared.selection import HELD_OUT, Selection, sample
 from support.conversations import llama3
 
 STORAGE = Storage(url="file:///nowhere")
@@ -143,7 +144,7 @@ def test_of_equal_rows_a_sample_takes_as_many_as_it_wants() -> None:
 def test_nothing_to_decide_is_decided(rows: int) -> None:
     cleaning = PreferenceCleaning(drop_duplicates=True, drop_contradictions=True, max_pairs_per_prompt=1)
     keys = np.zeros(rows, dtype=np.uint64)
-    assert decide(keys, keys, cleaning).tolist() == [0] * rows
+    assert Selection(cleaning, None, 0).decide(keys, keys, np.zeros(rows, dtype=np.uint8)).tolist() == [0] * rows
 
 
 def test_what_is_asked_for_is_in_the_recipe_and_what_is_not_leaves_it_as_it_was() -> None:
@@ -153,3 +154,71 @@ def test_what_is_asked_for_is_in_the_recipe_and_what_is_not_leaves_it_as_it_was(
     assert len({each.fingerprint(llama3()) for each in (recipe, *others)}) == 3
     assert "cleaning" not in recipe.to_wire(llama3())
     assert "maxExamples" not in recipe.to_wire(llama3())["data"][0]
+
+
+# --- what a reward model is measured by ---
+
+
+def held_out_of(found: Preparation) -> list[tuple[str, int, str | None, int]]:
+    assert found.held_out is not None
+    table = pa.ipc.open_file(str(found.held_out)).read_all()
+    assert table.schema == HELD_OUT
+    return list(zip(*(table[name].to_pylist() for name in ("source", "row", "subset", "asked")), strict=True))
+
+
+def test_all_pairs_of_a_prompt_are_on_one_side_whatever_set_they_are_of(tmp_path: Path) -> None:
+    """OpenRLHF issue 1089, and every split by rows of a set whose prompts come back."""
+    first = written(tmp_path, "first", [pair(n % 50, f"good {n}", "bad") for n in range(150)])
+    second = written(tmp_path, "second", [pair(f" {n} ", "good", f"bad {n}") for n in range(50)])
+    recipe = replace(recipe_of(first, second), held_out_pairs=RewardHeldOut(fraction=0.3))
+    found = prepare(recipe, tmp_path / "examples.arrow")
+    held = {(source, row) for source, row, _, _ in held_out_of(found)}
+    trained = set(rows_of(tmp_path / "examples.arrow"))
+    assert len(held) + len(trained) == 200
+    assert not held & trained
+
+    def asked(rows: set[tuple[str, int]]) -> set[int]:
+        return {(row - 1) % 50 for _, row in rows}
+
+    assert not asked(held) & asked(trained)
+    assert 8 <= len(asked(held)) <= 22
+    assert found.counts["pairsHeldOut"] == len(held) == 4 * len(asked(held))
+    assert found.examples == len(trained)
+
+
+def test_so_many_pairs_at_least_are_held_out_and_whole_prompts(tmp_path: Path) -> None:
+    source = written(tmp_path, "a", [pair(n % 20, f"good {n}", "bad") for n in range(60)])
+    recipe = replace(recipe_of(source), held_out_pairs=RewardHeldOut(size=10))
+    assert prepare(recipe, tmp_path / "examples.arrow").counts["pairsHeldOut"] == 12
+    rows = [row for _, row, _, _ in held_out_of(prepare(recipe, tmp_path / "examples.arrow"))]
+    again = [row for _, row, _, _ in held_out_of(prepare(replace(recipe, seed=1), tmp_path / "examples.arrow"))]
+    assert rows != again
+
+
+def test_what_is_held_out_is_cleaned_as_the_rest_is(tmp_path: Path) -> None:
+    source = written(tmp_path, "a", [pair(n % 20, "good", "bad") for n in range(60)])
+    recipe = replace(recipe_of(source, cleaning=ALL), held_out_pairs=RewardHeldOut(size=5))
+    found = prepare(recipe, tmp_path / "examples.arrow")
+    assert (found.counts["pairsHeldOut"], found.counts["pairsDuplicate"], found.examples) == (5, 40, 15)
+
+
+def test_of_a_set_of_its_own_no_prompt_is_trained_on(tmp_path: Path) -> None:
+    source = written(tmp_path, "a", [pair(n, "good", "bad") for n in range(10)])
+    own = written(tmp_path, "bench", [pair(n, "better", "worse", subset="math" if n else None) for n in (0, 3, 30)], weight=0.1)
+    recipe = replace(recipe_of(source), held_out_pairs=RewardHeldOut(data=own))
+    sets = [(each, open_rows(each, tmp_path / "inputs", STORAGE)) for each in recipe.sources]
+    found = Preprocessor(recipe, llama3(), None).prepare(sets, tmp_path / "examples.arrow", Progress(None), processes=1)
+    assert [held[:3] for held in held_out_of(found)] == [("bench", 1, None), ("bench", 2, "math"), ("bench", 3, "math")]
+    assert found.counts["pairsOfHeldOutPrompt"] == 2
+    assert [row for _, row in rows_of(tmp_path / "examples.arrow")] == [2, 3, 5, 6, 7, 8, 9, 10]
+    [told] = found.left_out
+    assert "the first of them file://" in told
+    assert "a.jsonl: row 1: its prompt is one of heldOut.data" in told
+    assert found.tallies["bench"].columns_not_read == []
+
+
+def test_that_nothing_is_held_out_is_no_measurement(tmp_path: Path) -> None:
+    source = written(tmp_path, "a", [pair(1, "good", "bad")])
+    recipe = replace(recipe_of(source), held_out_pairs=RewardHeldOut(fraction=1e-9))
+    with pytest.raises(ConfigurationProblem, match=r"heldOut: none of 1 pairs is held out"):
+        prepare(recipe, tmp_path / "examples.arrow")

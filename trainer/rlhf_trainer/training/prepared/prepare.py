@@ -28,7 +28,7 @@ from rlhf_trainer.runtime.progress import Progress
 from .encoding import encode_demonstrations, encode_preferences
 from .pool import in_order
 from .recipe import Recipe
-from .selection import Candidates, sample, with_keys
+from .selection import SUBSET, Candidates, Selection, sample, with_keys
 
 #: Rows that a process is given at a time, or so many characters: the file's batches, whatever the number of processes.
 PIECE, PIECE_CHARACTERS = 256, 2**20
@@ -66,6 +66,8 @@ class Preparation:
     examples: int = 0
     left_out: list[str] = field(default_factory=list)
     """In words: which pairs others have made superfluous."""
+    held_out: Path | None = field(default=None, compare=False)
+    """A file of pairs that a reward model is measured by."""
 
 
 class Preprocessor:
@@ -100,7 +102,8 @@ class Preprocessor:
             examples = encode_preferences(items, tally, self._vocabulary, self.recipe.comparison, counts, self._held_out, overlap)
         batch = to_batch(examples, piece.source)
         if self.recipe.selects:
-            batch = with_keys(batch, examples, items, tally)
+            tally.columns_read |= {SUBSET}
+            batch = with_keys(batch, examples, items, tally, {item.row: piece.rows[item.row - piece.first] for item in items})
         return _Encoded(piece.source, batch, tally, counts, overlap)
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
@@ -137,7 +140,7 @@ class Preprocessor:
             _require_drawn(self.recipe, source, drawn[source.name])
         found.counts |= {f"drawn/{name}": sum(taken) for name, taken in drawn.items() if taken is not None}
         writer = ExamplesWriter(file)
-        candidates = Candidates(file.with_suffix(".candidates")) if self.recipe.selects else None
+        candidates = Candidates(file) if self.recipe.selects else None
         done, began = 0, clock()
         for encoded in in_order(self.encode, _pieces(sets, drawn), processes or processes_for(total // PIECE)):
             (candidates or writer).add(encoded.batch)
@@ -147,8 +150,11 @@ class Preprocessor:
                 found.counts[name] = found.counts.get(name, 0) + count
             done += encoded.tally.rows
             progress.update(done, total, "rows", _pace(done, total, clock() - began))
-        if candidates is not None and self.recipe.cleaning is not None:
-            left_out = candidates.select(self.recipe.cleaning, writer, {source.name: source.uri for source, _ in sets})
+        if candidates is not None:
+            uris = {source.name: source.uri for source, _ in sets}
+            selection = Selection(self.recipe.cleaning, self.recipe.held_out_pairs, self.recipe.seed)
+            left_out = candidates.select(selection, writer, uris)
+            found.held_out = left_out.held_out
             found.counts |= left_out.counts
             found.left_out += left_out.told
             for told in left_out.told:
