@@ -16,7 +16,8 @@ import pytest
 from rlhf_api.resource.data import DataSource
 from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.storage import Storage
-from rlhf_api.words import StageName
+from rlhf_api.words import ArtifactKind, StageName
+from rlhf_store import open_store
 from rlhf_trainer.data.examples import EXAMPLES, Examples
 from rlhf_trainer.data.sources import open_rows
 from rlhf_trainer.runtime.errors import ConfigurationProblem
@@ -25,6 +26,7 @@ from rlhf_trainer.training.prepared.prepare import Preparation, Preprocessor
 from rlhf_trainer.training.prepared.recipe import Recipe, whole
 from rlhf_trainer.training.prepared.selection import HELD_OUT, Selection, sample
 from support.conversations import llama3
+from support.preflights import run as preflight
 
 STORAGE = Storage(url="file:///nowhere")
 ALL = PreferenceCleaning(drop_duplicates=True, drop_contradictions=True)
@@ -222,3 +224,19 @@ def test_that_nothing_is_held_out_is_no_measurement(tmp_path: Path) -> None:
     recipe = replace(recipe_of(source), held_out_pairs=RewardHeldOut(fraction=1e-9))
     with pytest.raises(ConfigurationProblem, match=r"heldOut: none of 1 pairs is held out"):
         prepare(recipe, tmp_path / "examples.arrow")
+
+
+def test_preflight_pins_the_set_of_its_own_and_prepares_it_beside_what_is_trained_on(
+    world: Path, storage: Storage, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    own = tmp_path / "bench.parquet"
+    pq.write_table(pq.read_table(world / "preferences.parquet").slice(0, 20), own)
+    data = [{"name": "preferences", "uri": f"file://{world}/preferences.parquet"}]
+    training = {"data": data, "heldOut": {"data": {"name": "bench", "uri": f"file://{own}"}}}
+    found = preflight(world, storage, tmp_path / "s", reward={"type": "BradleyTerry", "bradleyTerry": {"train": training}})
+    assert "reward.bradleyTerry.train.heldOut.data" in found.resolved
+    assert any("its prompt is one of heldOut.data" in warning for warning in found.warnings)
+    sealed = [info.key for info in open_store(storage).list(f"{ArtifactKind.TOKENS}/") if info.key.endswith("held-out.arrow")]
+    assert len(sealed) == 1
