@@ -70,6 +70,14 @@ class Metric(StrEnum):
     REJECTED_REWARD = ("rejectedReward", "nats", "TRL's rewards/rejected.")
     REWARD_MARGIN = ("rewardMargin", "nats", "TRL's rewards/margins: chosenReward - rejectedReward.")
     REWARD_ACCURACY = ("rewardAccuracy", "share", "TRL's rewards/accuracies: share of pairs whose margin is positive.")
+    HELD_OUT_REWARD_ACCURACY = (
+        "heldOutRewardAccuracy",
+        "share",
+        (
+            "Share of held-out pairs whose chosen response the reward model that the run trained scores higher; a tie counts "
+            "one half. 95 % interval by bootstrap over prompts."
+        ),
+    )
     GRAD_NORM = ("gradNorm", "norm", "TRL's grad_norm: global L2 norm of the gradient before clipping.")
     YIELD = (
         "yield",

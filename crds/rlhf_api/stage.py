@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.resource.data import DataSource, Prompts
 from rlhf_api.resource.evaluation import Against, EvaluationSampling, LmEval, Selection
-from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.labeler import Labeler, PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef
 from rlhf_api.resource.sampling import Engine, MixtureEntry
 from rlhf_api.resource.storage import Storage
@@ -132,6 +132,8 @@ class RewardWork(Model):
     deepspeed: DeepSpeed
     deepspeed_revision: Revision | None = None
     """Of the text of deepspeed.config."""
+    cleaning: PreferenceCleaning | None = None
+    held_out_pairs: RewardHeldOut | None = None
 
 
 class Sampler(Model):

@@ -68,6 +68,11 @@ UNIONS = [
         "give exactly one of model and train",
     ),
     Wrong(
+        {"spec.reward.bradleyTerry": {"train": {"data": DATA, "heldOut": {"size": 3, "fraction": 0.1}}}},
+        "spec.reward.bradleyTerry.train.heldOut",
+        "give exactly one of fraction, size and data",
+    ),
+    Wrong(
         {"spec.policy.chatTemplate": {}}, "spec.policy.chatTemplate", "give at least one of name, inline, configMapKeyRef and date"
     ),
     Wrong(
@@ -296,6 +301,10 @@ WRONG = [*SHAPES, *UNKNOWN, *NUMBERS, *TEXTS, *DUPLICATES, *UNIONS, *FITTING, *P
 #: What our own validation refuses, and the API server does not know: by the name of the rule (rlhf_api.validation.check.RULES).
 #: `rlhfctl validate` and `submit` refuse it before it is sent; applied with kubectl, the run ends Failed with ConfigurationError.
 ONLY_OURS: dict[str, list[dict[str, Any]]] = {
+    "held_out_pairs_have_a_name_of_their_own": [
+        {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, "heldOut": {"data": DATA[0]}}}}},
+    ],
+    "gates_look_at_iterations": [{"spec.gates": [gate(metric="heldOutRewardAccuracy", min=0.6)]}],
     # Schemas of Kubernetes have no names of keys in a map.
     "keys of resources": [pod(resources={"limits": {"-x": 1}})],
     "judge_is_independent": [

@@ -13,6 +13,7 @@ from rlhfctl.results.model import Report
 
 from . import sections
 from .benchmarks import benchmarks_section
+from .held_out import held_out_section
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}
@@ -39,6 +40,7 @@ def _parts(report: Report) -> Sequence[str]:
         sections.metrics_table(report.iterates),
         sections.tests_section(report.tests),
         benchmarks_section(report.benchmarks),
+        held_out_section(report.held_out),
         sections.examples_section(report),
         sections.gates_section(report.gates),
         sections.times_section(report.times),

@@ -16,10 +16,24 @@ from rlhf_operator.core.cursor import stages_of
 from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
 from rlhfctl import figures
 
-from .files import BenchmarkFile, Decoding, EvaluationFile, read_curves
+from .files import BenchmarkFile, Decoding, EvaluationFile, HeldOutFile, HeldOutPart, read_curves
 from .iterates import iterates
 from .lineage import lineage_of
-from .model import BenchmarkFigure, Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
+from .model import (
+    Accuracy,
+    BenchmarkFigure,
+    Calibration,
+    Count,
+    Curve,
+    Example,
+    GateVerdictRow,
+    HeldOutFigures,
+    Iterate,
+    LineageNode,
+    Report,
+    StageTime,
+    TestFigure,
+)
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -45,6 +59,7 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
         examples=gathered.examples(best),
         tests=tuple(gathered.tests()),
         benchmarks=tuple(gathered.benchmarks),
+        held_out=gathered.held_out,
         times=tuple(_times(status)),
         counts=tuple(gathered.counts),
         gates=tuple(_gates(status)),
@@ -64,6 +79,7 @@ class _Gathered:
         self.counts: list[Count] = []
         self.curves: list[Curve] = []
         self.benchmarks: list[BenchmarkFigure] = []
+        self.held_out: HeldOutFigures | None = None
         self._evaluations: dict[int, EvaluationFile] = {}
         self._policies: dict[int, Artifact] = {}
         for iteration, stage in _sealed_stages(status):
@@ -126,6 +142,9 @@ class _Gathered:
         elif stage.name == StageName.BENCHMARK:
             found = self._parsed(iteration, stage.name, artifact, "benchmark.json", BenchmarkFile)
             self.benchmarks += [] if found is None else _figures(iteration, found)
+        elif stage.name == StageName.REWARD and artifact.manifest.file("held_out.json") is not None:
+            measured = self._parsed(iteration, stage.name, artifact, "held_out.json", HeldOutFile)
+            self.held_out = None if measured is None else _held_out(measured)
         elif stage.name == StageName.TRAIN:
             self._policies[iteration] = artifact
             content = self._read(iteration, stage.name, artifact, "metrics.jsonl")
@@ -163,6 +182,18 @@ def _figures(iteration: int, file: BenchmarkFile) -> Iterator[BenchmarkFigure]:
         for name, found in task.metrics.items():
             sizes = (task.samples, task.of_samples, task.truncated)
             yield BenchmarkFigure(iteration, task.name, name, found.value, found.stderr, task.shots, *sizes)
+
+
+def _held_out(file: HeldOutFile) -> HeldOutFigures:
+    whole = HeldOutPart(name="all", pairs=file.pairs, accuracy=file.accuracy, by_length=file.by_length)
+    groups = (("Whole", (whole,)), ("Length", file.lengths), ("Subset", file.subsets))
+    return HeldOutFigures(
+        file.prompts,
+        file.mean_of_subsets,
+        file.expected_calibration_error,
+        tuple(Accuracy(group, part.name, part.pairs, part.accuracy, part.by_length) for group, parts in groups for part in parts),
+        tuple(Calibration(found.lower, found.predictions, found.predicted, found.observed) for found in file.calibration),
+    )
 
 
 def _left_out(status: RLHFRunStatus) -> Iterator[str]:

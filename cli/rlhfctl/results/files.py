@@ -1,4 +1,5 @@
-"""The small files that stages write for the report: evaluation's report.json, train's metrics.jsonl, benchmark's benchmark.json.
+"""The small files that stages write for the report: evaluation's report.json, train's metrics.jsonl, reward's held_out.json,
+benchmark's benchmark.json.
 
 Read leniently: what a newer version adds is passed over, what is absent is not shown.
 """
@@ -76,6 +77,36 @@ class BenchmarkFile(_File):
     """benchmark/<fingerprint>/benchmark.json."""
 
     tasks: tuple[BenchmarkTask, ...] = ()
+
+
+class HeldOutPart(_File):
+    """A subset, or the pairs of which the chosen response is longer, shorter or about as long."""
+
+    name: str
+    pairs: int
+    accuracy: MetricValue
+    by_length: float
+
+
+class CalibrationBin(_File):
+    lower: float
+    predictions: int
+    predicted: float | None = None
+    observed: float | None = None
+
+
+class HeldOutFile(_File):
+    """reward-model/<fingerprint>/held_out.json."""
+
+    pairs: int
+    prompts: int
+    accuracy: MetricValue
+    by_length: float
+    mean_of_subsets: float
+    expected_calibration_error: float
+    calibration: tuple[CalibrationBin, ...] = ()
+    lengths: tuple[HeldOutPart, ...] = ()
+    subsets: tuple[HeldOutPart, ...] = ()
 
 
 def read_curves(content: bytes, iteration: int) -> list[Curve]:

@@ -74,6 +74,39 @@ class BenchmarkFigure:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Of a trained reward model on some of the pairs that are held out. by_length: of preferring the longer response instead."""
+
+    group: str
+    """Whole, Length or Subset."""
+    name: str
+    pairs: int
+    accuracy: MetricValue
+    by_length: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of a bin of predictions from `lower` on; None where there are none."""
+
+    lower: float
+    predictions: int
+    predicted: float | None
+    observed: float | None
+
+
+@dataclass(frozen=True)
+class HeldOutFigures:
+    """Of the reward model that the run trained."""
+
+    prompts: int
+    mean_of_subsets: float
+    expected_calibration_error: float
+    accuracies: tuple[Accuracy, ...]
+    calibration: tuple[Calibration, ...]
+
+
+@dataclass(frozen=True)
 class StageTime:
     """A stage of the run (`iteration` 0) or of an iteration."""
 
@@ -133,6 +166,7 @@ class Report:
     examples: tuple[Example, ...]
     tests: tuple[TestFigure, ...]
     benchmarks: tuple[BenchmarkFigure, ...]
+    held_out: HeldOutFigures | None
     times: tuple[StageTime, ...]
     counts: tuple[Count, ...]
     gates: tuple[GateVerdictRow, ...]

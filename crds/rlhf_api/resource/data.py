@@ -70,6 +70,8 @@ class DataSource(Source):
     """Absent: recognised by the columns."""
     weight: Positive = 1.0
     """Rows taken are proportional to weight times rows; 1.0 everywhere takes all."""
+    max_examples: Count | None = None
+    """Rows taken at most: a sample by the seed and by what a row holds, the same in whatever order files and rows come."""
 
 
 class PromptSource(Source):

@@ -23,6 +23,28 @@ class LabelerType(StrEnum):
     HUMAN = "Human"
 
 
+class PreferenceCleaning(Model):
+    """What of the preferences is left out, over all data sets together, and counted by reason."""
+
+    drop_duplicates: bool = False
+    """Of pairs with the same prompt, chosen and rejected, as the model reads them, the first stays."""
+    drop_contradictions: bool = False
+    """Where one pair prefers A to B and another B to A, all pairs of the two go."""
+    max_pairs_per_prompt: Count | None = None
+    """Pairs of one prompt at most: a sample by what they hold, after the others are dropped."""
+
+
+class RewardHeldOut(Model):
+    """Pairs that the reward model is measured by and never trained on. Exactly one of the three."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """A share of the prompts, by a hash of each: all pairs of a prompt are on one side."""
+    size: Count | None = None
+    """Pairs at least, of whole prompts, by the same hash."""
+    data: DataSource | None = None
+    """Preferences of their own; pairs of `train.data` that ask one of its prompts are not trained on."""
+
+
 class RewardTraining(Model):
     """Train the Bradley-Terry model in this run, before iteration 1."""
 
@@ -36,6 +58,10 @@ class RewardTraining(Model):
     """Longest conversation, in tokens of the reward model."""
     min_margin: NonNegative = 0.0
     """Pairs whose `chosen_score` - `rejected_score` is not above it are dropped and counted, where the data has scores."""
+    cleaning: PreferenceCleaning | None = None
+    """What else is left out; absent: nothing. Equal responses and equal scores always are."""
+    held_out: RewardHeldOut | None = None
+    """What the trained model is measured by: accuracy, calibration, by length and by subset; absent: nothing is kept out."""
     compute: Compute = Compute()
 
 

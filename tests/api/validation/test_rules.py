@@ -37,6 +37,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "spec.reward.bradleyTerry.train.optimization.globalBatchSize",
         "510 or 513",
     ),
+    (
+        {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, "heldOut": {"data": DATA[0]}}}}},
+        "spec.reward.bradleyTerry.train.heldOut.data.name",
+        "is the name of a set of data, too; write another name",
+    ),
+    (
+        {"spec.gates": [gate(metric="heldOutRewardAccuracy", min=0.6)]},
+        "spec.gates[0].metric",
+        "measured once, of the reward model that the run trains, and in no iteration",
+    ),
     # Lengths.
     ({"spec.train.maxLength": 1000}, "spec.train.maxPromptLength", "1000: leaves no token for the response"),
     ({"spec.train.tokenBudget": 100}, "spec.train.tokenBudget", "write at least 2048"),

@@ -282,3 +282,61 @@ def test_a_benchmark_that_failed_or_cannot_be_read_is_named(run: RLHFRun) -> Non
     failed, unreadable = found.missing
     assert "the run went on without it. The model has no room for a question." in failed
     assert "benchmark.json cannot be read (tasks.0.name: Field required)" in unreadable
+
+
+def _with_reward_model(run: RLHFRun, content: bytes | None) -> RLHFRun:
+    """The run, with a reward model that it has trained and whose artifact has `content` as held_out.json, or none."""
+    assert run.status is not None
+    writer = ArtifactWriter(open_store(run.spec.storage), ArtifactKind.REWARD_MODEL, example_runs.digest("reward", content))
+    writer.add_bytes(b"", "model.safetensors")
+    if content is not None:
+        writer.add_bytes(content, "held_out.json")
+    ref = writer.seal(stage=StageName.REWARD, inputs=[], config={}).ref
+    artifact = ArtifactStatus(url="x", digest=ref.digest, fingerprint=ref.fingerprint)
+    done = StageStatus(name=StageName.REWARD, phase=Phase.SUCCEEDED, artifact=artifact)
+    return run.model_copy(update={"status": with_stage(run.status, None, done)})
+
+
+def _held_out(**fields: object) -> bytes:
+    accuracy = {"value": 0.731, "lower": 0.702, "upper": 0.758}
+    part = {"pairs": 500, "accuracy": accuracy, "byLength": 0.64}
+    figures = {
+        **part,
+        "pairs": 1000,
+        "prompts": 812,
+        "meanOfSubsets": 0.655,
+        "expectedCalibrationError": 0.0421,
+        "calibration": [
+            {"lower": 0.4, "predictions": 77, "predicted": 0.45, "observed": 0.4},
+            {"lower": 0.5, "predictions": 0},
+            {"lower": 0.9, "predictions": 413, "predicted": 0.957, "observed": 0.868},
+        ],
+        "lengths": [{"name": "ChosenLonger", **part}],
+        "subsets": [{"name": "bench/math<b>", **part}, {"name": "bench/code", **part}],
+        "ofANewerVersion": 1,
+    }
+    return json.dumps(figures | fields).encode()
+
+
+def test_a_trained_reward_model_has_its_accuracy_beside_that_of_length_and_its_calibration(run: RLHFRun, page: str) -> None:
+    assert "Reward model</h2>" not in page
+    told = render(collect(_with_reward_model(run, _held_out()), open_store(run.spec.storage), example_runs.START))
+    assert _elements(told).open == []
+    section = told[told.index("<h2>Reward model") : told.index("<h2>Responses")]
+    assert "pairs of 812 prompts" in section
+    assert "Mean of the 2 subsets: 0.655." in section
+    rows = re.findall(r"<td>([^<]*)</td>", section)
+    assert rows == ["all", "chosen is longer", "bench/math&lt;b&gt;", "bench/code", "from 0.900"]
+    assert "0.731 <small>0.702 to 0.758</small>" in section
+    assert "0.640" in section
+    assert "0.957" in section
+    assert "Expected calibration error: 0.042." in section
+
+
+def test_a_reward_model_without_held_out_pairs_has_no_table_and_one_that_cannot_be_read_is_named(run: RLHFRun) -> None:
+    plain = collect(_with_reward_model(run, None), open_store(run.spec.storage), example_runs.START)
+    assert plain.held_out is None
+    assert not [sentence for sentence in plain.missing if "held_out" in sentence]
+    broken = collect(_with_reward_model(run, _held_out(pairs="many")), open_store(run.spec.storage), example_runs.START)
+    assert broken.held_out is None
+    assert [sentence for sentence in broken.missing if "held_out.json cannot be read (pairs:" in sentence]

@@ -142,6 +142,25 @@ def test_a_trained_reward_models_pod_is_not_in_the_labels() -> None:
     assert fingerprints(reward=reward({"processesPerNode": 4, "pod": POD})) == fingerprints(reward=reward({}))
 
 
+def test_cleaning_that_asks_for_nothing_and_a_cap_that_is_absent_leave_a_trained_reward_as_it_was() -> None:
+    def reward(source: dict[str, Any] | None = None, **train: Any) -> str:
+        data = [{"name": "prefs", "uri": "hf://example/prefs", **(source or {})}]
+        spec = {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": data, "optimization": OPTIMIZATION, **train}}}
+        return fingerprints(reward=spec)[None, StageName.REWARD]
+
+    assert reward() == reward(cleaning={}) == "dc6fbabb9d47710640fd0e6674e5ba13e909ca38bc4555e22035d5b83e49922c"
+    changed = [
+        reward(cleaning={"dropDuplicates": True}),
+        reward(cleaning={"dropContradictions": True}),
+        reward(cleaning={"maxPairsPerPrompt": 5}),
+        reward({"maxExamples": 1000}),
+        reward(heldOut={"fraction": 0.1}),
+        reward(heldOut={"size": 100}),
+        reward(heldOut={"data": {"name": "bench", "uri": "hf://example/bench"}}),
+    ]
+    assert len({reward(), *changed}) == 8
+
+
 def test_it_is_frozen() -> None:
     """A change here makes every artifact in every store unfindable: raise FORMAT_VERSION on purpose instead."""
     assert fingerprints()[None, StageName.EVALUATE] == "e072ce94fce2e1671365c947bb4bb556544acb1ba87fdd52733dcb17339b8c51"

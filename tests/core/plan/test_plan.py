@@ -23,7 +23,7 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import Reason, StageName
 from rlhf_operator.core.chain.history import History, StageRecord, history_of
-from rlhf_operator.core.chain.references import PROMPT_IDENTITY
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references
 from rlhf_operator.core.plan.planner import AwaitBeside, AwaitPerson, Finish, Planner, RunStage
 from support.runs import BENCHMARKED, RUN, artifact_of, improving, result_of, spec_of, walk
 
@@ -85,6 +85,19 @@ def test_a_reward_model_without_a_base_starts_from_pi_0_and_scores_every_iterati
         if isinstance(config.work, LabelWork):
             assert config.work.reward_model is not None
             assert config.work.reward_model.artifact == artifact_of(reward)
+
+
+def test_pairs_that_a_reward_model_is_measured_by_are_pinned_as_what_it_is_trained_on() -> None:
+    own = {"name": "bench", "uri": "hf://example/bench"}
+    fields = REWARD["bradleyTerry"]["train"] | {"heldOut": {"data": own}}  # type: ignore[index]
+    spec = spec_of(reward={"type": "BradleyTerry", "bradleyTerry": {"train": fields}})
+    path = "reward.bradleyTerry.train.heldOut.data"
+    assert path in [reference.path for reference in external_references(spec)]
+    works = [config.work for config in walk(Planner(RUN, spec, {path: "c0ffee"}))[0]]
+    [work] = [work for work in works if isinstance(work, RewardWork)]
+    assert work.held_out_pairs is not None
+    assert work.held_out_pairs.data is not None
+    assert work.held_out_pairs.data.revision == "c0ffee"
 
 
 def test_a_reward_models_own_base_speaks_its_own_template() -> None:

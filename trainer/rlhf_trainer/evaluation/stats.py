@@ -29,6 +29,18 @@ def ratio_with_interval(numerators: Sequence[float], denominators: Sequence[floa
     return _interval(float(above.sum() / max(below.sum(), 1e-12)), ratios)
 
 
+def share_with_interval(outcomes: Sequence[float], prompts: Sequence[int]) -> MetricValue:
+    """Mean of the outcomes, one a pair; whole prompts are resampled, each with all its pairs. Memory is that of one resample."""
+    _, place = np.unique(np.asarray(prompts), return_inverse=True)
+    won, pairs = np.bincount(place, weights=np.asarray(outcomes, dtype=np.float64)), np.bincount(place)
+    drawn = np.random.default_rng(0)
+    shares = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        index = drawn.integers(0, len(pairs), len(pairs))
+        shares[number] = won[index].sum() / pairs[index].sum()
+    return _interval(float(won.sum() / pairs.sum()), shares)
+
+
 def difference_with_interval(ours: Sequence[float], theirs: Sequence[float]) -> MetricValue:
     """Mean of the paired differences: the same prompts in the same order."""
     return mean_with_interval((np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)).tolist())

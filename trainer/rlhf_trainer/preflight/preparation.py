@@ -63,6 +63,7 @@ def _prepare(context: StageContext, recipe: Recipe, load: Load, held_out: HeldOu
         examples, counts, overlaps = made.examples, made.counts, preparation.overlaps
         for tally in preparation.tallies.values():
             tell(tally, look)
+        look.warnings.extend(f"{recipe.field}: {told}" for told in preparation.left_out)
     if not examples:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         raise ConfigurationProblem(

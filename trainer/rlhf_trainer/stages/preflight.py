@@ -209,7 +209,8 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
             base = training.base
             yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
         recipe = Recipe(StageName.REWARD, training.data, None, whole(training.max_length), spec.seed, training.min_margin)
-        for source in training.data:
+        own = training.held_out.data if training.held_out is not None else None
+        for source in [*training.data, *([own] if own is not None else [])]:
             yield partial(data.first_rows, recipe, source, loaded.reward, look, with_tools)
     train = spec.train
     recipe = Recipe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,15 @@ class Lineage:
     tokens: ArtifactRef | None = None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was found of an export: a file of the artifact, and metrics of its manifest."""
+
+    name: str
+    content: bytes
+    metrics: Mapping[Metric, MetricValue]
+
+
 def train_and_seal(
     context: StageContext,
     job: TrainingJob,
@@ -54,10 +63,11 @@ def train_and_seal(
     vocabulary: Vocabulary,
     lineage: Lineage,
     counts: dict[str, int],
+    measure: Callable[[Path], Measured] | None = None,
 ) -> StageResult:
     """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others say that they did not.
 
-    rows: examples of the job's file.
+    rows: examples of the job's file. measure: of the exported folder, when the ranks have ended.
     """
     if not rows:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -82,6 +92,10 @@ def train_and_seal(
     writer = ArtifactWriter(context.store, STAGE_ARTIFACT[config.stage], config.fingerprint)
     writer.add_folder(job.export_folder)
     writer.add_file(job.metrics_file, "metrics.jsonl")
+    if measure is not None:
+        measured = measure(job.export_folder)
+        writer.add_bytes(measured.content, measured.name)
+        metrics |= measured.metrics
     sealed = writer.seal(
         stage=config.stage,
         inputs=lineage.inputs,

@@ -66,6 +66,17 @@ def metrics_are_measured(spec: RLHFRunSpec) -> Problems:
                 yield Problem(loc, "a Pairwise labeler gives no score that has a mean", "name another metric", depends=(place,))
 
 
+def gates_look_at_iterations(spec: RLHFRunSpec) -> Problems:
+    """A gate on what no iteration measures would never be evaluated."""
+    for index, gate in enumerate(spec.gates):
+        if gate.metric is Metric.HELD_OUT_REWARD_ACCURACY:
+            yield Problem(
+                (*SPEC, "gates", index, "metric"),
+                "measured once, of the reward model that the run trains, and in no iteration",
+                "name another metric",
+            )
+
+
 def against_once(spec: RLHFRunSpec) -> Problems:
     against = spec.evaluate.against
     if len(set(against)) < len(against):

@@ -32,6 +32,20 @@ def _batch_divides(loc: Loc, optimization: Optimization, compute: Compute) -> Pr
     )
 
 
+def held_out_pairs_have_a_name_of_their_own(spec: RLHFRunSpec) -> Problems:
+    """Counts and tables name a data set."""
+    for loc, training in models(spec, SPEC):
+        if isinstance(training, RewardTraining) and training.held_out is not None and training.held_out.data is not None:
+            name = training.held_out.data.name
+            if name in {source.name for source in training.data}:
+                yield Problem(
+                    (*loc, "heldOut", "data", "name"),
+                    f"{name} is the name of a set of data, too",
+                    "write another name",
+                    depends=((*loc, "data"),),
+                )
+
+
 def pairing_can_be_met(spec: RLHFRunSpec) -> Problems:
     """Scores between 0 and 1 differ by at most 1, and their standard deviation is at most a half; a penalty adds what it likes."""
     declared = spec.reward.rule is not None and spec.reward.rule.entry_point is None

@@ -27,6 +27,7 @@ JUDGE = "evaluate.judge"
 SFT_DATA = "sft.data"
 REWARD_BASE = "reward.bradleyTerry.train.base"
 REWARD_DATA = "reward.bradleyTerry.train.data"
+REWARD_HELD_OUT = "reward.bradleyTerry.train.heldOut.data"
 OFFLINE_DATA = "train.data.offline"
 CHAT_TEMPLATE = "policy.chatTemplate.configMapKeyRef"
 SFT_DEEPSPEED = "sft.compute.deepspeed.config"
@@ -211,6 +212,8 @@ def _references(spec: RLHFRunSpec, iterations: int) -> Iterator[ExternalReferenc
         if training.base is not None:
             yield ExternalReference(REWARD_BASE, training.base)
         yield from _named(REWARD_DATA, training.data)
+        if training.held_out is not None and training.held_out.data is not None:
+            yield ExternalReference(REWARD_HELD_OUT, training.held_out.data)
     for labeler, path in ((spec.reward, REWARD), (spec.evaluate.judge, JUDGE)):
         if (found := labeler_model(labeler, path)) is not None:
             yield ExternalReference(*found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.stage import (
     ArtifactRef,
     BenchmarkWork,
@@ -23,6 +24,7 @@ from rlhf_operator.core.chain.references import (
     REWARD_BASE,
     REWARD_DATA,
     REWARD_DEEPSPEED,
+    REWARD_HELD_OUT,
     SFT_DATA,
     SFT_DEEPSPEED,
 )
@@ -62,6 +64,9 @@ def reward_work(chain: Chain) -> RewardWork | None:
         # Of a family of its own: the policy's template and stop ids are not its.
         model = ModelInput(source=chain.resolver.pin(REWARD_BASE, train.base))
         base = PolicyInput(model=model, dtype=chain.spec.policy.dtype)
+    held_out_pairs = train.held_out
+    if held_out_pairs is not None and held_out_pairs.data is not None:
+        held_out_pairs = RewardHeldOut(data=chain.resolver.pin(REWARD_HELD_OUT, held_out_pairs.data))
     return RewardWork(
         base=base,
         data=chain.resolver.pin_all(REWARD_DATA, train.data),
@@ -71,6 +76,9 @@ def reward_work(chain: Chain) -> RewardWork | None:
         min_margin=train.min_margin,
         deepspeed=train.compute.deepspeed,
         deepspeed_revision=chain.resolver.revision(REWARD_DEEPSPEED),
+        # One that asks for nothing is none.
+        cleaning=train.cleaning if train.cleaning != PreferenceCleaning() else None,
+        held_out_pairs=held_out_pairs,
     )
 
 

@@ -21,9 +21,10 @@ from rlhf_trainer.runtime.result import libraries
 
 from .prepare import Preparation, Preprocessor
 from .recipe import Recipe
+from .selection import CANDIDATES_SUFFIX, HELD_OUT_SUFFIX
 
 #: Of the artifact.
-EXAMPLES_FILE = "examples.arrow"
+EXAMPLES_FILE, HELD_OUT_FILE = "examples.arrow", "held-out.arrow"
 LoadHeldOut = Callable[[], HeldOutPrompts | None]
 
 
@@ -35,6 +36,8 @@ class Prepared:
     examples: int
     counts: Mapping[str, int]
     ref: ArtifactRef | None
+    held_out: Path | None = None
+    """Pairs that a reward model is measured by."""
 
 
 def find_prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary) -> Sealed | None:
@@ -52,8 +55,9 @@ def prepared(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held
     """From the store; else made now."""
     try:
         if (found := find_prepared(context, recipe, vocabulary)) is not None:
-            file = open_artifact(context.store, found.ref).cached(context.scratch / "inputs") / EXAMPLES_FILE
-            return Prepared(file, found.manifest.rows or 0, found.manifest.counts, found.ref)
+            folder = open_artifact(context.store, found.ref).cached(context.scratch / "inputs")
+            held = folder / HELD_OUT_FILE if recipe.held_out_pairs is not None else None
+            return Prepared(folder / EXAMPLES_FILE, found.manifest.rows or 0, found.manifest.counts, found.ref, held)
     except StoreError as error:
         if error.transient:
             raise
@@ -76,17 +80,21 @@ def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out
     log.info("%s: rows are rendered and tokenised", recipe.field)
     file = context.scratch / f"{recipe.stage}-{EXAMPLES_FILE}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    sets = [(source, open_rows(source, context.scratch / "inputs", context.config.storage)) for source in recipe.data]
+    sets = [(source, open_rows(source, context.scratch / "inputs", context.config.storage)) for source in recipe.sources]
     try:
         found = Preprocessor(recipe, vocabulary, held_out()).prepare(sets, file, context.progress)
     except BaseException:
         file.unlink(missing_ok=True)
+        for name in (CANDIDATES_SUFFIX, HELD_OUT_SUFFIX):
+            file.with_suffix(name).unlink(missing_ok=True)
         raise
     fingerprint = recipe.fingerprint(vocabulary)
     ref = None
     if fingerprint is not None and found.examples:
         writer = ArtifactWriter(context.store, ArtifactKind.TOKENS, fingerprint)
         writer.add_file(file, EXAMPLES_FILE)
+        if found.held_out is not None:
+            writer.add_file(found.held_out, HELD_OUT_FILE)
         # Of the stage that reads it, whoever makes it: equal work has equal manifests.
         sealed = writer.seal(
             stage=recipe.stage,
@@ -96,4 +104,4 @@ def make(context: StageContext, recipe: Recipe, vocabulary: Vocabulary, held_out
             libraries=libraries("tokenizers", "transformers"),
         )
         ref = sealed.ref
-    return Prepared(file, found.examples, found.counts, ref), found
+    return Prepared(file, found.examples, found.counts, ref, found.held_out), found

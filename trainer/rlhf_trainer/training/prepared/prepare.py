@@ -21,12 +21,14 @@ from rlhf_trainer.data.messages import functions_of, tools_of
 from rlhf_trainer.data.rows import Row, Tally, Unparsable
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.processes import processes_for
 from rlhf_trainer.runtime.progress import Progress
 
 from .encoding import encode_demonstrations, encode_preferences
 from .pool import in_order
 from .recipe import Recipe
+from .selection import SUBSET, Candidates, Selection, sample, with_keys
 
 #: Rows that a process is given at a time, or so many characters: the file's batches, whatever the number of processes.
 PIECE, PIECE_CHARACTERS = 256, 2**20
@@ -62,6 +64,10 @@ class Preparation:
     overlaps: dict[str, Overlap] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     examples: int = 0
+    left_out: list[str] = field(default_factory=list)
+    """In words: which pairs others have made superfluous."""
+    held_out: Path | None = field(default=None, compare=False)
+    """A file of pairs that a reward model is measured by."""
 
 
 class Preprocessor:
@@ -94,7 +100,11 @@ class Preprocessor:
             examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out, overlap)
         else:
             examples = encode_preferences(items, tally, self._vocabulary, self.recipe.comparison, counts, self._held_out, overlap)
-        return _Encoded(piece.source, to_batch(examples, piece.source), tally, counts, overlap)
+        batch = to_batch(examples, piece.source)
+        if self.recipe.selects:
+            tally.columns_read |= {SUBSET}
+            batch = with_keys(batch, examples, items, tally, {item.row: piece.rows[item.row - piece.first] for item in items})
+        return _Encoded(piece.source, batch, tally, counts, overlap)
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
         """The first rows alone. Raises ConfigurationProblem where they show what would be refused of all."""
@@ -125,20 +135,30 @@ class Preprocessor:
         if self._held_out is not None:
             self._held_out.index()
         found = Preparation({source.name: Tally(source) for source, _ in sets}, {source.name: Overlap() for source, _ in sets})
-        drawn = {source.name: self.recipe.drawn(source, len(rows)) for source, rows in sets}
+        drawn = {source.name: self._drawn(source, rows) for source, rows in sets}
         for source, _ in sets:
             _require_drawn(self.recipe, source, drawn[source.name])
         found.counts |= {f"drawn/{name}": sum(taken) for name, taken in drawn.items() if taken is not None}
         writer = ExamplesWriter(file)
+        candidates = Candidates(file) if self.recipe.selects else None
         done, began = 0, clock()
         for encoded in in_order(self.encode, _pieces(sets, drawn), processes or processes_for(total // PIECE)):
-            writer.add(encoded.batch)
+            (candidates or writer).add(encoded.batch)
             found.tallies[encoded.source].add(encoded.tally)
             found.overlaps[encoded.source].add(encoded.overlap)
             for name, count in encoded.counts.items():
                 found.counts[name] = found.counts.get(name, 0) + count
             done += encoded.tally.rows
             progress.update(done, total, "rows", _pace(done, total, clock() - began))
+        if candidates is not None:
+            uris = {source.name: source.uri for source, _ in sets}
+            selection = Selection(self.recipe.cleaning, self.recipe.held_out_pairs, self.recipe.seed)
+            left_out = candidates.select(selection, writer, uris)
+            found.held_out = left_out.held_out
+            found.counts |= left_out.counts
+            found.left_out += left_out.told
+            for told in left_out.told:
+                log.warning("%s", told)
         writer.close()
         for tally in found.tallies.values():
             tally.require_usable()
@@ -146,6 +166,13 @@ class Preprocessor:
         found.counts |= {key: count for name, overlap in found.overlaps.items() for key, count in counts_of(overlap, name).items()}
         found.examples = writer.rows
         return found
+
+    def _drawn(self, source: DataSource, rows: Rows) -> bytearray | None:
+        """As Recipe.drawn; where the source allows only so many, by what the rows hold, which takes a reading of its own."""
+        wanted = self.recipe.wanted(source, len(rows))
+        if source.max_examples is None or wanted == len(rows):
+            return self.recipe.drawn(source, len(rows))
+        return sample(rows, wanted, f"{self.recipe.seed}/{source.name}")
 
 
 def _require_drawn(recipe: Recipe, source: DataSource, taken: bytearray | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.training import Overlong
 from rlhf_api.stage import HeldOutInput, OfflineSet, PromptIdentity, RewardWork, SftWork
 from rlhf_api.words import StageName
@@ -51,11 +52,15 @@ class Recipe:
     seed: int
     min_margin: float = 0.0
     with_scores: bool = False
+    cleaning: PreferenceCleaning | None = None
+    held_out_pairs: RewardHeldOut | None = None
 
     @classmethod
     def of(cls, work: SftWork | RewardWork, seed: int) -> Recipe:
-        margin = work.min_margin if isinstance(work, RewardWork) else 0.0
-        return cls(work.stage, work.data, work.held_out, whole(work.max_length), seed, margin)
+        common = (work.stage, work.data, work.held_out, whole(work.max_length), seed)
+        if not isinstance(work, RewardWork):
+            return cls(*common)
+        return cls(*common, work.min_margin, cleaning=work.cleaning, held_out_pairs=work.held_out_pairs)
 
     @classmethod
     def of_offline(cls, offline: OfflineSet, limits: Limits, seed: int) -> Recipe:
@@ -92,19 +97,39 @@ class Recipe:
             "vocabulary": vocabulary.fingerprint,
             "libraries": {name: importlib.metadata.version(name) for name in _RENDERED_BY},
             **(of_offline if self.stage is StageName.TRAIN else {}),
+            # Only where it is asked for: what was prepared before there was such a thing is still found.
+            **({} if self.cleaning is None else {"cleaning": self.cleaning.to_wire()}),
+            **({} if self.held_out_pairs is None else {"heldOutPairs": self.held_out_pairs.to_wire()}),
         }
 
     def fingerprint(self, vocabulary: Vocabulary) -> str | None:
         """SHA-256 (64 hex digits) of all that decides the examples. None where something of it has no revision: it may change."""
-        pinned = all(source.revision for source in self.data) and (self.held_out is None or _is_pinned(self.held_out))
+        pinned = all(source.revision for source in self.sources) and (self.held_out is None or _is_pinned(self.held_out))
         if not pinned or vocabulary.fingerprint is None:
             return None
         identity = without_credentials({**self.to_wire(vocabulary), "format": FORMAT})
         return hashlib.sha256(canonical_json(identity)).hexdigest()
 
+    @property
+    def selects(self) -> bool:
+        """Whether what becomes of a pair depends on other pairs, so that all are made before any is kept."""
+        return self.cleaning is not None or self.held_out_pairs is not None
+
+    @property
+    def sources(self) -> Sequence[DataSource]:
+        """All that is read: what is trained on, and then what the model is measured by, where that is a set of its own."""
+        own = self.held_out_pairs.data if self.held_out_pairs is not None else None
+        return [*self.data, own] if own is not None else self.data
+
+    def wanted(self, source: DataSource, rows: int) -> int:
+        """Of the heaviest source all rows; of the others a share by weight; and never more than it allows."""
+        heaviest = max(other.weight for other in self.data)
+        by_weight = round(rows * source.weight / heaviest) if source in self.data else rows
+        return by_weight if source.max_examples is None else min(by_weight, source.max_examples)
+
     def drawn(self, source: DataSource, rows: int) -> bytearray | None:
-        """Of the heaviest source all rows (None); of the others a share by weight, by the seed: 1 for each row that is taken."""
-        wanted = round(rows * source.weight / max(other.weight for other in self.data))
+        """1 for each row that is taken, by the seed and by where it stands; None: all are."""
+        wanted = self.wanted(source, rows)
         if wanted == rows:
             return None
         order = array("l", range(rows))
