@@ -29,6 +29,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     training.budget_holds_a_row,
     training.offload_fits_zero,
     labelers.judge_is_independent,
+    labelers.judge_prompts_are_whole,
     labelers.answers_are_named,
     labelers.answers_are_not_asked,
     sampling.parallelism_within_shards,
