@@ -113,7 +113,13 @@ def judged(prompt: str | None = None, **endpoint: Any) -> dict[str, Any]:
 
 
 def test_who_is_asked_to_judge_and_what_is_in_it_and_how_is_not() -> None:
-    asked = {"maxRequests": 9, "timeoutSeconds": 3, "retries": 1, "concurrency": 2, "apiKey": {"secretRef": {"name": "key"}}}
+    asked: dict[str, Any] = {
+        "maxRequests": 9,
+        "timeoutSeconds": 3,
+        "retries": 1,
+        "concurrency": 2,
+        "apiKey": {"secretRef": {"name": "key"}},
+    }
     own = fingerprints(reward=judged())
     assert fingerprints(reward=judged(**asked)) == own
     assert fingerprints(evaluate={"judge": judged(**asked)}) == fingerprints(evaluate={"judge": judged()})

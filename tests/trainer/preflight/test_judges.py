@@ -10,6 +10,7 @@ import pytest
 from rlhf_api.resource.storage import Storage
 from support.chat_server import ChatServer, Reply, chat_server, said, wrong
 from support.preflights import problems, run
+from support.stages import spec_of_world
 
 
 def judged_by(url: str, **endpoint: Any) -> dict[str, Any]:
@@ -23,8 +24,9 @@ def rewarded_by(url: str, **endpoint: Any) -> dict[str, Any]:
 
 def test_it_is_asked_about_nothing_of_the_run_and_its_cost_is_a_number(world: Path, storage: Storage, tmp_path: Path) -> None:
     """24 prompts of 4 completions, 12 of validation and 8 of test, one iteration."""
+    sample = {**spec_of_world(world).sample.to_wire(), "completionsPerPrompt": 4}
     with chat_server(lambda question, count: said("[[A]]")) as server:
-        found = run(world, storage, tmp_path, **rewarded_by(server.url), sample={"completionsPerPrompt": 4})
+        found = run(world, storage, tmp_path, **rewarded_by(server.url), sample=sample)
         (question,) = server.questions
     assert "What is two plus two?" in question
     assert found.counts["reward.judgeRequests"] == 24 * 4 * 3 + 2 * 12

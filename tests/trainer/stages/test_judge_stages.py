@@ -90,7 +90,7 @@ def test_labels_are_the_judges_shares_and_what_it_was_asked_is_counted(storage: 
     assert [(row["chosen_index"], row["rejected_index"], row["scores"]) for row in rows] == [(2, 0, [0.0, 0.5, 1.0])] * 2
 
 
-def test_defect_the_key_is_in_nothing_that_is_kept(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_in_nothing_that_is_kept(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     told = []
     with chat_server(longer) as server:

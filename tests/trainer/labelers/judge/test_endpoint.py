@@ -207,7 +207,7 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES.keys())
-def test_defect_a_key_that_the_endpoint_repeats_is_told_to_nobody(
+def test_a_key_that_the_endpoint_repeats_is_told_to_nobody(
     reply: Reply, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
