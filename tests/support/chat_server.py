@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -66,8 +66,10 @@ def chat_server(reply: Callable[[str, int], Reply]) -> Iterator[ChatServer]:
             self.send_header("Content-Length", str(len(found.body)))
             for name, value in found.headers.items():
                 self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            self.wfile.write(found.body[: found.cut])
+            # Who waited no longer is gone.
+            with suppress(OSError):
+                self.end_headers()
+                self.wfile.write(found.body[: found.cut])
             self.close_connection = True
 
         def log_message(self, *args: Any) -> None:

