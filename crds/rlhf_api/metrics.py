@@ -44,9 +44,9 @@ class Metric(StrEnum):
     REWARD_MEAN = (
         "rewardMean",
         "score",
-        "Mean score of the training reward on the iterate's validation samples; a Pairwise one has none.",
+        "Mean score of the training reward on the iterate's validation samples; one that compares has none.",
     )
-    JUDGE_MEAN = ("judgeMean", "score", "Mean score of the judge on the iterate's validation samples; a Pairwise one has none.")
+    JUDGE_MEAN = ("judgeMean", "score", "Mean score of the judge on the iterate's validation samples; one that compares has none.")
     KL_TO_INITIAL = (
         "klToInitial",
         "nats/sequence",

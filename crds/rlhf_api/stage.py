@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.resource.data import DataSource, Prompts
 from rlhf_api.resource.evaluation import Against, EvaluationSampling, LmEval, Selection
-from rlhf_api.resource.labeler import Labeler, PreferenceCleaning, RewardHeldOut
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef
 from rlhf_api.resource.sampling import Engine, MixtureEntry
 from rlhf_api.resource.storage import Storage
@@ -317,6 +317,10 @@ class Execution(Model):
     engine: Engine = Engine()
     allow_cpu: bool = False
     """The spec asks for GPUs, and `--cpu` says to go without."""
+    reward_endpoint: JudgeEndpoint | None = None
+    """Of a training reward that is asked over the network: with its key's name, and how it is asked."""
+    judge_endpoint: JudgeEndpoint | None = None
+    """The same of the judge."""
 
 
 class StageConfig(Model):

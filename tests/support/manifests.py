@@ -17,6 +17,8 @@ RULE = {"type": "Rule", "rule": {"entryPoint": "grades:judge"}}
 MATCHED = {"type": "Rule", "rule": {"regex": {"pattern": "a"}}}
 ANSWERED = {"type": "Rule", "rule": {"exactMatch": {}}}
 ASKED = {"uri": "hf://owner/prompts", "answerColumn": "answer"}
+#: Asks a server of judges.
+SERVED = {"type": "Judge", "judge": {"endpoint": {"baseUrl": "http://judge.models:8000/v1", "model": "judge"}}}
 TRAINED = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import ANSWERED, ASKED, MATCHED, RULE, TRAINED, gate, pod
+from .manifests import ANSWERED, ASKED, MATCHED, RULE, SERVED, TRAINED, gate, pod
 
 ACCEPTED: list[dict[str, Any]] = [
     {},
@@ -19,6 +19,12 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.evaluate.judge": ANSWERED, "spec.prompts.validation": {"source": {"uri": "hf://a/b", "answerColumn": "answer"}}},
     {"spec.evaluate": {"judge": ANSWERED, "allowTrainingReward": True}, "spec.reward": ANSWERED, "spec.prompts.source": ASKED},
     {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "negate": True}}}, "spec.reward": MATCHED},
+    {"spec.evaluate.judge": SERVED},
+    {"spec.reward": SERVED, "spec.label.pairing": {"minRewardStd": 0.49}},
+    {"spec.reward": SERVED, "spec.evaluate": {"judge": SERVED, "allowTrainingReward": True}},
+    {"spec.reward": SERVED, "spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.endpoint.model": "another"},
+    {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": 'Be {"strict": true}.'},
+    {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{mark} {prompt} {responseA} {responseB}"},
     {"spec.train.tokenBudget": 2048},
     {"spec.sample": {"shards": 4, "parallelism": 4}},
     {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 2}}]},

@@ -66,6 +66,37 @@ def save_preference_model(folder: Path) -> Path:
     return folder
 
 
+#: What the model of `save_decided_judge` answers to everything.
+DECIDED = "[[A]]"
+
+
+def save_decided_judge(folder: Path) -> Path:
+    """A chat model that says DECIDED, a token of its own, and ends: its layers add nothing, so that a token decides the next."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from .vocabularies import LLAMA3, template, tokenizer
+
+    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], plain=[DECIDED])
+    own.save_pretrained(str(folder))
+    said, end = own.convert_tokens_to_ids([DECIDED, LLAMA3[4]])
+    ends = {"bos_token_id": own.bos_token_id, "eos_token_id": end, "pad_token_id": None}
+    # vLLM has no kernel of a CPU for smaller heads.
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **SIZES, head_dim=32, max_position_embeddings=4096, **ends))
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embedded, head = model.model.embed_tokens.weight, model.lm_head.weight
+        embedded.zero_()
+        head.zero_()
+        embedded[:, 0] = 1
+        embedded[said, 0], embedded[said, 1] = 0, 1
+        head[said, 0] = head[end, 1] = 10
+    model.save_pretrained(str(folder))
+    return folder
+
+
 #: The gate of `save_gated_model`, as its config.json has it. At a lower temperature than published it has an opinion.
 GATED: dict[str, Any] = {"num_objectives": 19, "gating_temperature": 0.5, "gating_hidden_dim": 24, "gating_n_hidden": 3}
 

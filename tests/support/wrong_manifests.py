@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, TRAINED, gate, mounted, pod
+from .manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, SERVED, TRAINED, gate, mounted, pod
 from .wrong_shapes import DUPLICATES, NUMBERS, SHAPES, TEXTS, UNKNOWN, Wrong, mixture
 
 MODEL = {"uri": "hf://owner/model"}
@@ -60,6 +60,24 @@ UNIONS = [
         {"spec.evaluate.judge.rule.regex": {"pattern": "a"}},
         "spec.evaluate.judge.rule",
         "give exactly one of entryPoint, regex, exactMatch, numericAnswer and jsonSchema",
+    ),
+    Wrong({"spec.reward": {"type": "Judge", "judge": {}}}, "spec.reward.judge", "give exactly one of model and endpoint"),
+    Wrong(
+        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.model": MODEL},
+        "spec.evaluate.judge.judge",
+        "give exactly one of model and endpoint",
+    ),
+    Wrong(
+        {"spec.evaluate.judge": SERVED, "spec.reward": SERVED},
+        "spec.evaluate.judge.judge.endpoint.model",
+        "the judge is the training reward; name another judge, or write allowTrainingReward: true",
+        "spec.evaluate.judge",
+    ),
+    Wrong(
+        {"spec.evaluate.judge": SERVED, "spec.gates": [gate(metric="judgeMean", max=0.5)]},
+        "spec.gates[0].metric",
+        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses judgeMean: name another metric there",
+        "spec.evaluate.judge.type",
     ),
     Wrong({"spec.reward.bradleyTerry": {}}, "spec.reward.bradleyTerry", "give exactly one of model and train"),
     Wrong(
@@ -229,13 +247,13 @@ FITTING = [
             "spec.gates": [gate(metric="judgeMean", min=0)],
         },
         "spec.gates[0].metric",
-        "a Pairwise labeler gives no score that has a mean; selection or a gate uses judgeMean: name another metric there",
+        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses judgeMean: name another metric there",
         "spec.evaluate.judge.type",
     ),
     Wrong(
         {"spec.reward": {"type": "Pairwise", "pairwise": {"model": MODEL}}, "spec.selection": {"metric": "rewardMean"}},
         "spec.selection.metric",
-        "a Pairwise labeler gives no score that has a mean; selection or a gate uses rewardMean: name another metric there",
+        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses rewardMean: name another metric there",
         "spec.reward.type",
     ),
     Wrong({"spec.gates": [gate(metric="winRateVsInitial", min=45)]}, "spec.gates[0].min", _SHARE),
@@ -311,6 +329,7 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
         {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"model": {**MODEL, "base": "owner/reward"}}}},
         {"spec.evaluate.judge": MATCHED, "spec.reward": MATCHED},
     ],
+    "judge_prompts_are_whole": [{"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{prompt} {responseA}"}],
     "answers_are_named": [{"spec.reward": ANSWERED}, {"spec.evaluate.judge": ANSWERED}],
     "answers_are_not_asked": [{"spec.prompts.source": {**ASKED, "column": "answer"}}],
     "pairing_can_be_met": [{"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}}],

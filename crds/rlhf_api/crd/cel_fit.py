@@ -118,10 +118,12 @@ def _opponents() -> list[CelRule]:
 
 
 def _no_mean(labeler: str, metric: Metric) -> CelRule:
+    comparing = [kind for kind in LabelerType if kind.compares]
     return CelRule(
-        f"self.{labeler}.type != '{LabelerType.PAIRWISE}' || (self.selection.metric != '{metric}' && "
+        f"!(self.{labeler}.type in [{_words(comparing)}]) || (self.selection.metric != '{metric}' && "
         f"!self.gates.exists(gate, gate.metric == '{metric}'))",
-        f"a Pairwise labeler gives no score that has a mean; selection or a gate uses {metric}: name another metric there",
+        f"{' and '.join(comparing)} labelers give no score that has a mean; selection or a gate uses {metric}: name another metric "
+        "there",
         f"{labeler}.type",
     )
 
@@ -129,9 +131,13 @@ def _no_mean(labeler: str, metric: Metric) -> CelRule:
 def _scorers(labeler: str) -> str:
     """A list of what scores: the model's URI, or the rule's function; nothing for a model that the run trains."""
     bradley_terry = f"self.{labeler}.bradleyTerry"
-    models = [f"self.{labeler}.{member}" for member in ("pairwise", "multiObjective", "judge")]
+    models = [f"self.{labeler}.{member}" for member in ("pairwise", "multiObjective")]
     found = [f"(has({bradley_terry}) && has({bradley_terry}.model) ? [{bradley_terry}.model.uri] : [])"]
     found += [f"(has({member}) ? [{member}.model.uri] : [])" for member in models]
+    judge = f"self.{labeler}.judge"
+    found.append(f"(has({judge}) && has({judge}.model) ? [{judge}.model.uri] : [])")
+    endpoint = f"{judge}.endpoint"
+    found.append(f"(has({judge}) && has({endpoint}) ? [{endpoint}.model + ' at ' + {endpoint}.baseUrl] : [])")
     rule = f"self.{labeler}.rule"
     found.append(f"(has({rule}) && has({rule}.entryPoint) ? [{rule}.entryPoint] : [])")
     return "(" + " + ".join(found) + ")"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from rlhf_api.base import Count, Model, NonNegative, ShortText, unique_by
+from rlhf_api.base import Count, DataKey, Model, NonNegative, ObjectName, Share, WholeNumber, unique_by
 
 from .compute import Compute, RewardOptimization
 from .data import DataSource
@@ -21,6 +21,11 @@ class LabelerType(StrEnum):
     RULE = "Rule"
     JUDGE = "Judge"
     HUMAN = "Human"
+
+    @property
+    def compares(self) -> bool:
+        """It says which of two responses is better: its scores are relative, and have no mean."""
+        return self in (LabelerType.PAIRWISE, LabelerType.JUDGE)
 
 
 class PreferenceCleaning(Model):
@@ -151,13 +156,52 @@ class Rule(Model):
         return self.exact_match is not None or self.numeric_answer is not None
 
 
-class LlmJudge(Model):
-    """A chat model that is asked."""
+class SecretKey(Model):
+    """One key of a Secret in the run's namespace; the operator never reads it."""
 
-    model: ModelRef
-    """The chat model."""
-    prompt: ShortText | None = None
-    """Instructions to it; absent: the built-in ones."""
+    name: ObjectName
+    """Name of the Secret."""
+    key: DataKey = "OPENAI_API_KEY"
+    """Key in it."""
+
+
+class ApiKey(Model):
+    """Whom the endpoint is asked as. A local run has the key in the environment variable OPENAI_API_KEY."""
+
+    secret_ref: SecretKey
+
+
+class JudgeEndpoint(Model):
+    """A server with OpenAI's chat completions, such as `vllm serve`."""
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$", max_length=1024)]
+    """What stands before /chat/completions: https://api.openai.com/v1, http://judge.models:8000/v1."""
+    model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    """The model's name there."""
+    api_key: ApiKey | None = None
+    """Absent: no key is sent."""
+    max_requests: Count | None = None
+    """Requests of one stage, retries too; a stage that needs more ends as a configuration error. Absent: no bound."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
+    """How long one answer is waited for."""
+    retries: Annotated[WholeNumber, Field(le=20)] = 5
+    """How often a request is repeated that timed out, or was answered with 408, 409, 429 or 5xx; waits double, up to a minute."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    """Requests at a time, of each shard."""
+
+
+class LlmJudge(Model):
+    """A chat model that is asked which of two responses is better, in both orders. Exactly one of model and endpoint."""
+
+    model: ModelRef | None = None
+    """The chat model, read by the stage itself."""
+    endpoint: JudgeEndpoint | None = None
+    """Where a chat model is served."""
+    prompt: Annotated[str, StringConstraints(max_length=8192)] | None = None
+    """Instructions to it, in the place of the built-in ones; or, with {prompt}, {responseA} and {responseB} in it, all that it is
+    asked. It must ask for [[A]], [[B]] or [[C]] then."""
+    max_parse_failures: Share = 0.1
+    """A larger share of answers without a verdict fails the stage, with the first of them; each counts as a tie."""
 
 
 class Labeler(Model):

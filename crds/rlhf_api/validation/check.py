@@ -30,6 +30,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     training.held_out_pairs_have_a_name_of_their_own,
     training.offload_fits_zero,
     labelers.judge_is_independent,
+    labelers.judge_prompts_are_whole,
     labelers.answers_are_named,
     labelers.answers_are_not_asked,
     sampling.parallelism_within_shards,

@@ -16,6 +16,7 @@ PATTERNS = {
     r"^(hf|s3|file)://.+$": "hf://owner/name, s3://bucket/path or file:///path",
     r"^(s3|file)://.*[^/]$": "s3://bucket/prefix or file:///folder, without / at the end",
     r"^https?://.+$": "http:// or https:// and a host",
+    r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$": "http:// or https://, a host and a path, without user or query",
     r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$": 'a quantity, as "500m", "8" or 64Gi',
     r"^[a-zA-Z0-9]([-._a-zA-Z0-9/]*[a-zA-Z0-9])?$": "the name of a resource, as cpu or nvidia.com/gpu",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, no digit first",

@@ -12,15 +12,17 @@ from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
-    "Judge": {"type": "Judge", "judge": {"model": MODEL}},
     "Human": {"type": "Human"},
 }
+OWN_JUDGE = {"type": "Judge", "judge": {"model": MODEL}}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
 OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
     *(({"spec.reward": labeler}, "spec.reward.type") for labeler in LABELERS.values()),
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
+    ({"spec.reward": OWN_JUDGE}, "spec.reward.judge.model"),
+    ({"spec.evaluate.judge": OWN_JUDGE}, "spec.evaluate.judge.judge.model"),
     ({"spec.reward": OWN_CODE}, "spec.reward.multiObjective.model.trustRemoteCode"),
     ({"spec.evaluate.judge": OWN_CODE}, "spec.evaluate.judge.multiObjective.model.trustRemoteCode"),
     (

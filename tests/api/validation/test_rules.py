@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_api.validation import validate
 from rlhf_api.validation.rules.sampling import FREE_ENGINE_ARGUMENTS
-from support.manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, TRAINED, gate, manifest, mounted, paths, pod, problems
+from support.manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, SERVED, TRAINED, gate, manifest, mounted, paths, pod, problems
 from support.right_manifests import ACCEPTED
 
 
@@ -65,6 +65,24 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         {"spec.reward": MATCHED, "spec.label.pairing": {"minMargin": 1}},
         "spec.label.pairing.minMargin",
         "above every pair's",
+    ),
+    ({"spec.reward": SERVED, "spec.label.pairing.minRewardStd": 0.5}, "spec.label.pairing.minRewardStd", "(Judge) lie between 0"),
+    # Judges that are served.
+    (
+        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{prompt} {responseA} {responseB} {reference}"},
+        "spec.evaluate.judge.judge.prompt",
+        "{reference} is no placeholder; write one of {prompt}, {responseA}, {responseB}, {mark}, or leave out the braces",
+    ),
+    (
+        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "Which is better? {prompt} {responseA}"},
+        "spec.evaluate.judge.judge.prompt",
+        "has placeholders and no {responseB}, so that the judge would not read what it judges",
+    ),
+    ({"spec.evaluate.judge": SERVED, "spec.reward": SERVED}, "spec.evaluate.judge.judge.endpoint.model", "is the training reward"),
+    (
+        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.endpoint.baseUrl": "http://me:secret@judge/v1"},
+        "spec.evaluate.judge.judge.endpoint.baseUrl",
+        "without user or query",
     ),
     # DeepSpeed.
     ({"spec.train.compute": {"deepspeed": {"offload": "All"}}}, "spec.train.compute.deepspeed.offload", "needs zeroStage 3"),

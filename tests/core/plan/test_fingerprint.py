@@ -107,6 +107,36 @@ def test_what_a_manifest_says_itself_of_right_responses_is_their_labels_identity
     assert of(members, resolved={"reward.rule": "c0ffee"}) == own, "it has no code"
 
 
+def judged(prompt: str | None = None, **endpoint: Any) -> dict[str, Any]:
+    served = {"baseUrl": "http://judge/v1", "model": "judge", **endpoint}
+    return {"type": "Judge", "judge": {"endpoint": served} | ({"prompt": prompt} if prompt else {})}
+
+
+def test_who_is_asked_to_judge_and_what_is_in_it_and_how_is_not() -> None:
+    asked: dict[str, Any] = {
+        "maxRequests": 9,
+        "timeoutSeconds": 3,
+        "retries": 1,
+        "concurrency": 2,
+        "apiKey": {"secretRef": {"name": "key"}},
+    }
+    own = fingerprints(reward=judged())
+    assert fingerprints(reward=judged(**asked)) == own
+    assert fingerprints(evaluate={"judge": judged(**asked)}) == fingerprints(evaluate={"judge": judged()})
+    for changed in (judged(model="other"), judged(baseUrl="http://other/v1"), judged("Be brief.")):
+        other = fingerprints(reward=changed)
+        assert other[1, StageName.SAMPLE] == own[1, StageName.SAMPLE]
+        assert other[1, StageName.LABEL] != own[1, StageName.LABEL]
+
+
+def test_how_a_judge_is_asked_is_told_to_the_stages_that_ask_it() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(reward=judged(retries=1), evaluate={"judge": judged(retries=2)}), {}))
+    for config in configs:
+        reward, judge = config.execution.reward_endpoint, config.execution.judge_endpoint
+        asked = [endpoint.retries if endpoint else None for endpoint in (reward, judge)]
+        assert asked == {StageName.LABEL: [1, None], StageName.EVALUATE: [1, 2]}.get(config.stage, [None, None])
+
+
 def test_a_column_of_answers_is_in_samples_and_evaluations_and_not_in_what_is_held_out() -> None:
     sft = {"data": [{"name": "a", "uri": "hf://example/a"}], "optimization": OPTIMIZATION}
     resolved = {"prompts.identity": "Rendered"}

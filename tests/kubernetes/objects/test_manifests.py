@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlhf_api.conventions.mounts import hub_token_variable
+from rlhf_api.conventions.mounts import api_key_variable, hub_token_variable
+from rlhf_api.resource.labeler import SecretKey
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.storage import SecretReference
 from rlhf_api.stage import StageConfig
@@ -129,6 +130,16 @@ def test_every_token_has_a_variable_of_its_own_and_only_where_it_is_needed() -> 
     sample = variables(pod_of(StageName.SAMPLE, changes))
     assert policy in sample
     assert judges not in sample
+
+
+def test_an_endpoints_key_is_in_the_pods_that_ask_it_and_by_reference() -> None:
+    endpoint = {"baseUrl": "https://judge.example/v1", "model": "judge", "apiKey": {"secretRef": {"name": "judge", "key": "token"}}}
+    changes = {"evaluate": {"judge": {"type": "Judge", "judge": {"endpoint": endpoint}}}}
+    name = api_key_variable(SecretKey(name="judge", key="token"))
+    for stage in (StageName.PREFLIGHT, StageName.EVALUATE):
+        assert variables(pod_of(stage, changes))[name] == {"secretKeyRef": {"name": "judge", "key": "token"}}
+    for stage in (StageName.SAMPLE, StageName.LABEL, StageName.TRAIN):
+        assert name not in variables(pod_of(stage, changes))
 
 
 def test_credentials_by_service_account_put_no_secret_into_the_pod() -> None:

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.resource.evaluation import Against
-from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.runtime.result import metric
 
@@ -41,7 +40,7 @@ def evaluation_metrics(
     }
     if compare is None:
         metrics[Metric.JUDGE_MEAN] = stats.mean_with_interval([judge_score_of(a) for a in own])
-    if work.reward.type is not LabelerType.PAIRWISE:
+    if not work.reward.type.compares:
         metrics[Metric.REWARD_MEAN] = stats.mean_with_interval([a.reward_score or 0.0 for a in own])
     if work.iterate == 0:
         return metrics | {Metric.WIN_RATE_VS_INITIAL: metric(0.5), Metric.MEAN_LENGTH_RATIO_VS_INITIAL: metric(1.0)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.stage import EvaluateWork
 
 from . import stats
@@ -25,7 +24,7 @@ def report(
     return {
         "iterate": work.iterate,
         "examples": [_shown(own[i], first[i] if first else None) for i in shown],
-        "test": _test_figures(answers, initial, points=work.judge.type is not LabelerType.PAIRWISE),
+        "test": _test_figures(answers, initial, points=not work.judge.type.compares),
         "counts": dict(counts),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -53,6 +53,33 @@ class Comparer(Protocol):
 
     def compare(self, pairs: Sequence[tuple[Response, Response]], on_progress: Callable[[int], None] = ...) -> list[float]:
         """How probable it is that the first is better, for each pair of responses to one prompt; ½ for equal ones."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A labeler that counts what became of its questions, by reason."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """So far, of this process."""
+
+
+def counted(labeler: Labeler) -> Mapping[str, int]:
+    """What it counts; of one that does not, nothing."""
+    return labeler.counts if isinstance(labeler, Counting) else {}
+
+
+def share_of_others(better: Mapping[tuple[str, str], float], text: str, times: Mapping[str, int]) -> float:
+    """Of the other responses to a prompt, those that `text` beats: `better` holds each two texts in one order.
+
+    Equal responses tie with one another, and to the last bit in what they are given. ½ for one that is alone.
+    """
+    others = sum(times.values()) - 1
+    wins = (times[text] - 1) / 2
+    for other, count in times.items():
+        if other != text:
+            wins += count * (better[text, other] if (text, other) in better else 1 - better[other, text])
+    return wins / others if others else 0.5
 
 
 def by_prompt(responses: Sequence[Response]) -> list[tuple[list[int], list[Response]]]:

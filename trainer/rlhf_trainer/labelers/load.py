@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rlhf_api.resource.labeler import JudgeEndpoint, LabelerType, Rule
 from rlhf_api.resource.labeler import Labeler as LabelerSpec
-from rlhf_api.resource.labeler import LabelerType, Rule
 from rlhf_api.stage import ModelInput
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.runtime.context import StageContext
@@ -19,10 +19,20 @@ def require_rule(spec: LabelerSpec, revision: str | None) -> None:
         _rule(spec.rule, revision)
 
 
-def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | None, rule_revision: str | None = None) -> Labeler:
-    """Raises ConfigurationProblem when the labeler cannot be had: no such function or other code, no such model, a random head."""
+def load_labeler(
+    context: StageContext,
+    spec: LabelerSpec,
+    model: ModelInput | None,
+    rule_revision: str | None = None,
+    endpoint: JudgeEndpoint | None = None,
+) -> Labeler:
+    """endpoint: of a judge, with how it is asked.
+
+    Raises ConfigurationProblem when the labeler cannot be had: no such function or other code, no such model, a random head.
+    """
     from .bradley_terry import BradleyTerryLabeler
     from .gated.labeler import MultiObjectiveLabeler
+    from .judge.labeler import JudgeLabeler
     from .pairwise import PairwiseLabeler
 
     match spec.type:
@@ -36,8 +46,11 @@ def load_labeler(context: StageContext, spec: LabelerSpec, model: ModelInput | N
             return PairwiseLabeler.load(model_folder(context, preference), trust_remote_code=trusts(preference))
         case LabelerType.MULTI_OBJECTIVE:
             return MultiObjectiveLabeler.load(model_folder(context, present(model, "the multi-objective reward model")))
+        case LabelerType.JUDGE if spec.judge is not None and spec.judge.endpoint is not None:
+            return JudgeLabeler.load(spec.judge, endpoint, context.config.seed, context.config.execution.shards)
     raise ConfigurationProblem(
-        f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective or Rule."
+        f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective, Rule, or Judge with an "
+        "endpoint."
     )
 
 

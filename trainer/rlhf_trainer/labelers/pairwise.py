@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .base import Response, ScoreNotFinite, askable, by_prompt, ignore_progress
+from .base import Response, ScoreNotFinite, askable, by_prompt, ignore_progress, share_of_others
 from .pairwise_format import answer_ids, asked_ids, question
 
 #: Pairs that share batches, where no prompt holds them together.
@@ -57,7 +57,7 @@ class PairwiseLabeler:
             pairs = list(combinations(texts, 2))
             better = dict(zip(pairs, self._compare([(first[a], first[b]) for a, b in pairs]), strict=True))
             times = Counter(response.text for response in own)
-            share = {text: _share(better, text, times) for text in texts}
+            share = {text: share_of_others(better, text, times) for text in texts}
             scores |= {index: share[response.text] for index, response in zip(group, own, strict=True)}
             on_progress(len(scores))
         return [scores[index] for index in range(len(responses))]
@@ -110,13 +110,3 @@ class PairwiseLabeler:
                 f"A prompt with two responses has {longest} tokens, and the pairwise preference model {positions} positions (near "
                 f"{pairs[0][0].shown}). Lower sample.maxNewTokens, or name another model."
             )
-
-
-def _share(better: Mapping[tuple[str, str], float], text: str, times: Mapping[str, int]) -> float:
-    """Equal responses tie with one another, and to the last bit in what they are given."""
-    others = sum(times.values()) - 1
-    wins = (times[text] - 1) / 2
-    for other, count in times.items():
-        if other != text:
-            wins += count * (better[text, other] if (text, other) in better else 1 - better[other, text])
-    return wins / others if others else 0.5

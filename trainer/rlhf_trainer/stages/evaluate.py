@@ -22,7 +22,7 @@ from rlhf_trainer.evaluation.answers import Answer, to_questions_of
 from rlhf_trainer.evaluation.divergence import divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
-from rlhf_trainer.labelers.base import Comparer, Labeler, Response
+from rlhf_trainer.labelers.base import Comparer, Labeler, Response, counted
 from rlhf_trainer.labelers.load import load_labeler, require_rule
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -41,12 +41,13 @@ def run(context: StageContext) -> StageResult:
     initial = _former(context, work.initial_evaluation)
     previous = _former(context, work.previous_evaluation)
     answers = _answers(context, work, counts)
-    judge = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision)
-    answers = _scored(context, work, judge, answers, initial)
-    log_counts("evaluated", counts)
+    judge = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision, context.config.execution.judge_endpoint)
+    answers = _scored(context, work, judge, answers, initial, counts)
     kl = divergence(context, work, [a for a in answers if a.set == "validation" and a.decoding == _unbiased(work)])
-    compare = partial(_compared, judge) if isinstance(judge, Comparer) else None
+    compare = partial(_compared, context, judge) if isinstance(judge, Comparer) else None
     metrics = evaluation_metrics(work, answers, initial, previous, kl, compare)
+    counts |= counted(judge)
+    log_counts("evaluated", counts)
     file = context.scratch / "evaluation.parquet"
     schema = with_tools(EVALUATION, work.prompt_identity)
     pq.write_table(pa.Table.from_pylist([_row(answer) for answer in answers], schema=schema), file)
@@ -156,30 +157,41 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
 
 
 def _scored(
-    context: StageContext, work: EvaluateWork, judge: Labeler, answers: list[Answer], initial: Sequence[Answer] | None
+    context: StageContext,
+    work: EvaluateWork,
+    judge: Labeler,
+    answers: list[Answer],
+    initial: Sequence[Answer] | None,
+    counts: dict[str, int],
 ) -> list[Answer]:
-    """The judge scores all; the training reward only what its mean is over."""
-    judged = _scores(judge, answers, initial)
+    """The judge scores all; the training reward only what its mean is over. `counts` gets what the reward counts."""
+    judged = _scores(context, judge, answers, initial)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
-    rewarder = load_labeler(context, work.reward, work.reward_model, work.reward_rule_revision)
-    rewards = _scores(rewarder, [answers[i] for i in own], initial)
+    rewarder = load_labeler(
+        context, work.reward, work.reward_model, work.reward_rule_revision, context.config.execution.reward_endpoint
+    )
+    rewards = _scores(context, rewarder, [answers[i] for i in own], initial)
     for index, reward in zip(own, rewards, strict=True):
         answers[index] = replace(answers[index], reward_score=reward)
+    counts |= {f"reward{name[:1].upper()}{name[1:]}": count for name, count in counted(rewarder).items()}
     return answers
 
 
-def _scores(labeler: Labeler, answers: Sequence[Answer], initial: Sequence[Answer] | None) -> Sequence[float]:
+def _scores(
+    context: StageContext, labeler: Labeler, answers: Sequence[Answer], initial: Sequence[Answer] | None
+) -> Sequence[float]:
     """Points; of a labeler that compares how probable it is that each is better than pi_0's answer, which is ½ for pi_0's own."""
     if not isinstance(labeler, Comparer):
         return labeler.score(list(map(_response, answers)))
     if initial is None:
         return [0.5] * len(answers)
-    return _compared(labeler, list(zip(answers, to_questions_of(answers, initial), strict=True)))
+    return _compared(context, labeler, list(zip(answers, to_questions_of(answers, initial), strict=True)))
 
 
-def _compared(labeler: Comparer, pairs: Sequence[tuple[Answer, Answer]]) -> Sequence[float]:
-    return labeler.compare([(_response(a), _response(b)) for a, b in pairs])
+def _compared(context: StageContext, labeler: Comparer, pairs: Sequence[tuple[Answer, Answer]]) -> Sequence[float]:
+    compared = [(_response(a), _response(b)) for a, b in pairs]
+    return labeler.compare(compared, lambda done: context.progress.update(done, len(pairs), "comparisons"))
 
 
 def _response(a: Answer) -> Response:

@@ -16,7 +16,7 @@ from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import LabelWork, StageResult
 from rlhf_trainer.data.messages import tools_of
 from rlhf_trainer.data.parquet import ANSWER, LABELS, TOOLS, Lists
-from rlhf_trainer.labelers.base import Response
+from rlhf_trainer.labelers.base import Response, counted
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import BELOW_REWARD_STD, Pair, Scored, make_pairs
 from rlhf_trainer.runtime.context import StageContext, work_of
@@ -50,7 +50,7 @@ def run(context: StageContext) -> StageResult:
     samples = _samples(context, work)
     complete = [rows for rows in samples.prompts if len(rows) == work.completions_per_prompt]
     counts = {"prompts": len(samples.prompts), "promptsIncomplete": len(samples.prompts) - len(complete), "pairs": 0}
-    scores = _scores(context, work, [row for rows in complete for row in rows])
+    scores = _scores(context, work, [row for rows in complete for row in rows], counts)
     file = context.scratch / "labels.parquet"
     with pq.ParquetWriter(file, LABELS) as writer:
         for begin in range(0, len(complete), _BATCH):
@@ -103,9 +103,10 @@ def _rows_of(file: Path, prompts: pa.Array) -> pa.Table:
     return pq.read_table(file, columns=columns, filters=pc.field("prompt_id").isin(prompts))
 
 
-def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """By identity of the row: the labeler's score less the length penalty."""
-    labeler = load_labeler(context, work.labeler, work.reward_model, work.rule_revision)
+def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any]], counts: dict[str, int]) -> dict[int, float]:
+    """By identity of the row: the labeler's score less the length penalty. `counts` gets what the labeler counts."""
+    endpoint = context.config.execution.reward_endpoint
+    labeler = load_labeler(context, work.labeler, work.reward_model, work.rule_revision, endpoint)
     raw = labeler.score(
         [
             Response(
@@ -119,6 +120,7 @@ def _scores(context: StageContext, work: LabelWork, rows: Sequence[dict[str, Any
         ],
         lambda done: context.progress.update(done, len(rows), "responses"),
     )
+    counts |= counted(labeler)
     penalty = work.label.length_penalty_per_character
     return {id(row): score - penalty * len(row["text"]) for row, score in zip(rows, raw, strict=True)}
 

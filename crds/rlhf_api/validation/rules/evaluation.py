@@ -5,7 +5,6 @@ from __future__ import annotations
 from rlhf_api.metrics import Metric
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.evaluation import Against, Gate, GateAction
-from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.phrases import one_of
 from rlhf_api.validation.problem import Problem, Problems
@@ -46,7 +45,7 @@ def selection_is_measured(spec: RLHFRunSpec) -> Problems:
 
 
 def metrics_are_measured(spec: RLHFRunSpec) -> Problems:
-    """`against` names the opponents that selection and gates need; pairwise labelers give no mean score."""
+    """`against` names the opponents that selection and gates need; labelers that compare give no mean score."""
     named = [(_SELECTION, spec.selection.metric)]
     named += [((*SPEC, "gates", index, "metric"), gate.metric) for index, gate in enumerate(spec.gates)]
     for loc, metric in named:
@@ -62,8 +61,10 @@ def metrics_are_measured(spec: RLHFRunSpec) -> Problems:
             (Metric.JUDGE_MEAN, spec.evaluate.judge, (*SPEC, "evaluate", "judge", "type")),
             (Metric.REWARD_MEAN, spec.reward, (*SPEC, "reward", "type")),
         ):
-            if metric is mean and labeler.type is LabelerType.PAIRWISE:
-                yield Problem(loc, "a Pairwise labeler gives no score that has a mean", "name another metric", depends=(place,))
+            if metric is mean and labeler.type.compares:
+                yield Problem(
+                    loc, f"a {labeler.type} labeler gives no score that has a mean", "name another metric", depends=(place,)
+                )
 
 
 def gates_look_at_iterations(spec: RLHFRunSpec) -> Problems:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from rlhf_api.conventions.judge_prompt import PLACEHOLDERS, REQUIRED, placeholders_of
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.data import PromptSource
-from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.validation.phrases import one_of
 from rlhf_api.validation.problem import Problem, Problems
 from rlhf_api.validation.walk import SPEC, all_of
 
@@ -24,6 +26,12 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
         # An object says too much in a message; a function is named.
         member = ("rule", "entryPoint") if judge.rule.entry_point else ("rule",)
         yield Problem((*_JUDGE, *member), "the judge is the training reward", allow, depends=(*depends, (*_REWARD, *member)))
+    served, rewarding = _endpoint(judge), _endpoint(reward)
+    if served and rewarding and (served.base_url, served.model) == (rewarding.base_url, rewarding.model):
+        places = tuple((*loc, "judge", "endpoint", name) for loc in (_REWARD, _JUDGE) for name in ("model", "baseUrl"))
+        yield Problem(
+            (*_JUDGE, "judge", "endpoint", "model"), "the judge is the training reward", allow, depends=(*depends, *places)
+        )
     for judge_loc, judge_model in _models(judge, _JUDGE):
         for reward_loc, reward_model in _models(reward, _REWARD):
             seen = (*depends, (*reward_loc, "uri"))
@@ -31,6 +39,24 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
                 yield Problem((*judge_loc, "uri"), "the judge is the training reward", allow, depends=seen)
             elif judge_model.base is not None and _same(judge_model.base, reward_model.uri):
                 yield Problem((*judge_loc, "base"), "the judge descends from the training reward", allow, depends=seen)
+
+
+def judge_prompts_are_whole(spec: RLHFRunSpec) -> Problems:
+    """A template asks about both responses, and has no placeholder that nothing is put in the place of."""
+    for loc, judge in all_of(spec, LlmJudge):
+        place = (*loc, "prompt")
+        named = placeholders_of(judge.prompt or "")
+        known = one_of([f"{{{name}}}" for name in PLACEHOLDERS])
+        for name in dict.fromkeys(named):
+            if name not in PLACEHOLDERS:
+                yield Problem(place, f"{{{name}}} is no placeholder", f"write {known}, or leave out the braces")
+        lacking = [f"{{{name}}}" for name in REQUIRED if name not in named]
+        if set(named) & set(PLACEHOLDERS) and lacking:
+            yield Problem(
+                place,
+                f"has placeholders and no {' and no '.join(lacking)}, so that the judge would not read what it judges",
+                "add it, or leave out all placeholders: it is instructions then, and the rest is built in",
+            )
 
 
 def answers_are_named(spec: RLHFRunSpec) -> Problems:
@@ -72,9 +98,13 @@ def _models(labeler: Labeler, loc: Loc) -> list[tuple[Loc, ModelRef]]:
     if labeler.bradley_terry and labeler.bradley_terry.model:
         found.append(((*loc, "bradleyTerry", "model"), labeler.bradley_terry.model))
     for name, member in (("pairwise", labeler.pairwise), ("multiObjective", labeler.multi_objective), ("judge", labeler.judge)):
-        if member:
+        if member and member.model:
             found.append(((*loc, name, "model"), member.model))
     return found
+
+
+def _endpoint(labeler: Labeler) -> JudgeEndpoint | None:
+    return labeler.judge.endpoint if labeler.judge else None
 
 
 def _same(one: str, other: str) -> bool:

@@ -11,8 +11,8 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Category, Problem, Problems
 from rlhf_api.validation.walk import SPEC
 
-_LABELERS = (LabelerType.JUDGE, LabelerType.HUMAN)
-_READY_LABELERS = "write BradleyTerry, Pairwise, MultiObjective or Rule"
+_LABELERS = (LabelerType.HUMAN,)
+_READY_LABELERS = "write BradleyTerry, Pairwise, MultiObjective, Rule or Judge"
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
 
@@ -58,11 +58,22 @@ def _own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
     return NotAvailable((*loc, "multiObjective", "model", "trustRemoteCode"), applies, what, "write false: it is read without it")
 
 
+def _own_judge(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
+    def applies(spec: RLHFRunSpec) -> bool:
+        holder = of(spec).judge
+        return holder is not None and holder.model is not None
+
+    what = "a judge that the stage reads itself"
+    return NotAvailable((*loc, "judge", "model"), applies, what, "serve it, as `vllm serve` does, and give endpoint")
+
+
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
     *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
     _own_code(_REWARD, lambda spec: spec.reward),
     _own_code(_JUDGE, lambda spec: spec.evaluate.judge),
+    _own_judge(_REWARD, lambda spec: spec.reward),
+    _own_judge(_JUDGE, lambda spec: spec.evaluate.judge),
     NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.compute import Compute, DeepSpeed, Offload, Optimization
-from rlhf_api.resource.labeler import LabelerType, RewardTraining
+from rlhf_api.resource.labeler import RewardTraining
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.training import Sft, Train
 from rlhf_api.validation.problem import Problem, Problems
@@ -49,7 +49,7 @@ def held_out_pairs_have_a_name_of_their_own(spec: RLHFRunSpec) -> Problems:
 def pairing_can_be_met(spec: RLHFRunSpec) -> Problems:
     """Scores between 0 and 1 differ by at most 1, and their standard deviation is at most a half; a penalty adds what it likes."""
     declared = spec.reward.rule is not None and spec.reward.rule.entry_point is None
-    if spec.label.length_penalty_per_character or not (declared or spec.reward.type is LabelerType.PAIRWISE):
+    if spec.label.length_penalty_per_character or not (declared or spec.reward.type.compares):
         return
     what = f"the scores of this reward ({spec.reward.type}) lie between 0 and 1"
     place: Loc = (*SPEC, "label", "pairing")

@@ -43,6 +43,7 @@ STAND_INS: dict[str, Any] = {
     "data": [{"name": "unknown", **_SOURCE}],
     "secretRef": {"name": "unknown"},
     "key": "unknown",
+    "baseUrl": "http://unknown",
     "value": "",
     "claimName": "unknown",
     "mountPath": "/unknown",

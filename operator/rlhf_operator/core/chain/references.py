@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import Labeler
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
@@ -152,6 +152,8 @@ class Resolver:
         """The labeler as a stage's work: its model pinned; a Bradley-Terry model comes as the stage's ModelInput instead."""
         if labeler.bradley_terry is not None:
             return labeler.model_copy(update={"bradley_terry": type(labeler.bradley_terry)()})
+        if labeler.judge is not None and labeler.judge.endpoint is not None:
+            return labeler.model_copy(update={"judge": _as_work(labeler.judge, labeler.judge.endpoint)})
         found = labeler_model(labeler, path)
         if found is None:
             return labeler
@@ -197,6 +199,11 @@ class Resolver:
         if hold_out.source is None:
             return hold_out
         return hold_out.model_copy(update={"source": self.pin(path, hold_out.source)})
+
+
+def _as_work(judge: LlmJudge, endpoint: JudgeEndpoint) -> LlmJudge:
+    """Who is asked, and what. How, and with which key, is in Execution: it is no part of the answers."""
+    return judge.model_copy(update={"endpoint": JudgeEndpoint(base_url=endpoint.base_url, model=endpoint.model)})
 
 
 def _rule_path(labeler_path: str) -> str:

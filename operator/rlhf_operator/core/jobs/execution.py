@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.resource.compute import Compute, Queue
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.sampling import Sample
 from rlhf_api.resource.training import Label, Reference
@@ -27,7 +28,13 @@ def execution(spec: RLHFRunSpec, stage: StageName, attempt: int, allow_cpu: bool
         gradient_checkpointing=_gradient_checkpointing(spec, stage),
         engine=spec.sample.engine,
         allow_cpu=allow_cpu,
+        reward_endpoint=_endpoint(spec.reward) if stage in (StageName.LABEL, StageName.EVALUATE) else None,
+        judge_endpoint=_endpoint(spec.evaluate.judge) if stage is StageName.EVALUATE else None,
     )
+
+
+def _endpoint(labeler: Labeler) -> JudgeEndpoint | None:
+    return labeler.judge.endpoint if labeler.judge is not None else None
 
 
 def compute_of(spec: RLHFRunSpec, stage: StageName) -> Compute | None:

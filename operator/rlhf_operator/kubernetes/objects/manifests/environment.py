@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rlhf_api.conventions.log_names import KEEP_LOG, LogName
-from rlhf_api.conventions.mounts import CONFIG_FOLDER, config_map_file, hub_token_variable
+from rlhf_api.conventions.mounts import CONFIG_FOLDER, api_key_variable, config_map_file, hub_token_variable
 from rlhf_api.conventions.quantity import parse_quantity
 from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.labeler import SecretKey
 from rlhf_api.resource.model import SourceCredentials
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.storage import SecretReference, Storage
@@ -28,6 +29,7 @@ def environment(run: RLHFRun, action: CreateJob) -> list[Json]:
         *_of_the_process(action),
         *(_storage(action.config.storage)),
         *(_hub_tokens(run, action)),
+        *(_api_keys(run, action)),
         *(_rendezvous(action) if action.shape.topology is Topology.GANG else ()),
     ]
     own = [_value(variable.name, variable.value) for variable in action.pod.env or ()]
@@ -65,6 +67,14 @@ def _hub_tokens(run: RLHFRun, action: CreateJob) -> Iterator[Json]:
         yield _secret(hub_token_variable(secret), secret, key="HF_TOKEN")
 
 
+def _api_keys(run: RLHFRun, action: CreateJob) -> Iterator[Json]:
+    """Of the endpoints that the stage asks."""
+    places = (looked_at(run, action), action.config.execution)
+    secrets = {(found.name, found.key): found for _, found in models(places, ()) if isinstance(found, SecretKey)}
+    for _, secret in sorted(secrets.items()):
+        yield _secret(api_key_variable(secret), secret, key=secret.key)
+
+
 def _rendezvous(action: CreateJob) -> Iterator[Json]:
     yield _value("PET_NNODES", str(action.shape.completions))
     yield _value("PET_NPROC_PER_NODE", str(action.config.execution.processes_per_node))
@@ -85,6 +95,6 @@ def _value(name: str, value: str) -> Json:
     return {"name": name, "value": value}
 
 
-def _secret(name: str, secret: SecretReference, *, key: str | None = None, optional: bool = False) -> Json:
+def _secret(name: str, secret: SecretReference | SecretKey, *, key: str | None = None, optional: bool = False) -> Json:
     reference: Json = {"name": secret.name, "key": key or name} | ({"optional": True} if optional else {})
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
