@@ -166,7 +166,7 @@ def test_a_window_shorter_than_the_sequences_trains_as_in_plain_torch(
     assert max(pair.longest for pair in pairs) > 4
     model, lines = train_dpo(load(models / "sliding"), pairs, Optimization.model_validate(case.optimization))
     found = two_ranks[name]
-    assert_same(found.parameters, {name: parameter.detach() for name, parameter in model.named_parameters()})
+    assert_same(found.parameters, {name: parameter.detach() for name, parameter in model.named_parameters()}, tolerance=1e-4)
     assert [line["loss"] for line in found.lines] == pytest.approx([line["loss"] for line in lines], abs=1e-4)
 
 
