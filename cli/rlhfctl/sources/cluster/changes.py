@@ -47,11 +47,14 @@ def changes(
 ) -> Iterator[tuple[Mapping[str, Any], bool]]:
     """What is there, then what changes, for ever: (object, gone). After a break nothing is told twice, and nothing is lost.
 
-    `known`, by uid, was read before: it is told when it has changed.
+    `known`, by uid, was read before: it is told when it has changed. Without it this is the first that is asked of the server, and
+    one that does not answer is not waited for.
     """
-    known = known or {}
     version: str | None = None
     outage = _Outage(target.server, say)
+    if known is not None:
+        outage.over()
+    known = known or {}
     began = time.monotonic()
     while True:
         try:

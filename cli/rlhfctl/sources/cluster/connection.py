@@ -96,7 +96,9 @@ class Connection:
         return sorted(views, key=lambda view: (view.created, view.index or 0))
 
     def pod_changes(self, run: RLHFRun, say: Callable[[str], None]) -> Iterator[Change[PodView]]:
-        watched = changes(self._cluster, PODS, run.metadata.namespace, self.target, say, label_selector=selector(run.metadata.name))
+        """What is there and what changes, across broken connections; `run` was read a moment ago."""
+        labels = selector(run.metadata.name)
+        watched = changes(self._cluster, PODS, run.metadata.namespace, self.target, say, label_selector=labels, known={})
         for item, gone in watched:
             view = pod_view(item)
             if view is not None and view.run_uid == run.metadata.uid:

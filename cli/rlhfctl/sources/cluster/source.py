@@ -20,7 +20,7 @@ from rlhfctl.sources.place import Place
 from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, Target, command_for, names_of, phase_of
 
 from .applying import merge_patch
-from .changes import Change
+from .changes import Change, patiently
 from .connection import Connection, connection
 from .events import of_run, until_the_end
 from .gone_logs import gone_logs, kept_names
@@ -42,6 +42,7 @@ class ClusterSource:
         """`say`: what is to be told beside the data, of a connection that is lost or a run that waits for somebody."""
         self.connection = connection
         self._place, self._say = place, say
+        self._following = False
 
     @property
     def namespace(self) -> str:
@@ -68,8 +69,11 @@ class ClusterSource:
         return "any namespace" if self._place.all_namespaces else f"namespace {self.namespace!r}"
 
     def load(self, name: str) -> RLHFRun:
-        try:
+        def read() -> RLHFRun:
             return self.connection.run(self.namespace, name)
+
+        try:
+            return patiently(read, self.connection.target.server, self._say) if self._following else read()
         except NotFound:
             raise self._not_found(name) from None
 
@@ -114,6 +118,7 @@ class ClusterSource:
     def watch(self, name: str, timeout: float | None = None) -> Iterator[Sight]:
         deadline = None if timeout is None else time.monotonic() + timeout
         run = self.load(name)
+        self._following = True
         yield Sight(run, phase_of(run).finished)
         if phase_of(run).finished:
             return
@@ -137,6 +142,7 @@ class ClusterSource:
         if not follow:
             yield from read_pods(self.connection, run, wanted)
             return
+        self._following = True
         yield from follow_pods(self.connection, run, wanted, self.watch(name), self._say)
 
     def log_names(self, name: str) -> list[str]:

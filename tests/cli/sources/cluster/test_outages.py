@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kubernetes.client import Configuration
 
 from rlhf_operator.kubernetes.api import errors as api
 from rlhf_operator.kubernetes.api.client import Cluster
-from rlhfctl.errors import NoConnection
+from rlhf_operator.kubernetes.api.resources import PODS
+from rlhfctl.errors import CliError, NoConnection
 from rlhfctl.sources.cluster import changes
 from rlhfctl.sources.cluster.changes import PATIENCE_SECONDS, REFUSED_SECONDS
 from rlhfctl.sources.cluster.connection import Connection
@@ -101,6 +103,42 @@ def test_one_failure_is_no_news_and_contact_begins_the_patience_anew(time: Time)
         "connected to it again",
         "the connection to it is lost",
     ]
+
+
+class Starting:
+    """A server that lists nothing until it has filled its caches, and then lets nobody watch."""
+
+    def __init__(self, refusals: int) -> None:
+        self._refusals = refusals
+
+    def pages(self, *_: object, **__: object) -> list[object]:
+        if self._refusals:
+            self._refusals -= 1
+            raise api.Unavailable(429, "TooManyRequests", "storage is (re)initializing")
+        return [SimpleNamespace(items=[], resource_version="7")]
+
+    def watch(self, *_: object, **__: object) -> Iterator[object]:
+        raise api.Unauthorized(401, "Unauthorized", "")
+
+
+def first_list(known: dict[str, Mapping[str, Any]] | None, notes: list[str]) -> None:
+    cluster: Any = Starting(refusals=3)
+    list(changes.changes(cluster, PODS, "team", Target((), "one", "https://here", "team"), notes.append, known=known))
+
+
+def test_a_server_that_has_answered_a_moment_ago_is_waited_for_from_the_first_list_on(time: Time) -> None:
+    """It was restarted in between."""
+    notes: list[str] = []
+    with pytest.raises(CliError):
+        first_list({}, notes)
+    told = [note.split(" (")[0] for note in notes]
+    assert told[:2] == ["the connection to https://here is lost", "connected to https://here again"]
+
+
+def test_the_first_that_is_asked_of_a_server_is_not_waited_for(time: Time) -> None:
+    with pytest.raises(NoConnection, match="does not answer"):
+        first_list(None, [])
+    assert time.slept == []
 
 
 def refusing(answers: list[api.ClusterError | str]) -> str:
