@@ -25,7 +25,7 @@ from rlhf_trainer.models.engine import REFUSALS, WHILE_LOADING, engine_options, 
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.models.stored import stored_shapes
 from rlhf_trainer.models.vocabulary import Vocabulary, load_tokenizer
-from rlhf_trainer.runtime.environment import prepare_cpu_environment
+from rlhf_trainer.runtime.environment import prepare_engine_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 
 #: Prompts that the hf backend reads at a time.
@@ -269,13 +269,8 @@ def _vllm_class() -> Any:
 
 
 def _vllm(folder: Path, tokenizer: Any, engine: Engine, dtype: Dtype, length: int, seed: int) -> Any:
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     cpu = not torch.cuda.is_available()
-    if cpu:
-        prepare_cpu_environment()
-    else:
-        # torch was asked for a GPU in this process: a fork of it cannot use one.
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    prepare_engine_environment(cpu=cpu)
     options = engine_options(engine, length, os.environ, cpu=cpu)
     stored_shapes(folder, f"The model of {folder}")
     VLLM = _vllm_class()  # noqa: N806

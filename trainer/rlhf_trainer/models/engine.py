@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine as EngineSpec
-from rlhf_trainer.runtime.environment import prepare_cpu_environment
+from rlhf_trainer.runtime.environment import prepare_engine_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 from rlhf_trainer.runtime.seeds import hashed_seed
 
@@ -84,13 +84,8 @@ class SamplingEngine:
 
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         cpu = not torch.cuda.is_available()
-        if cpu:
-            prepare_cpu_environment()
-        else:
-            # torch was asked for a GPU in this process: a fork of it cannot use one.
-            os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        prepare_engine_environment(cpu=cpu)
         options = engine_options(spec, max_length, os.environ, cpu=cpu)
         self._longest_prompt = _without_threshold(options) if cpu else None
         stored_shapes(folder, f"The model of {folder}")

@@ -15,6 +15,16 @@ def before_imports() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def prepare_engine_environment(*, cpu: bool) -> None:
+    """Before vLLM is imported into a process that has torch."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if cpu:
+        prepare_cpu_environment()
+    else:
+        # torch was asked for a GPU in this process: a fork of it cannot use one.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+
+
 def prepare_cpu_environment() -> None:
     """Before vLLM is imported. The engine runs in this process: a second one would import everything again; and without dynamo no
     compiler is needed."""
