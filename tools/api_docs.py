@@ -22,6 +22,7 @@ _DOES = {
     StageName.RESOLVE: "looks one artifact up; booked on the stage that it resolves",
     StageName.SFT: "trains pi_0 on demonstrations",
     StageName.REWARD: "trains a Bradley-Terry reward model on preferences",
+    StageName.JUDGE: "trains a Bradley-Terry judge on preferences, of a base or data of its own",
     StageName.SAMPLE: "n completions a prompt, with vLLM",
     StageName.LABEL: "scores them and makes pairs",
     StageName.REFERENCE: "log-probs of the pairs under the reference",

@@ -121,8 +121,10 @@ class SftWork(Model):
     """Of the text of deepspeed.config."""
 
 
-class RewardWork(Model):
-    stage: Literal[StageName.REWARD] = StageName.REWARD
+class BradleyTerryWork(Model):
+    """A Bradley-Terry model from preferences, for whichever stage."""
+
+    stage: StageName
     base: PolicyInput
     data: list[DataSource]
     held_out: HeldOutInput | None = None
@@ -134,6 +136,18 @@ class RewardWork(Model):
     """Of the text of deepspeed.config."""
     cleaning: PreferenceCleaning | None = None
     held_out_pairs: RewardHeldOut | None = None
+
+
+class RewardWork(BradleyTerryWork):
+    """The training reward."""
+
+    stage: Literal[StageName.REWARD] = StageName.REWARD
+
+
+class JudgeWork(BradleyTerryWork):
+    """The judge."""
+
+    stage: Literal[StageName.JUDGE] = StageName.JUDGE
 
 
 class Sampler(Model):
@@ -287,6 +301,7 @@ Work = Annotated[
     | ResolveWork
     | SftWork
     | RewardWork
+    | JudgeWork
     | SampleWork
     | LabelWork
     | ReferenceWork

@@ -22,6 +22,7 @@ class StageName(StrEnum):
     RESOLVE = "resolve"
     SFT = "sft"
     REWARD = "reward"
+    JUDGE = "judge"
     SAMPLE = "sample"
     LABEL = "label"
     REFERENCE = "reference"
@@ -49,6 +50,7 @@ class ArtifactKind(StrEnum):
 STAGE_ARTIFACT: dict[StageName, ArtifactKind] = {
     StageName.SFT: ArtifactKind.POLICY,
     StageName.REWARD: ArtifactKind.REWARD_MODEL,
+    StageName.JUDGE: ArtifactKind.REWARD_MODEL,
     StageName.SAMPLE: ArtifactKind.SAMPLES,
     StageName.LABEL: ArtifactKind.LABELS,
     StageName.REFERENCE: ArtifactKind.REFERENCE_LOGPS,

@@ -26,6 +26,7 @@ SECONDS = {
     "preflight": 3,
     "sft": 75,
     "reward": 50,
+    "judge": 50,
     "sample": 31,
     "label": 4,
     "reference": 8,

@@ -27,6 +27,7 @@ TERMINATED: list[int] = []
 KINDS = {
     "sft": "policy",
     "reward": "reward-model",
+    "judge": "reward-model",
     "sample": "samples",
     "label": "labels",
     "reference": "reference-logps",

@@ -22,6 +22,14 @@ SERVED = {"type": "Judge", "judge": {"endpoint": {"baseUrl": "http://judge.model
 TRAINED = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/reward"}}}
 
 
+def made(**training: Any) -> dict[str, Any]:
+    """A Bradley-Terry labeler that the run trains."""
+    return {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, **training}}}
+
+
+MADE = made()
+
+
 def gate(**fields: Any) -> dict[str, Any]:
     return {"name": "g", "metric": "rewardMean", "action": "Stop", **fields}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import ANSWERED, ASKED, MATCHED, RULE, SERVED, TRAINED, gate, pod
+from .manifests import ANSWERED, ASKED, MADE, MATCHED, RULE, SERVED, TRAINED, gate, made, pod
 
 ACCEPTED: list[dict[str, Any]] = [
     {},
@@ -25,6 +25,10 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.reward": SERVED, "spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.endpoint.model": "another"},
     {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": 'Be {"strict": true}.'},
     {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{mark} {prompt} {responseA} {responseB}"},
+    {"spec.evaluate.judge": MADE},
+    {"spec.reward": MADE, "spec.evaluate": {"judge": MADE, "allowTrainingReward": True}},
+    {"spec.reward": MADE, "spec.evaluate.judge": made(base={"uri": "hf://owner/other"})},
+    {"spec.reward": MADE, "spec.evaluate.judge": made(data=[{"name": "a", "uri": "hf://owner/data", "split": "judge"}])},
     {"spec.train.tokenBudget": 2048},
     {"spec.sample": {"shards": 4, "parallelism": 4}},
     {"spec.sample.mixture": [{"name": "a", "iterate": {"type": "Number", "iteration": 2}}]},

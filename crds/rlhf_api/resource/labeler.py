@@ -219,3 +219,8 @@ class Labeler(Model):
     """A Python function, or what is said of right responses here."""
     judge: LlmJudge | None = None
     """A chat model that is asked."""
+
+    @property
+    def training(self) -> RewardTraining | None:
+        """None: the run trains no model for it."""
+        return None if self.bradley_terry is None else self.bradley_terry.train

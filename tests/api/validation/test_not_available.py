@@ -25,10 +25,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"spec.evaluate.judge": OWN_JUDGE}, "spec.evaluate.judge.judge.model"),
     ({"spec.reward": OWN_CODE}, "spec.reward.multiObjective.model.trustRemoteCode"),
     ({"spec.evaluate.judge": OWN_CODE}, "spec.evaluate.judge.multiObjective.model.trustRemoteCode"),
-    (
-        {"spec.evaluate.judge": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA}}}},
-        "spec.evaluate.judge.bradleyTerry.train",
-    ),
     ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
     ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
     (
@@ -39,6 +35,15 @@ CASES: list[tuple[dict[str, Any], str]] = [
             }
         },
         "spec.reward.bradleyTerry.train.base.trustRemoteCode",
+    ),
+    (
+        {
+            "spec.evaluate.judge": {
+                "type": "BradleyTerry",
+                "bradleyTerry": {"train": {"data": DATA, "base": {**MODEL, "trustRemoteCode": True}}},
+            }
+        },
+        "spec.evaluate.judge.bradleyTerry.train.base.trustRemoteCode",
     ),
 ]
 

@@ -11,7 +11,23 @@ import pytest
 
 from rlhf_api.validation import validate
 from rlhf_api.validation.rules.sampling import FREE_ENGINE_ARGUMENTS
-from support.manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, SERVED, TRAINED, gate, manifest, mounted, paths, pod, problems
+from support.manifests import (
+    ANSWERED,
+    ASKED,
+    DATA,
+    MADE,
+    MATCHED,
+    RULE,
+    SERVED,
+    TRAINED,
+    gate,
+    made,
+    manifest,
+    mounted,
+    paths,
+    pod,
+    problems,
+)
 from support.right_manifests import ACCEPTED
 
 
@@ -135,6 +151,42 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         },
         "spec.evaluate.judge.bradleyTerry.model.base",
         "the judge descends from the training reward",
+    ),
+    # A judge that the run trains.
+    (
+        {"spec.reward": MADE, "spec.evaluate.judge": MADE},
+        "spec.evaluate.judge.bradleyTerry.train",
+        "the judge is the training reward: both are trained from the same base, on the same data; give it another",
+    ),
+    (
+        {"spec.reward": MADE, "spec.evaluate.judge": made(base={"uri": "hf://owner/policy"}, maxLength=512)},
+        "spec.evaluate.judge.bradleyTerry.train",
+        "the judge is the training reward",
+    ),
+    (
+        {"spec.evaluate.judge": made(base={"uri": "hf://owner/reward"})},
+        "spec.evaluate.judge.bradleyTerry.train.base.uri",
+        "the judge descends from the training reward",
+    ),
+    (
+        {"spec.evaluate.judge": made(compute={"processesPerNode": 3})},
+        "spec.evaluate.judge.bradleyTerry.train.optimization.globalBatchSize",
+        "510 or 513",
+    ),
+    (
+        {"spec.evaluate.judge": made(compute={"deepspeed": {"offload": "All"}})},
+        "spec.evaluate.judge.bradleyTerry.train.compute.deepspeed.offload",
+        "needs zeroStage 3",
+    ),
+    (
+        {"spec.evaluate.judge": made(heldOut={"data": DATA[0]})},
+        "spec.evaluate.judge.bradleyTerry.train.heldOut.data.name",
+        "is the name of a set of data, too",
+    ),
+    (
+        {"spec.evaluate.judge": made(compute={"processesPerNode": 8}), "spec.podDefaults": limits(4)},
+        "spec.evaluate.judge.bradleyTerry.train.compute.processesPerNode",
+        "write at most 4",
     ),
     # Selection and gates.
     ({"spec.selection.metric": "winRateVsPrevious"}, "spec.selection.metric", "write winRateVsInitial"),

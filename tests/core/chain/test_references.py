@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rlhf_api.stage import PromptIdentity
 from rlhf_api.words import STATUS_FORMAT
-from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, format_of, rule_references
+from rlhf_operator.core.chain.references import PROMPT_IDENTITY, external_references, format_of, rule_references, text_references
 from support.runs import spec_of
 
 
@@ -32,6 +34,23 @@ def test_every_reference_from_outside_is_listed_with_its_path() -> None:
         "prompts.validation.source": "hf://example/validation",
         "reference.model": "hf://example/reference",
     }
+
+
+def test_what_a_trained_judge_is_made_from_is_listed_beside_that_of_the_reward() -> None:
+    def trained(of: str) -> dict[str, Any]:
+        data, held_out = ({"name": name, "uri": f"hf://{of}/{name}"} for name in ("prefs", "bench"))
+        compute = {"deepspeed": {"config": {"name": of, "key": "zero.json"}}}
+        training = {"base": {"uri": f"hf://{of}/base"}, "data": [data], "heldOut": {"data": held_out}, "compute": compute}
+        return {"type": "BradleyTerry", "bradleyTerry": {"train": training}}
+
+    spec = spec_of(reward=trained("reward"), evaluate={"judge": trained("judge")})
+    listed = {reference.path: reference.target.uri for reference in external_references(spec)}
+    texts = {reference.path: reference.key.name for reference in text_references(spec)}
+    for path, of in (("reward", "reward"), ("evaluate.judge", "judge")):
+        assert listed[f"{path}.bradleyTerry.train.base"] == f"hf://{of}/base"
+        assert listed[f"{path}.bradleyTerry.train.data/prefs"] == f"hf://{of}/prefs"
+        assert listed[f"{path}.bradleyTerry.train.heldOut.data"] == f"hf://{of}/bench"
+        assert texts[f"{path}.bradleyTerry.train.compute.deepspeed.config"] == of
 
 
 def test_a_source_that_is_the_same_in_all_iterations_is_one_reference() -> None:

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 NOW = "2026-01-31T12:00:00.123456Z"
 #: What etcd takes of one object, by default.
 ETCD_BYTES = 1_572_864
-OF_THE_RUN = (StageName.PREFLIGHT, StageName.SFT, StageName.REWARD, StageName.EVALUATE, StageName.FINALIZE)
+OF_THE_RUN = (StageName.PREFLIGHT, StageName.SFT, StageName.REWARD, StageName.JUDGE, StageName.EVALUATE, StageName.FINALIZE)
 OF_AN_ITERATION = (StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE, StageName.TRAIN, StageName.EVALUATE)
 METRICS = {
     metric.value: {"value": 0.12345678901234568, "lower": -0.12345678901234568, "upper": 1234.5678901234567} for metric in Metric

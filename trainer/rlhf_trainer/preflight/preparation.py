@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from rlhf_api.stage import RewardWork, SftWork
+from rlhf_api.stage import BradleyTerryWork, SftWork
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.plan.outside import offline_set
-from rlhf_operator.core.plan.works_run import reward_work, sft_work
+from rlhf_operator.core.plan.works_run import judge_work, reward_work, sft_work
 from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.context import StageContext
@@ -27,23 +27,22 @@ Load = Callable[[], Vocabulary]
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """Of what sft starts from, and reward."""
+    """Of what sft starts from, and of what the stages do that train a labeler."""
 
     policy: Load
-    reward: Load
+    labelers: Mapping[StageName, Load]
 
 
 def preparations(
     context: StageContext, chain: Chain, vocabularies: Vocabularies, held_out: HeldOut, look: Look
 ) -> Iterator[Callable[[], None]]:
     """One for each training that has not been done yet, in the store's eyes."""
-    works: list[tuple[SftWork | RewardWork | None, Load]] = [
-        (sft_work(chain), vocabularies.policy),
-        # As if there were no sft: pi_0, which is not there yet, has the policy's vocabulary.
-        (reward_work(replace(chain, spec=chain.spec.model_copy(update={"sft": None}))), vocabularies.reward),
-    ]
-    for work, load in works:
+    # As if there were no sft: pi_0, which is not there yet, has the policy's vocabulary.
+    without_sft = replace(chain, spec=chain.spec.model_copy(update={"sft": None}))
+    works: list[SftWork | BradleyTerryWork | None] = [sft_work(chain), reward_work(without_sft), judge_work(without_sft)]
+    for work in works:
         if work is not None and chain.history.find(None, work.stage) is None:
+            load = vocabularies.labelers.get(work.stage, vocabularies.policy)
             yield partial(_prepare, context, Recipe.of(work, context.config.seed), load, held_out, look)
     offline = offline_set(chain)
     if offline is not None and chain.history.find(chain.spec.iterations, StageName.TRAIN) is None:

@@ -1,7 +1,7 @@
 """preflight: everything that would stop the run later, found before a GPU is asked for, and told in one message.
 
 First what shows in seconds: configuration, headers, the first rows of each source. Then every row of what is trained on is rendered
-and kept, for sft and reward to read (ADR 0022).
+and kept, for sft, reward and judge to read (ADR 0022).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from rlhf_api.resource.compute import Compute, Optimization
 from rlhf_api.resource.data import PromptSource
+from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
@@ -25,10 +26,10 @@ from rlhf_operator.core.chain.references import (
     LM_EVAL,
     PROMPT_IDENTITY,
     REWARD,
-    REWARD_DEEPSPEED,
     SFT_DEEPSPEED,
     TRAIN_DEEPSPEED,
     external_references,
+    labeler_trainings,
     rule_references,
     text_references,
 )
@@ -103,14 +104,15 @@ class Loaded:
         scratch, storage = context.scratch / "inputs", context.config.storage
         self.look = data.Look(scratch, storage, found.warnings)
         self.vocabulary: Callable[[], Vocabulary] = _once(partial(models.policy_vocabulary, spec, scratch, storage))
-        training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-        base = training.base if training else None
-        #: Of a reward model that is trained.
-        self.reward: Callable[[], Vocabulary] = _once(
-            partial(models.policy_vocabulary, spec, scratch, storage, classifier=True)
-            if base is None
-            else partial(labelers.reward_base, base, scratch, storage)
-        )
+        #: Of each labeler that is trained, by its stage.
+        self.trained: dict[StageName, Callable[[], Vocabulary]] = {
+            trained.stage: _once(
+                partial(models.policy_vocabulary, spec, scratch, storage, classifier=True)
+                if trained.training.base is None
+                else partial(labelers.reward_base, trained.training.base, scratch, storage)
+            )
+            for trained in labeler_trainings(spec)
+        }
         identify = data.rendered(self.vocabulary)
         self.prompts: Callable[[], PromptSets] = _once(
             partial(load_prompt_sets, spec.prompts, spec.iterations, scratch, storage, identify=identify)
@@ -129,7 +131,7 @@ def run(context: StageContext) -> StageResult:
     chain = _walk(context, spec, found.resolved)
     adoptable = chain.history.chain_length
     log.info("%d stages of this run lie sealed in the store already", adoptable)
-    works = preparations(context, chain, Vocabularies(loaded.vocabulary, loaded.reward), loaded.held_out, loaded.look)
+    works = preparations(context, chain, Vocabularies(loaded.vocabulary, loaded.trained), loaded.held_out, loaded.look)
     _try(works, found, passed=(Transient, ApplicationProblem))
     found.require_none()
     warnings = list(dict.fromkeys(found.warnings))
@@ -204,16 +206,15 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         recipe = Recipe(StageName.SFT, spec.sft.data, None, whole(spec.sft.max_length), spec.seed)
         for source in spec.sft.data:
             yield partial(data.first_rows, recipe, source, loaded.vocabulary, look, with_tools)
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-    if training:
-        yield loaded.reward
+    for trained in labeler_trainings(spec):
+        training, vocabulary = trained.training, loaded.trained[trained.stage]
+        yield vocabulary
         if training.base is not None:
-            base = training.base
-            yield lambda: labelers.require_readable(base, loaded.reward().chat, loaded.prompts)
-        recipe = Recipe(StageName.REWARD, training.data, None, whole(training.max_length), spec.seed, training.min_margin)
+            yield partial(_require_readable, training.base, vocabulary, loaded.prompts)
+        recipe = Recipe(trained.stage, training.data, None, whole(training.max_length), spec.seed, training.min_margin)
         own = training.held_out.data if training.held_out is not None else None
         for source in [*training.data, *([own] if own is not None else [])]:
-            yield partial(data.first_rows, recipe, source, loaded.reward, look, with_tools)
+            yield partial(data.first_rows, recipe, source, vocabulary, look, with_tools)
     train = spec.train
     recipe = Recipe(
         StageName.TRAIN, train.data.offline, None, Limits.of(train), spec.seed, with_scores=train.loss.type.needs_scores
@@ -228,12 +229,16 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 
 
+def _require_readable(base: ModelRef, vocabulary: Callable[[], Vocabulary], prompts: Callable[[], PromptSets]) -> None:
+    labelers.require_readable(base, vocabulary().chat, prompts)
+
+
 def _computes(spec: RLHFRunSpec) -> Iterator[tuple[str, Compute, Optimization]]:
     """Of each training, its DeepSpeed's field, and what its configuration depends on."""
     if spec.sft is not None:
         yield SFT_DEEPSPEED, spec.sft.compute, spec.sft.optimization
-    if training := spec.reward.bradley_terry and spec.reward.bradley_terry.train:
-        yield REWARD_DEEPSPEED, training.compute, training.optimization
+    for trained in labeler_trainings(spec):
+        yield trained.deepspeed, trained.training.compute, trained.training.optimization
     yield TRAIN_DEEPSPEED, spec.train.compute, spec.train.optimization
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_api.metrics import Metric
-from rlhf_api.stage import RewardWork, StageResult
+from rlhf_api.stage import BradleyTerryWork, RewardWork, StageResult
 from rlhf_trainer.evaluation.comparisons import comparison_figures, scored_pairs
 from rlhf_trainer.models.questions import held_out_prompts
 from rlhf_trainer.runtime.context import StageContext, work_of
@@ -19,7 +19,11 @@ from rlhf_trainer.training.stage import Lineage, Measured, new_job, train_and_se
 
 
 def run(context: StageContext) -> StageResult:
-    work = work_of(context, RewardWork)
+    return train_labeler(context, work_of(context, RewardWork))
+
+
+def train_labeler(context: StageContext, work: BradleyTerryWork) -> StageResult:
+    """The model that rewards, or the one that judges: they differ in what they are trained from, and by the seed of their stage."""
     job, vocabulary = new_job(context, ObjectiveName.BRADLEY_TERRY, work.base, work, classifier=True)
     recipe = Recipe.of(work, context.config.seed)
     data = prepared(context, recipe, vocabulary, lambda: held_out_prompts(context, work.held_out, vocabulary))
@@ -33,7 +37,7 @@ def run(context: StageContext) -> StageResult:
 def _measured(held_out: Path, export: Path) -> Measured:
     from rlhf_trainer.labelers.bradley_terry import BradleyTerryLabeler
 
-    log.info("The reward model is measured by the pairs that are held out")
+    log.info("The model is measured by the pairs that are held out")
     figures = comparison_figures(scored_pairs(held_out, BradleyTerryLabeler.load(export)))
     content = figures.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()
     return Measured("held_out.json", content, {Metric.HELD_OUT_REWARD_ACCURACY: figures.accuracy})

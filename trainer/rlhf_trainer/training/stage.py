@@ -1,4 +1,4 @@
-"""What sft, reward and train share: write the job, run the ranks, seal what they exported."""
+"""What sft, reward, judge and train share: write the job, run the ranks, seal what they exported."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.stage import ArtifactRef, PolicyInput, RewardWork, SftWork, StageConfig, StageResult, TrainWork
-from rlhf_api.words import STAGE_ARTIFACT
+from rlhf_api.stage import ArtifactRef, BradleyTerryWork, PolicyInput, SftWork, StageConfig, StageResult, TrainWork
+from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
@@ -115,7 +115,7 @@ def new_job(
     context: StageContext,
     objective: ObjectiveName,
     start: PolicyInput,
-    work: SftWork | RewardWork | TrainWork,
+    work: SftWork | BradleyTerryWork | TrainWork,
     *,
     classifier: bool = False,
 ) -> tuple[TrainingJob, Vocabulary]:
@@ -168,7 +168,8 @@ def _card(context: StageContext, lineage: Lineage) -> str:
     head = ["---", "library_name: transformers", "tags: [rlhf-operator]"]
     if lineage.base is not None:
         head.append(f"base_model: {lineage.base.removeprefix('hf://')}")
-    name = f"pi_{lineage.iterate}" if lineage.iterate is not None else "reward model"
+    labeler = "judge" if config.stage is StageName.JUDGE else "reward model"
+    name = f"pi_{lineage.iterate}" if lineage.iterate is not None else labeler
     body = [
         "---",
         f"# {config.run.name}: {name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_api.conventions.judge_prompt import PLACEHOLDERS, REQUIRED, placeholders_of
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.data import PromptSource
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge, RewardTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.phrases import one_of
@@ -32,6 +32,7 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
         yield Problem(
             (*_JUDGE, "judge", "endpoint", "model"), "the judge is the training reward", allow, depends=(*depends, *places)
         )
+    yield from _trained_is_independent(spec, allow, depends)
     for judge_loc, judge_model in _models(judge, _JUDGE):
         for reward_loc, reward_model in _models(reward, _REWARD):
             seen = (*depends, (*reward_loc, "uri"))
@@ -39,6 +40,37 @@ def judge_is_independent(spec: RLHFRunSpec) -> Problems:
                 yield Problem((*judge_loc, "uri"), "the judge is the training reward", allow, depends=seen)
             elif judge_model.base is not None and _same(judge_model.base, reward_model.uri):
                 yield Problem((*judge_loc, "base"), "the judge descends from the training reward", allow, depends=seen)
+
+
+def _trained_is_independent(spec: RLHFRunSpec, allow: str, depends: tuple[Loc, ...]) -> Problems:
+    """Of a judge that the run trains. How it is trained makes no other model of the same base and data."""
+    judge, reward = spec.evaluate.judge.training, spec.reward.training
+    if judge is None:
+        return
+    place: Loc = (*_JUDGE, "bradleyTerry", "train")
+    if reward is not None and _same(_start(spec, judge), _start(spec, reward)) and _rows(judge) == _rows(reward):
+        seen = tuple((*loc, "bradleyTerry", "train", name) for loc in (_REWARD, _JUDGE) for name in ("base", "data"))
+        wrong = "the judge is the training reward: both are trained from the same base, on the same data"
+        yield Problem(
+            place, wrong, "give it another base or other data, or write allowTrainingReward: true", depends=depends + seen
+        )
+    for loc, model in _models(spec.reward, _REWARD):
+        named = [judge.base.uri, judge.base.base] if judge.base is not None else []
+        if any(name is not None and _same(name, model.uri) for name in named):
+            wrong = "the judge descends from the training reward"
+            yield Problem((*place, "base", "uri"), wrong, allow, depends=(*depends, (*loc, "uri")))
+
+
+def _start(spec: RLHFRunSpec, training: RewardTraining) -> str:
+    """What a model is trained from; "" is a pi_0 that the run makes."""
+    if training.base is not None:
+        return training.base.uri
+    return spec.policy.model.uri if spec.sft is None else ""
+
+
+def _rows(training: RewardTraining) -> set[tuple[object, ...]]:
+    """What is read, whatever it is called and however much of it is taken."""
+    return {(source.uri, source.split, source.revision) for source in training.data}
 
 
 def judge_prompts_are_whole(spec: RLHFRunSpec) -> Problems:

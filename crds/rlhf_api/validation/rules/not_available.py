@@ -15,6 +15,8 @@ _LABELERS = (LabelerType.HUMAN,)
 _READY_LABELERS = "write BradleyTerry, Pairwise, MultiObjective, Rule or Judge"
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
+_OWN_CODE = "training a model whose code comes with it"
+_OF_TRANSFORMERS = "write false, for a model that transformers has a class of"
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,17 @@ def _is_deterministic(spec: RLHFRunSpec) -> bool:
     return spec.sample.deterministic
 
 
-def _trains_judge(spec: RLHFRunSpec) -> bool:
-    judge = spec.evaluate.judge.bradley_terry
-    return judge is not None and judge.train is not None
-
-
 def _trains_own_code(spec: RLHFRunSpec) -> bool:
     return spec.policy.model.trust_remote_code
 
 
-def _trains_reward_of_own_code(spec: RLHFRunSpec) -> bool:
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-    return bool(training and training.base and training.base.trust_remote_code)
+def _trained_of_own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
+    def applies(spec: RLHFRunSpec) -> bool:
+        training = of(spec).training
+        return bool(training and training.base and training.base.trust_remote_code)
+
+    place = (*loc, "bradleyTerry", "train", "base", "trustRemoteCode")
+    return NotAvailable(place, applies, _OWN_CODE, _OF_TRANSFORMERS)
 
 
 def _own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
@@ -74,20 +75,10 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     _own_code(_JUDGE, lambda spec: spec.evaluate.judge),
     _own_judge(_REWARD, lambda spec: spec.reward),
     _own_judge(_JUDGE, lambda spec: spec.evaluate.judge),
-    NotAvailable((*_JUDGE, "bradleyTerry", "train"), _trains_judge, "a judge trained by the run", "train it first; give model"),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
-    NotAvailable(
-        (*SPEC, "policy", "model", "trustRemoteCode"),
-        _trains_own_code,
-        "training a model whose code comes with it",
-        "write false, for a model that transformers has a class of",
-    ),
-    NotAvailable(
-        (*_REWARD, "bradleyTerry", "train", "base", "trustRemoteCode"),
-        _trains_reward_of_own_code,
-        "training a model whose code comes with it",
-        "write false, for a model that transformers has a class of",
-    ),
+    NotAvailable((*SPEC, "policy", "model", "trustRemoteCode"), _trains_own_code, _OWN_CODE, _OF_TRANSFORMERS),
+    _trained_of_own_code(_REWARD, lambda spec: spec.reward),
+    _trained_of_own_code(_JUDGE, lambda spec: spec.evaluate.judge),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from rlhf_api.conventions.quantity import parse_quantity
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.compute import RESERVED_ENV_PREFIXES, Pod
+from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Problem, Problems
 from rlhf_api.validation.walk import SPEC, pods
@@ -159,9 +160,11 @@ def _gpu_users(spec: RLHFRunSpec) -> list[tuple[Loc, int, Loc, Pod | None]]:
     ]
     if spec.sft is not None:
         users.append((("sft", "compute"), spec.sft.compute.processes_per_node, ("processesPerNode",), spec.sft.compute.pod))
-    training = spec.reward.bradley_terry.train if spec.reward.bradley_terry else None
-    if training is not None:
-        place: Loc = ("reward", "bradleyTerry", "train", "compute")
+    labelers: tuple[tuple[Loc, Labeler], ...] = ((("reward",), spec.reward), (("evaluate", "judge"), spec.evaluate.judge))
+    for loc, labeler in labelers:
+        if (training := labeler.training) is None:
+            continue
+        place: Loc = (*loc, "bradleyTerry", "train", "compute")
         users.append((place, training.compute.processes_per_node, ("processesPerNode",), training.compute.pod))
     return users
 

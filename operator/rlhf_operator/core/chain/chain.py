@@ -14,7 +14,7 @@ from rlhf_api.words import StageName
 
 from .history import History
 from .iterates import Iterates, iterates
-from .references import CHAT_TEMPLATE, POLICY_MODEL, Resolver, labeler_model
+from .references import CHAT_TEMPLATE, POLICY_MODEL, TRAINED_BY, Resolver, labeler_model
 
 
 class MissingArtifactError(LookupError):
@@ -67,9 +67,9 @@ class Chain:
         )
 
     def labeler_model(self, labeler: Labeler, path: str) -> ModelInput | None:
-        """The model that a labeler scores with; None for a rule. A Bradley-Terry model to train is the run's reward model."""
-        if labeler.bradley_terry is not None and labeler.bradley_terry.train is not None:
-            return ModelInput(artifact=self.artifact(None, StageName.REWARD))
+        """The model that a labeler scores with; None for a rule. `path` says whose it is: REWARD or JUDGE."""
+        if labeler.training is not None:
+            return ModelInput(artifact=self.artifact(None, TRAINED_BY[path]))
         found = labeler_model(labeler, path)
         return None if found is None else ModelInput(source=self.resolver.pin(*found))
 

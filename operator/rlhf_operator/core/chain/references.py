@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge, RewardTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
 from rlhf_api.stage import PromptIdentity
+from rlhf_api.words import StageName
 
 _S = TypeVar("_S", ModelRef, DataSource, PromptSource)
 
@@ -25,13 +26,9 @@ PROMPTS_SOURCE = "prompts.source"
 REWARD = "reward"
 JUDGE = "evaluate.judge"
 SFT_DATA = "sft.data"
-REWARD_BASE = "reward.bradleyTerry.train.base"
-REWARD_DATA = "reward.bradleyTerry.train.data"
-REWARD_HELD_OUT = "reward.bradleyTerry.train.heldOut.data"
 OFFLINE_DATA = "train.data.offline"
 CHAT_TEMPLATE = "policy.chatTemplate.configMapKeyRef"
 SFT_DEEPSPEED = "sft.compute.deepspeed.config"
-REWARD_DEEPSPEED = "reward.bradleyTerry.train.compute.deepspeed.config"
 TRAIN_DEEPSPEED = "train.compute.deepspeed.config"
 VALIDATION_SOURCE = "prompts.validation.source"
 TEST_SOURCE = "prompts.test.source"
@@ -39,6 +36,47 @@ TEST_SOURCE = "prompts.test.source"
 LM_EVAL = "evaluate.lmEval"
 #: No reference: by what prompts are one, which preflight settles when a run begins.
 PROMPT_IDENTITY = "prompts.identity"
+
+#: The stage that trains a labeler's model, where the run does; in the order of the run.
+TRAINED_BY = {REWARD: StageName.REWARD, JUDGE: StageName.JUDGE}
+
+
+@dataclass(frozen=True)
+class LabelerTraining:
+    """A training reward or judge that the run trains, and the paths of what it takes from outside."""
+
+    stage: StageName
+    labeler: str
+    """REWARD or JUDGE."""
+    training: RewardTraining
+
+    @property
+    def path(self) -> str:
+        return f"{self.labeler}.bradleyTerry.train"
+
+    @property
+    def base(self) -> str:
+        return f"{self.path}.base"
+
+    @property
+    def data(self) -> str:
+        return f"{self.path}.data"
+
+    @property
+    def held_out(self) -> str:
+        return f"{self.path}.heldOut.data"
+
+    @property
+    def deepspeed(self) -> str:
+        return f"{self.path}.compute.deepspeed.config"
+
+
+def labeler_trainings(spec: RLHFRunSpec) -> tuple[LabelerTraining, ...]:
+    """In the order of their stages."""
+    labelers = {REWARD: spec.reward, JUDGE: spec.evaluate.judge}
+    return tuple(
+        LabelerTraining(stage, path, training) for path, stage in TRAINED_BY.items() if (training := labelers[path].training)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,11 +122,10 @@ def rule_references(spec: RLHFRunSpec) -> tuple[RuleReference, ...]:
 def text_references(spec: RLHFRunSpec) -> tuple[TextReference, ...]:
     """The chat template, and DeepSpeed configurations of one's own."""
     template = spec.policy.chat_template
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
     named = {
         CHAT_TEMPLATE: template and template.config_map_key_ref,
         SFT_DEEPSPEED: spec.sft and spec.sft.compute.deepspeed.config,
-        REWARD_DEEPSPEED: training and training.compute.deepspeed.config,
+        **{trained.deepspeed: trained.training.compute.deepspeed.config for trained in labeler_trainings(spec)},
         TRAIN_DEEPSPEED: spec.train.compute.deepspeed.config,
     }
     return tuple(TextReference(path, key) for path, key in named.items() if key)
@@ -214,13 +251,13 @@ def _references(spec: RLHFRunSpec, iterations: int) -> Iterator[ExternalReferenc
     yield ExternalReference(POLICY_MODEL, spec.policy.model)
     if spec.sft is not None:
         yield from _named(SFT_DATA, spec.sft.data)
-    training = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-    if training:
+    for trained in labeler_trainings(spec):
+        training = trained.training
         if training.base is not None:
-            yield ExternalReference(REWARD_BASE, training.base)
-        yield from _named(REWARD_DATA, training.data)
+            yield ExternalReference(trained.base, training.base)
+        yield from _named(trained.data, training.data)
         if training.held_out is not None and training.held_out.data is not None:
-            yield ExternalReference(REWARD_HELD_OUT, training.held_out.data)
+            yield ExternalReference(trained.held_out, training.held_out.data)
     for labeler, path in ((spec.reward, REWARD), (spec.evaluate.judge, JUDGE)):
         if (found := labeler_model(labeler, path)) is not None:
             yield ExternalReference(*found)

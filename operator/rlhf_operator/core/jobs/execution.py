@@ -43,8 +43,9 @@ def compute_of(spec: RLHFRunSpec, stage: StageName) -> Compute | None:
         case StageName.SFT:
             return None if spec.sft is None else spec.sft.compute
         case StageName.REWARD:
-            train = spec.reward.bradley_terry and spec.reward.bradley_terry.train
-            return train.compute if train else None
+            return None if spec.reward.training is None else spec.reward.training.compute
+        case StageName.JUDGE:
+            return None if spec.evaluate.judge.training is None else spec.evaluate.judge.training.compute
         case StageName.TRAIN:
             return spec.train.compute
         case _:
@@ -101,7 +102,9 @@ def _gradient_checkpointing(spec: RLHFRunSpec, stage: StageName) -> bool:
     match stage:
         case StageName.SFT if spec.sft is not None:
             return spec.sft.optimization.gradient_checkpointing
-        case StageName.REWARD if spec.reward.bradley_terry is not None and spec.reward.bradley_terry.train is not None:
-            return spec.reward.bradley_terry.train.optimization.gradient_checkpointing
+        case StageName.REWARD if spec.reward.training is not None:
+            return spec.reward.training.optimization.gradient_checkpointing
+        case StageName.JUDGE if spec.evaluate.judge.training is not None:
+            return spec.evaluate.judge.training.optimization.gradient_checkpointing
         case _:
             return spec.train.optimization.gradient_checkpointing

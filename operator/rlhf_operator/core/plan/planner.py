@@ -1,6 +1,7 @@
 """The plan: (spec, resolved revisions, history) → the next step of the chain, and the stages that may run beside it.
 
-preflight → [sft] → [reward] → evaluate(pi_0) → for t = 1 … T: sample → label → [reference] → train → evaluate → gates → finalize.
+preflight → [sft] → [reward] → [judge] → evaluate(pi_0) → for t = 1 … T: sample → label → [reference] → train → evaluate → gates;
+then finalize.
 Beside it: benchmark of pi_k, from its evaluation on; finalize waits for all of them.
 
 To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
@@ -37,7 +38,7 @@ from rlhf_operator.core.jobs.execution import execution
 
 from .fingerprint import fingerprint
 from .works_iteration import label_work, reference_work, sample_work, train_work
-from .works_run import benchmark_work, evaluate_work, finalize_work, preflight_work, reward_work, sft_work
+from .works_run import benchmark_work, evaluate_work, finalize_work, judge_work, preflight_work, reward_work, sft_work
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ _RUN_STAGES = (
     (StageName.PREFLIGHT, preflight_work),
     (StageName.SFT, sft_work),
     (StageName.REWARD, reward_work),
+    (StageName.JUDGE, judge_work),
     (StageName.EVALUATE, partial(evaluate_work, iterate=0)),
 )
 _ITERATION_STAGES = (

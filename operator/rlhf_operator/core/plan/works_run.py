@@ -1,6 +1,8 @@
-"""The work of the stages that a run has once: preflight, sft, reward, finalize; and of what looks at an iterate, pi_0 too."""
+"""The work of stages that a run has once: preflight, sft, reward, judge, finalize; and of what looks at an iterate, pi_0 too."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.stage import (
@@ -9,6 +11,7 @@ from rlhf_api.stage import (
     EvaluateWork,
     FinalizeWork,
     IterateRecord,
+    JudgeWork,
     ModelInput,
     PolicyInput,
     PreflightWork,
@@ -21,16 +24,15 @@ from rlhf_operator.core.chain.references import (
     JUDGE,
     LM_EVAL,
     REWARD,
-    REWARD_BASE,
-    REWARD_DATA,
-    REWARD_DEEPSPEED,
-    REWARD_HELD_OUT,
     SFT_DATA,
     SFT_DEEPSPEED,
+    labeler_trainings,
 )
 
 from .outside import held_out, policy_from_outside
 from .retention import removals
+
+_W = TypeVar("_W", RewardWork, JudgeWork)
 
 
 def preflight_work(chain: Chain) -> PreflightWork:
@@ -54,28 +56,39 @@ def sft_work(chain: Chain) -> SftWork | None:
 
 
 def reward_work(chain: Chain) -> RewardWork | None:
-    """None unless spec.reward.bradleyTerry.train is there; without a base it starts from pi_0."""
-    train = chain.spec.reward.bradley_terry and chain.spec.reward.bradley_terry.train
-    if not train:
+    """None unless spec.reward.bradleyTerry.train is there."""
+    return _labeler_work(chain, RewardWork, StageName.REWARD)
+
+
+def judge_work(chain: Chain) -> JudgeWork | None:
+    """None unless spec.evaluate.judge.bradleyTerry.train is there."""
+    return _labeler_work(chain, JudgeWork, StageName.JUDGE)
+
+
+def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
+    """Without a base it starts from pi_0."""
+    trained = next((trained for trained in labeler_trainings(chain.spec) if trained.stage is stage), None)
+    if trained is None:
         return None
+    train = trained.training
     if train.base is None:
         base = chain.policy(0)
     else:
         # Of a family of its own: the policy's template and stop ids are not its.
-        model = ModelInput(source=chain.resolver.pin(REWARD_BASE, train.base))
+        model = ModelInput(source=chain.resolver.pin(trained.base, train.base))
         base = PolicyInput(model=model, dtype=chain.spec.policy.dtype)
     held_out_pairs = train.held_out
     if held_out_pairs is not None and held_out_pairs.data is not None:
-        held_out_pairs = RewardHeldOut(data=chain.resolver.pin(REWARD_HELD_OUT, held_out_pairs.data))
-    return RewardWork(
+        held_out_pairs = RewardHeldOut(data=chain.resolver.pin(trained.held_out, held_out_pairs.data))
+    return kind(
         base=base,
-        data=chain.resolver.pin_all(REWARD_DATA, train.data),
+        data=chain.resolver.pin_all(trained.data, train.data),
         held_out=held_out(chain, policy_from_outside(chain) if train.base is not None else None),
         optimization=plain_optimization(train.optimization),
         max_length=train.max_length,
         min_margin=train.min_margin,
         deepspeed=train.compute.deepspeed,
-        deepspeed_revision=chain.resolver.revision(REWARD_DEEPSPEED),
+        deepspeed_revision=chain.resolver.revision(trained.deepspeed),
         # One that asks for nothing is none.
         cleaning=train.cleaning if train.cleaning != PreferenceCleaning() else None,
         held_out_pairs=held_out_pairs,

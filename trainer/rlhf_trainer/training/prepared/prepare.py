@@ -152,7 +152,7 @@ class Preprocessor:
             progress.update(done, total, "rows", _pace(done, total, clock() - began))
         if candidates is not None:
             uris = {source.name: source.uri for source, _ in sets}
-            selection = Selection(self.recipe.cleaning, self.recipe.held_out_pairs, self.recipe.seed)
+            selection = Selection(self.recipe.cleaning, self.recipe.held_out_pairs, self.recipe.seed, self.recipe.field)
             left_out = candidates.select(selection, writer, uris)
             found.held_out = left_out.held_out
             found.counts |= left_out.counts

@@ -14,7 +14,7 @@ from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.resource.data import DataSource
 from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.training import Overlong
-from rlhf_api.stage import HeldOutInput, OfflineSet, PromptIdentity, RewardWork, SftWork
+from rlhf_api.stage import BradleyTerryWork, HeldOutInput, OfflineSet, PromptIdentity, SftWork
 from rlhf_api.words import StageName
 from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.models.vocabulary import Vocabulary
@@ -30,6 +30,7 @@ _RENDERED_BY = ("jinja2", "tokenizers", "transformers")
 _FIELDS = {
     StageName.SFT: "sft.data",
     StageName.REWARD: "reward.bradleyTerry.train.data",
+    StageName.JUDGE: "evaluate.judge.bradleyTerry.train.data",
     StageName.TRAIN: "train.data.offline",
 }
 
@@ -43,7 +44,7 @@ def whole(max_length: int) -> Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """stage: sft, of demonstrations; reward and train (D_off), of preferences. min_margin, with_scores: of preferences."""
+    """stage: sft, of demonstrations; reward, judge and train (D_off), of preferences. min_margin, with_scores: of preferences."""
 
     stage: StageName
     data: Sequence[DataSource]
@@ -56,9 +57,9 @@ class Recipe:
     held_out_pairs: RewardHeldOut | None = None
 
     @classmethod
-    def of(cls, work: SftWork | RewardWork, seed: int) -> Recipe:
+    def of(cls, work: SftWork | BradleyTerryWork, seed: int) -> Recipe:
         common = (work.stage, work.data, work.held_out, whole(work.max_length), seed)
-        if not isinstance(work, RewardWork):
+        if not isinstance(work, BradleyTerryWork):
             return cls(*common)
         return cls(*common, work.min_margin, cleaning=work.cleaning, held_out_pairs=work.held_out_pairs)
 

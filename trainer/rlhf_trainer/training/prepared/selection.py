@@ -110,11 +110,12 @@ def _of_ids(ids: Sequence[int]) -> bytes:
 
 @dataclass(frozen=True)
 class Selection:
-    """seed: by which prompts are held out."""
+    """seed: by which prompts are held out. field: of the data, for messages."""
 
     cleaning: PreferenceCleaning | None
     held_out: RewardHeldOut | None
     seed: int
+    field: str = "reward.bradleyTerry.train.data"
 
     def decide(self, pairs: Keys, asked: Keys, own: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Of each pair the number of its reason in _REASONS; 0 where it is trained on. own: 1 for those of heldOut.data.
@@ -131,8 +132,9 @@ class Selection:
             if self.held_out.data is None:
                 hold_out(asked, self.held_out, self.seed, reasons)
             if not (reasons == _REASONS.index(HELD)).any():
+                field = self.field.removesuffix(".data")
                 raise ConfigurationProblem(
-                    f"reward.bradleyTerry.train.heldOut: none of {len(pairs)} pairs is held out. Hold out more, or leave it out."
+                    f"{field}.heldOut: none of {len(pairs)} pairs is held out. Hold out more, or leave it out."
                 )
         return reasons
 
