@@ -1,4 +1,4 @@
-"""The tables of a reward model that the run trained: how often it is right about held-out pairs, and how sure it is."""
+"""The tables of a reward model or judge that the run trained: how often it is right about held-out pairs, and how sure it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _LENGTHS = {
 }
 
 
-def held_out_section(figures: HeldOutFigures | None) -> str:
+def held_out_section(whose: str, figures: HeldOutFigures | None) -> str:
+    """whose: its heading."""
     if figures is None:
         return ""
     subsets = len([found for found in figures.accuracies if found.group == "Subset"])
@@ -26,7 +27,7 @@ def held_out_section(figures: HeldOutFigures | None) -> str:
     head = '<tr><th>pairs of which</th><th class="n">pairs</th><th class="n">accuracy</th><th class="n">longer is better</th></tr>'
     table = f"<table>{head}{''.join(map(_row, figures.accuracies))}</table>"
     return (
-        f'<h2>Reward model</h2><p class="note">{escape(note)}</p><div class="scroll">{table}</div>'
+        f'<h2>{escape(whose)}</h2><p class="note">{escape(note)}</p><div class="scroll">{table}</div>'
         f"{_calibration(figures.calibration, figures.expected_calibration_error)}"
     )
 

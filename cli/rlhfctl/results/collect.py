@@ -59,7 +59,8 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
         examples=gathered.examples(best),
         tests=tuple(gathered.tests()),
         benchmarks=tuple(gathered.benchmarks),
-        held_out=gathered.held_out,
+        held_out=gathered.held_out.get(StageName.REWARD),
+        judge_held_out=gathered.held_out.get(StageName.JUDGE),
         times=tuple(_times(status)),
         counts=tuple(gathered.counts),
         gates=tuple(_gates(status)),
@@ -79,7 +80,7 @@ class _Gathered:
         self.counts: list[Count] = []
         self.curves: list[Curve] = []
         self.benchmarks: list[BenchmarkFigure] = []
-        self.held_out: HeldOutFigures | None = None
+        self.held_out: dict[StageName, HeldOutFigures] = {}
         self._evaluations: dict[int, EvaluationFile] = {}
         self._policies: dict[int, Artifact] = {}
         for iteration, stage in _sealed_stages(status):
@@ -142,9 +143,10 @@ class _Gathered:
         elif stage.name == StageName.BENCHMARK:
             found = self._parsed(iteration, stage.name, artifact, "benchmark.json", BenchmarkFile)
             self.benchmarks += [] if found is None else _figures(iteration, found)
-        elif stage.name == StageName.REWARD and artifact.manifest.file("held_out.json") is not None:
+        elif stage.name in (StageName.REWARD, StageName.JUDGE) and artifact.manifest.file("held_out.json") is not None:
             measured = self._parsed(iteration, stage.name, artifact, "held_out.json", HeldOutFile)
-            self.held_out = None if measured is None else _held_out(measured)
+            if measured is not None:
+                self.held_out[stage.name] = _held_out(measured)
         elif stage.name == StageName.TRAIN:
             self._policies[iteration] = artifact
             content = self._read(iteration, stage.name, artifact, "metrics.jsonl")

@@ -1,5 +1,5 @@
-"""The small files that stages write for the report: evaluation's report.json, train's metrics.jsonl, reward's held_out.json,
-benchmark's benchmark.json.
+"""The small files that stages write for the report: evaluation's report.json, train's metrics.jsonl, reward's and judge's
+held_out.json, benchmark's benchmark.json.
 
 Read leniently: what a newer version adds is passed over, what is absent is not shown.
 """

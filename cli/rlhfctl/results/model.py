@@ -97,7 +97,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class HeldOutFigures:
-    """Of the reward model that the run trained."""
+    """Of a reward model that the run trained: the training reward, or the judge."""
 
     prompts: int
     mean_of_subsets: float
@@ -167,6 +167,7 @@ class Report:
     tests: tuple[TestFigure, ...]
     benchmarks: tuple[BenchmarkFigure, ...]
     held_out: HeldOutFigures | None
+    judge_held_out: HeldOutFigures | None
     times: tuple[StageTime, ...]
     counts: tuple[Count, ...]
     gates: tuple[GateVerdictRow, ...]

@@ -284,16 +284,16 @@ def test_a_benchmark_that_failed_or_cannot_be_read_is_named(run: RLHFRun) -> Non
     assert "benchmark.json cannot be read (tasks.0.name: Field required)" in unreadable
 
 
-def _with_reward_model(run: RLHFRun, content: bytes | None) -> RLHFRun:
-    """The run, with a reward model that it has trained and whose artifact has `content` as held_out.json, or none."""
+def _with_reward_model(run: RLHFRun, content: bytes | None, stage: StageName = StageName.REWARD) -> RLHFRun:
+    """The run, with a reward model that `stage` has trained and whose artifact has `content` as held_out.json, or none."""
     assert run.status is not None
-    writer = ArtifactWriter(open_store(run.spec.storage), ArtifactKind.REWARD_MODEL, example_runs.digest("reward", content))
+    writer = ArtifactWriter(open_store(run.spec.storage), ArtifactKind.REWARD_MODEL, example_runs.digest(stage, content))
     writer.add_bytes(b"", "model.safetensors")
     if content is not None:
         writer.add_bytes(content, "held_out.json")
-    ref = writer.seal(stage=StageName.REWARD, inputs=[], config={}).ref
+    ref = writer.seal(stage=stage, inputs=[], config={}).ref
     artifact = ArtifactStatus(url="x", digest=ref.digest, fingerprint=ref.fingerprint)
-    done = StageStatus(name=StageName.REWARD, phase=Phase.SUCCEEDED, artifact=artifact)
+    done = StageStatus(name=stage, phase=Phase.SUCCEEDED, artifact=artifact)
     return run.model_copy(update={"status": with_stage(run.status, None, done)})
 
 
@@ -316,6 +316,18 @@ def _held_out(**fields: object) -> bytes:
         "ofANewerVersion": 1,
     }
     return json.dumps(figures | fields).encode()
+
+
+def test_a_trained_judge_has_tables_of_its_own(run: RLHFRun) -> None:
+    both = _with_reward_model(_with_reward_model(run, _held_out()), _held_out(prompts=77), StageName.JUDGE)
+    told = render(collect(both, open_store(run.spec.storage), example_runs.START))
+    assert _elements(told).open == []
+    of_reward, of_judge = told[told.index("<h2>Reward model") : told.index("<h2>Judge")], told[told.index("<h2>Judge") :]
+    assert "pairs of 812 prompts" in of_reward
+    assert "pairs of 77 prompts" in of_judge[: of_judge.index("<h2>Responses")]
+    alone = render(collect(_with_reward_model(run, _held_out(), StageName.JUDGE), open_store(run.spec.storage), example_runs.START))
+    assert "<h2>Judge" in alone
+    assert "<h2>Reward model" not in alone
 
 
 def test_a_trained_reward_model_has_its_accuracy_beside_that_of_length_and_its_calibration(run: RLHFRun, page: str) -> None:
