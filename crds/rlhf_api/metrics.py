@@ -74,8 +74,8 @@ class Metric(StrEnum):
         "heldOutRewardAccuracy",
         "share",
         (
-            "Share of held-out pairs whose chosen response the reward model that the run trained scores higher; a tie counts "
-            "one half. 95 % interval by bootstrap over prompts."
+            "Share of held-out pairs whose chosen response the reward model or judge that the run trained scores higher; a tie "
+            "counts one half. 95 % interval by bootstrap over prompts."
         ),
     )
     GRAD_NORM = ("gradNorm", "norm", "TRL's grad_norm: global L2 norm of the gradient before clipping.")
