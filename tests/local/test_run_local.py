@@ -35,6 +35,24 @@ def test_a_finished_run_does_not_start_again(world: LocalWorld) -> None:
     assert world.starts() == WHOLE
 
 
+def test_a_judge_that_the_run_trains_has_a_stage_a_log_and_a_name_as_any_other(world: LocalWorld) -> None:
+    optimization = {"learningRate": 1e-4, "globalBatchSize": 8}
+    data = [{"name": "others", "uri": "hf://example/others"}]
+    judge = {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": data, "optimization": optimization}}}
+    world.plan("judge-0", "die 9")
+    run = world.run(world.manifest(evaluate={"judge": judge}))
+    assert run.status is not None
+    assert run.status.phase is Phase.SUCCEEDED
+    # What died is looked up before it is done again.
+    assert world.starts() == ["preflight-0", "judge-0", "resolve:judge-0", "judge-0", *WHOLE[1:]]
+    [trained] = [stage for stage in run.status.stages if stage.name is StageName.JUDGE]
+    assert trained.artifact is not None
+    assert "/reward-model/" in trained.artifact.url
+    assert {path.name for path in world.state.log_files("tiny", stage=StageName.JUDGE)} >= {"judge-0-1.log"}
+    run = world.run(run)
+    assert world.starts().count("judge-0") == 2
+
+
 def test_logs_lie_by_stage_iteration_attempt_and_shard(world: LocalWorld) -> None:
     world.run(world.manifest(sample={"shards": 2, "parallelism": 2}))
     names = {path.name for path in world.state.log_files("tiny")}

@@ -104,6 +104,31 @@ def test_the_objects_of_an_attempt_are_these(stage: StageName) -> None:
     assert_golden(yaml.safe_dump_all(plain, sort_keys=False, width=132), GOLDEN / f"{stage}.yaml")
 
 
+def test_a_judge_that_the_run_trains_has_ranks_texts_and_tokens_of_its_own_section() -> None:
+    compute = {
+        "nodes": 2,
+        "deepspeed": {"config": {"name": "of-judge", "key": "zero.json"}},
+        "pod": {"nodeSelector": {"for": "judge"}},
+    }
+    training = {
+        "base": {"uri": "hf://example/other", "credentials": {"secretRef": {"name": "judge-token"}}},
+        "data": [{"name": "others", "uri": "hf://example/others"}],
+        "compute": compute,
+    }
+    judge = {"type": "BradleyTerry", "bradleyTerry": {"train": training}}
+    job = job_of(StageName.JUDGE, {"evaluate": {"judge": judge}})
+    assert job["metadata"]["name"] == "tiny-i0-judge-1"
+    assert job["spec"]["completions"] == 2
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"for": "judge"}
+    text = json.dumps(pod)
+    assert "of-judge" in text
+    assert "judge-token" in text
+    evaluate = json.dumps(pod_of(StageName.EVALUATE, {"evaluate": {"judge": judge}}))
+    assert "of-judge" not in evaluate
+    assert "judge-token" not in evaluate, "it reads the artifact"
+
+
 def test_a_resolve_job_runs_resolve_and_is_booked_on_its_target() -> None:
     job = job_of(StageName.TRAIN, attempt=2, resolving=True)
     labels = job["metadata"]["labels"]
