@@ -6,7 +6,7 @@ import json
 
 from rlhf_api.stage import RunRef, StageResult
 from rlhf_api.words import StageName
-from rlhf_store import Pointer, Store, write_pointer
+from rlhf_store import Pointer, Store, metrics_key, write_pointer
 from support.artifacts import keys, seal
 
 RUN = RunRef(namespace="research", name="summaries", uid="0000-1111")
@@ -30,3 +30,9 @@ def test_stages_of_the_run_lie_under_run_and_the_newest_attempt_counts(store: St
 
     assert keys(store) == ["runs/research/summaries/0000-1111/run/sft.json"]
     assert Pointer.model_validate_json(store.get(keys(store)[0])).result.attempt == 2
+
+
+def test_the_metrics_of_a_training_at_work_lie_beside_its_pointers() -> None:
+    folder = "runs/research/summaries/0000-1111/metrics"
+    assert metrics_key(RUN, 2, StageName.TRAIN) == f"{folder}/train-2.jsonl"
+    assert metrics_key(RUN, None, StageName.REWARD) == f"{folder}/reward-0.jsonl"

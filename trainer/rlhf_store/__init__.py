@@ -31,7 +31,7 @@ from .errors import (
 from .logs import KeptLog, LogWriter, kept_logs, log_key, logs_folder
 from .manifest import MANIFEST, ExternalModel, FileEntry, Manifest, ModelLineage
 from .opening import open_store
-from .pointers import Pointer, pointer_key, run_folder, write_pointer
+from .pointers import Pointer, metrics_key, pointer_key, run_folder, write_pointer
 from .shards import ShardRecord, commit_shard, committed_shards, remove_shards
 from .store import ObjectInfo, Store
 from .transfer import download_files
@@ -76,6 +76,7 @@ __all__ = [
     "log_key",
     "logs_folder",
     "manifest_key",
+    "metrics_key",
     "open_artifact",
     "open_store",
     "pointer_key",

@@ -34,6 +34,11 @@ def pointer_key(run: RunRef, iteration: int | None, stage: StageName) -> str:
     return f"{_folder(run, iteration)}/{stage}.json"
 
 
+def metrics_key(run: RunRef, iteration: int | None, stage: StageName) -> str:
+    """Of a training at work: its metrics.jsonl so far, in lines that are whole. Iteration 0 is the run, as in the names of logs."""
+    return f"{run_folder(run)}/metrics/{stage}-{iteration or 0}.jsonl"
+
+
 def run_folder(run: RunRef) -> str:
     return f"runs/{run.namespace}/{run.name}/{run.uid}"
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus, StageStatus
-from rlhf_api.stage import ArtifactRef
+from rlhf_api.stage import ArtifactRef, RunRef
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.cursor import stages_of
-from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, open_artifact
+from rlhf_store import Artifact, NotFound, Store, StoreError, Unavailable, metrics_key, open_artifact
 from rlhfctl import figures
 
 from .files import BenchmarkFile, Decoding, EvaluationFile, HeldOutFile, HeldOutPart, read_curves
@@ -41,7 +41,7 @@ _M = TypeVar("_M", bound=BaseModel)
 def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
     """The report of a run in any phase."""
     status = run.status or RLHFRunStatus()
-    gathered = _Gathered(status, store)
+    gathered = _Gathered(_reference(run), status, store)
     best = status.best_iteration
     seconds = ((status.completion_time or now) - status.start_time).total_seconds() if status.start_time else None
     return Report(
@@ -74,7 +74,7 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
 class _Gathered:
     """What the artifacts say."""
 
-    def __init__(self, status: RLHFRunStatus, store: Store) -> None:
+    def __init__(self, run: RunRef | None, status: RLHFRunStatus, store: Store) -> None:
         self._store = store
         self.missing: list[str] = []
         self.counts: list[Count] = []
@@ -87,6 +87,9 @@ class _Gathered:
             artifact = self._open(iteration, stage)
             if artifact is not None:
                 self._take(iteration, stage, artifact)
+        if run is not None:
+            for iteration, stage in _at_training(status):
+                self._take_curves_so_far(run, iteration, stage.name)
 
     def examples(self, best: int | None) -> tuple[Example, ...]:
         """Of the best iterate; before there is one, of the newest."""
@@ -154,6 +157,19 @@ class _Gathered:
         elif stage.name == StageName.SFT:
             self._policies[0] = artifact
 
+    def _take_curves_so_far(self, run: RunRef, iteration: int, stage: StageName) -> None:
+        """What a training puts into the store before it seals anything; there is nothing of one that has just begun."""
+        try:
+            content = self._store.get(metrics_key(run, iteration, stage))
+        except Unavailable:
+            raise
+        except NotFound:
+            return
+        except StoreError as error:
+            self.missing.append(f"{_where(iteration, stage)}, its curves so far: {error}")
+            return
+        self.curves += read_curves(content, iteration)
+
     def _take_evaluation(self, iteration: int, artifact: Artifact) -> None:
         found = self._parsed(iteration, StageName.EVALUATE, artifact, "report.json", EvaluationFile)
         if found is not None:
@@ -208,6 +224,19 @@ def _left_out(status: RLHFRunStatus) -> Iterator[str]:
 def _sealed_stages(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
     for iteration, stage in _all_stages(status):
         if stage.artifact is not None and stage.name in STAGE_ARTIFACT:
+            yield iteration, stage
+
+
+def _reference(run: RLHFRun) -> RunRef | None:
+    """None: one that was never submitted, of which no stage has run."""
+    own = run.metadata
+    return None if own.uid is None else RunRef(namespace=own.namespace, name=own.name, uid=own.uid)
+
+
+def _at_training(status: RLHFRunStatus) -> Iterator[tuple[int, StageStatus]]:
+    """Trainings that began and have sealed nothing."""
+    for iteration, stage in _all_stages(status):
+        if stage.name == StageName.TRAIN and stage.artifact is None and stage.start_time is not None:
             yield iteration, stage
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.status import ArtifactStatus, StageStatus
+from rlhf_api.stage import RunRef
 from rlhf_api.words import ArtifactKind, Phase, StageName
 from rlhf_operator.core.cursor import with_stage
 from rlhf_operator.local import LocalState
-from rlhf_store import ArtifactWriter, open_store
+from rlhf_store import ArtifactWriter, metrics_key, open_store
 from rlhfctl.exits import Exit
 from rlhfctl.report import charts
 from rlhfctl.report.page import render, verdict
@@ -171,6 +172,21 @@ def test_artifacts_that_are_gone_are_named_and_the_rest_is_shown(tmp_path: Path)
     report = collect(run, open_store(run.spec.storage), example_runs.START)
     assert "iteration 1, train: its artifact is gone from the store, by retention or by hand" in report.missing
     assert "Win rate against π0" in render(report)
+
+
+def test_a_run_at_work_shows_the_curves_of_its_training_so_far(tmp_path: Path) -> None:
+    run = example_runs.at_work("busy", f"file://{tmp_path}/store")
+    run = run.model_copy(update={"metadata": run.metadata.model_copy(update={"uid": "u1"})})
+    store = open_store(run.spec.storage)
+    reference = RunRef(namespace=run.metadata.namespace, name="busy", uid="u1")
+    before = collect(run, store, example_runs.START)
+    assert not [curve for curve in before.curves if curve.iteration == 2], "it has just begun"
+
+    store.put(metrics_key(reference, 2, StageName.TRAIN), b'{"step": 1, "loss": 0.7}\n{"step": 2, "loss": 0.6}\n')
+    report = collect(run, store, example_runs.START)
+
+    assert [(curve.iteration, curve.key, curve.points) for curve in report.curves] == [(2, "loss", ((1, 0.7), (2, 0.6)))]
+    assert re.search(r"Loss by step.*π2: from 0.70* to 0.60*", render(report))
 
 
 def test_a_half_written_line_of_metrics_is_passed_over() -> None:

@@ -13,7 +13,7 @@ import pytest
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.stage import ModelInput, StageConfig, TrainWork
 from rlhf_api.words import StageExit, StageName
-from rlhf_store import open_artifact, open_store
+from rlhf_store import metrics_key, open_artifact, open_store
 from support.stages import Ended, Forked, ForkServer, RealRun, config_of
 from support.waiting import wait_until
 
@@ -58,6 +58,12 @@ def lines_of(config: StageConfig, outcome: Ended) -> list[dict[str, float]]:
     return [json.loads(line) for line in data.decode().splitlines()]
 
 
+def lines_in_the_store(config: StageConfig) -> list[dict[str, float]]:
+    """What a reader has of a training before its artifact is sealed."""
+    data = open_store(config.storage).get(metrics_key(config.run, config.iteration, config.stage))
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
 def test_a_training_survives_all_that_is_done_to_its_attempts(
     long_training: StageConfig, fork_server: ForkServer, tmp_path: Path
 ) -> None:
@@ -88,6 +94,7 @@ def test_a_training_survives_all_that_is_done_to_its_attempts(
     assert last.code == 0
     lines = lines_of(long_training, last)
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines_in_the_store(long_training) == lines
     assert checkpoint_steps(long_training) == []
 
 

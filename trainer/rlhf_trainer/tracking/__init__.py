@@ -1,0 +1,1 @@
+"""What a stage tells of its metrics while it works: a copy in the store."""
