@@ -16,8 +16,6 @@ import pytest
 from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
-from rlhf_api.stage import RunRef
-from rlhf_api.words import StageName
 from rlhf_trainer.runtime.errors import ApplicationProblem, StageError
 from rlhf_trainer.training import launch
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
@@ -38,8 +36,6 @@ def job_in(folder: Path) -> TrainingJob:
         checkpoint_every_steps=10,
         seed=0,
         fingerprint="f" * 64,
-        run=RunRef(namespace="default", name="quickstart", uid="u1"),
-        stage=StageName.SFT,
         storage=Storage(url=f"file://{folder}/store"),
         attempt=1,
         node=0,

@@ -1,12 +1,27 @@
-"""Disk and shared memory of the machine."""
+"""Disk and shared memory of the machine, and what else a stage would miss on it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+from rlhf_api.resource.run import RLHFRunSpec
+from rlhf_api.words import STAGE_ARTIFACT
+from rlhf_operator.core.jobs.pods import pod_of
+from rlhf_trainer.tracking.trackers import not_installed
 
 LOW_DISK = 5 * 2**30
 SHM_PER_RANK = 64 * 2**20
+
+
+def without_client(spec: RLHFRunSpec, environment: Mapping[str, str]) -> list[str]:
+    """Warnings on trackers that a stage would be asked to tell, and whose client is not in this image: it is that of all stages."""
+    found: dict[str, None] = {}
+    for stage in STAGE_ARTIFACT:
+        own = {variable.name: variable.value for variable in pod_of(spec, stage).env or []}
+        found |= {tracker.not_installed: None for tracker in not_installed({**environment, **own})}
+    return list(found)
 
 
 def shortages(scratch: Path, ranks: int) -> list[str]:

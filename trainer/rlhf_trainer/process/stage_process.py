@@ -28,6 +28,8 @@ from rlhf_trainer.runtime.failures import from_exception
 from rlhf_trainer.runtime.logs import log, log_to_stderr, say_now
 from rlhf_trainer.runtime.progress import Progress
 from rlhf_trainer.runtime.result import write_result
+from rlhf_trainer.tracking.following import tell_result
+from rlhf_trainer.tracking.trackers import not_installed
 
 from .log_keeper import keep_log
 from .scratch import Scratch
@@ -64,11 +66,15 @@ def main(argv: list[str] | None = None) -> int:
 def _run(config: StageConfig, scratch: Scratch) -> StageResult:
     shard = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
     context = StageContext(config, open_store(config.storage), scratch.make(), shard, Progress.from_environment(log.info))
+    if config.stage in STAGE_ARTIFACT:
+        for tracker in not_installed(os.environ):
+            log.warning("%s", tracker.not_installed)
     result = context.found() if config.stage in STAGE_ARTIFACT else None
     if result is None:
         result = importlib.import_module(f"rlhf_trainer.stages.{config.stage}").run(context)
     if result.artifact is not None:
         write_pointer(context.store, config.run, config.iteration, result.stage, result)
+        tell_result(config, result, context.scratch, os.environ)
     return result
 
 

@@ -6,6 +6,7 @@ and kept, for sft, reward and judge to read (ADR 0022).
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.preflight import data, judges, labelers, models, rules
 from rlhf_trainer.preflight import held_out as held_outs
 from rlhf_trainer.preflight.lineage import independent_judge
-from rlhf_trainer.preflight.machine import shortages
+from rlhf_trainer.preflight.machine import shortages, without_client
 from rlhf_trainer.preflight.preparation import Vocabularies, preparations
 from rlhf_trainer.preflight.sampler import sampler
 from rlhf_trainer.runtime.config_maps import read_config_map_key, revision_of
@@ -171,6 +172,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     scratch, storage, look = loaded.look.scratch, loaded.look.storage, loaded.look
     yield context.store.check_writable
     yield lambda: found.warnings.extend(shortages(context.scratch, context.config.execution.processes_per_node))
+    yield lambda: found.warnings.extend(without_client(spec, os.environ))
     for reference in external_references(spec):
 
         def resolve(path: str = reference.path, target: object = reference.target) -> None:

@@ -1,6 +1,6 @@
 """metrics.jsonl of a training at work, kept in the store, so that its curves are there before its artifact is.
 
-    loop ──> metrics.jsonl ──(a thread, every 30 s)──> runs/<namespace>/<run>/<uid>/metrics/<stage>-<iteration>.jsonl
+    rank 0 ──> metrics.jsonl ──(stage's process, every 30 s)──> runs/<namespace>/<run>/<uid>/metrics/<stage>-<iteration>.jsonl
 
 The object is written anew each time. A resumed attempt first cuts the file down to its checkpoint, so no step is in it twice.
 """
@@ -33,8 +33,7 @@ class StoreCopy:
     def __init__(self, open_it: Callable[[], Store], key: str, file: Path, *, every: float = EVERY_SECONDS) -> None:
         """`open_it`: called in the thread, for a client takes its time to be made."""
         self._open, self._key, self._file, self._every = open_it, key, file, every
-        self._over = False
-        self._wake = threading.Event()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
         self._failed = False
 
@@ -49,25 +48,18 @@ class StoreCopy:
 
     def __exit__(self, *_: object) -> None:
         """Waits END_SECONDS at most for the last put."""
-        self._over = True
-        self._wake.set()
+        self._over.set()
         if self._thread.is_alive():
             self._thread.join(END_SECONDS)
         if self._thread.is_alive():
             self._tell(f"the store did not take it within {END_SECONDS:.0f} s of the training's end")
 
-    def hurry(self) -> None:
-        """Put what there is now."""
-        self._wake.set()
-
     def _work(self) -> None:
         store: Store | None = None
         kept: bytes = b""
         while True:
-            self._wake.wait(_interval(self._every, len(kept)))
-            self._wake.clear()
-            # Looked at before the file: what is written until then is put.
-            over = self._over
+            # Looked at before the file: what was written until then is put.
+            over = self._over.wait(_interval(self._every, len(kept)))
             try:
                 content = whole_lines(self._file)
                 if content and content != kept:

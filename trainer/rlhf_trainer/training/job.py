@@ -11,8 +11,6 @@ from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Loss
-from rlhf_api.stage import RunRef
-from rlhf_api.words import StageName
 
 from .protocol import STOP_FILE
 
@@ -55,10 +53,6 @@ class TrainingJob(Model):
     checkpoint_every_steps: int
     seed: int
     fingerprint: str
-    run: RunRef
-    stage: StageName
-    iteration: int | None = None
-    """None: a stage of the run."""
     storage: Storage
     attempt: int
     node: int

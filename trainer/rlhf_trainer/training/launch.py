@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rlhf_api.words import StageExit
 from rlhf_trainer.runtime import processes
@@ -27,8 +27,11 @@ from .protocol import PEER_LOST, ROOM, ROOM_FILE, STAGE_PID, Outcome, RankError
 _SHORT_MILLISECONDS = 200
 
 
-def launch_ranks(job: TrainingJob, ranks: int) -> None:
-    """Runs the written job to its end. Raises the StageError of the rank that failed for a reason of its own."""
+def launch_ranks(job: TrainingJob, ranks: int, meanwhile: AbstractContextManager[object] | None = None) -> None:
+    """Runs the written job to its end. Raises the StageError of the rank that failed for a reason of its own.
+
+    meanwhile: entered when the ranks have been started, for a process that has threads cannot be forked safely.
+    """
     for stale in [*job.path.glob("rank-*.json"), job.outcome_file, job.stop_file]:
         stale.unlink(missing_ok=True)
     (job.path / ROOM_FILE).write_bytes(bytes(ROOM))
@@ -38,19 +41,20 @@ def launch_ranks(job: TrainingJob, ranks: int) -> None:
     arguments += ["-m", "rlhf_trainer.training.worker", str(job.job_file)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // ranks))
     with _sigterm_stops_ranks(job):
-        code = _run_agent(arguments, threads)
+        code = _run_agent(arguments, threads, meanwhile or nullcontext())
     if code != 0:
         raise _error_of(job, code)
 
 
-def _run_agent(arguments: list[str], threads: str) -> int:
+def _run_agent(arguments: list[str], threads: str, meanwhile: AbstractContextManager[object]) -> int:
     """The exit code of torchrun, as Popen has it; forked where that saves its imports and those of the ranks."""
     stage = os.getpid()
     if not processes.warm:
         command = [sys.executable, "-m", "rlhf_trainer.training.agent", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": threads, STAGE_PID: str(stage)}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
-        _await_end(process.pid)
+        with meanwhile:
+            _await_end(process.pid)
         return process.wait()
     pid = os.fork()
     if pid == 0:
@@ -66,7 +70,8 @@ def _run_agent(arguments: list[str], threads: str) -> int:
             code = processes.exit_code_of(torchrun)
         finally:
             os._exit(code)
-    _await_end(pid)
+    with meanwhile:
+        _await_end(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

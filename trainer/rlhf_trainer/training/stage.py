@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api.metrics import Metric, MetricValue
 from rlhf_api.stage import ArtifactRef, BradleyTerryWork, PolicyInput, SftWork, StageConfig, StageResult, TrainWork
 from rlhf_api.words import STAGE_ARTIFACT, StageName
-from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact
+from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact, metrics_key, open_store
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, metric, remove_checkpoints, result_of
 from rlhf_trainer.runtime.seeds import hashed_seed
+from rlhf_trainer.tracking.following import followed
+from rlhf_trainer.tracking.origin import Origin
+from rlhf_trainer.tracking.store_copy import RETRY_SECONDS, StoreCopy
 
 from .job import ObjectiveName, TrainingJob
 from .launch import launch_ranks
@@ -78,8 +82,8 @@ def train_and_seal(
     job.write()
     (job.path / "chat_template.jinja").write_text(vocabulary.tokenizer.chat_template)
     (job.path / "stop_ids.json").write_text(json.dumps(sorted(vocabulary.stop_ids)))
-    launch_ranks(job, context.config.execution.processes_per_node)
     config = context.config
+    launch_ranks(job, config.execution.processes_per_node, _followed(config, job))
     if job.node != 0:
         # Its result is that of node 0; the operator reads whichever pod has one.
         found = find_artifact(context.store, STAGE_ARTIFACT[config.stage], config.fingerprint)
@@ -109,6 +113,19 @@ def train_and_seal(
     )
     remove_checkpoints(context.store, sealed.ref)
     return result_of(config, sealed)
+
+
+@contextmanager
+def _followed(config: StageConfig, job: TrainingJob) -> Iterator[None]:
+    """By node 0, whose rank 0 writes the metrics; by the stage's process, which waits for its ranks: no step is held by it."""
+    if job.node != 0:
+        yield
+        return
+    key, origin = metrics_key(config.run, config.iteration, config.stage), Origin.of_training(config)
+    # A store of its own, which gives up sooner than that of checkpoints and artifacts.
+    copy = StoreCopy(lambda: open_store(config.storage, retry_seconds=RETRY_SECONDS), key, job.metrics_file)
+    with copy, followed(origin, job.metrics_file, os.environ):
+        yield
 
 
 def new_job(
@@ -142,9 +159,6 @@ def new_job(
         checkpoint_every_steps=execution.checkpoint_every_steps,
         seed=training_seed(config),
         fingerprint=config.fingerprint,
-        run=config.run,
-        stage=config.stage,
-        iteration=config.iteration,
         storage=config.storage,
         attempt=execution.attempt,
         node=int(os.environ.get("PET_NODE_RANK", "0")),

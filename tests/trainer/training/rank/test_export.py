@@ -15,8 +15,6 @@ import torch
 from rlhf_api.resource.compute import Optimization
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.storage import Storage
-from rlhf_api.stage import RunRef
-from rlhf_api.words import StageName
 from rlhf_trainer.models.folder import MASTER_FILE
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
 from rlhf_trainer.runtime.errors import ApplicationProblem
@@ -63,8 +61,6 @@ def job_of(folder: Path, model: Path, dtype: Dtype) -> TrainingJob:
         checkpoint_every_steps=10,
         seed=0,
         fingerprint="f" * 64,
-        run=RunRef(namespace="default", name="quickstart", uid="u1"),
-        stage=StageName.TRAIN,
         storage=Storage(url=f"file://{folder}/store"),
         attempt=1,
         node=0,

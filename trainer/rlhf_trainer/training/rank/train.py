@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from rlhf_store import metrics_key, open_store
+from rlhf_store import open_store
 from rlhf_trainer.data.examples import Examples
 from rlhf_trainer.forward.attention import require_known_attention
 from rlhf_trainer.forward.rows import Packing
@@ -19,7 +18,6 @@ from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm, load_reward
 from rlhf_trainer.runtime.logs import log
 from rlhf_trainer.runtime.narrow import present
 from rlhf_trainer.runtime.progress import Progress
-from rlhf_trainer.tracking.store_copy import RETRY_SECONDS, StoreCopy
 from rlhf_trainer.training.job import ObjectiveName, TrainingJob
 from rlhf_trainer.training.objectives import BradleyTerryObjective, Objective, PreferenceObjective, SupervisedObjective
 
@@ -52,25 +50,10 @@ def train(job: TrainingJob, examples: Examples, stop_requested: Callable[[], boo
     schedule = Schedule.plan(len(examples), job.optimization, job.seed)
     config = LoopConfig(schedule, packing, job.checkpoint_every_steps, job.metrics_file)
     progress = Progress.from_environment(log.info) if dist.get_rank() == 0 else Progress(None)
-    with _copied(job) as copy:
-        run_loop(engine, _objective(job), examples, config, checkpoints, progress, stop_requested)
-        if copy is not None:
-            copy.hurry()
-        export(engine, job, probe=examples[:8])
+    run_loop(engine, _objective(job), examples, config, checkpoints, progress, stop_requested)
+    export(engine, job, probe=examples[:8])
     dist.barrier()
     dist.destroy_process_group()
-
-
-def _copied(job: TrainingJob) -> AbstractContextManager[StoreCopy | None]:
-    """By rank 0, which writes the metrics."""
-    if dist.get_rank() != 0:
-        return nullcontext()
-    # A store of its own, which gives up sooner: the checkpoints' waits for a store that is away.
-    return StoreCopy(
-        lambda: open_store(job.storage, retry_seconds=RETRY_SECONDS),
-        metrics_key(job.run, job.iteration, job.stage),
-        job.metrics_file,
-    )
 
 
 def _load(job: TrainingJob) -> Any:
