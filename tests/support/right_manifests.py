@@ -39,6 +39,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.policy.model.uri": "s3://bucket"},
     {"spec.policy.model.uri": "file:///"},
     pod(env=[{"name": "NCCL_DEBUG", "value": "INFO"}, {"name": "HF_HUB_OFFLINE", "value": ""}]),
+    pod(env=[{"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "key"}}}]),
     pod(volumes=[{"name": "v", "emptyDir": {}}], volumeMounts=[{"name": "v", "mountPath": "/dev/shmem", "subPath": "a..b/.c"}]),
     {"spec.reward": RULE, "spec.evaluate.allowTrainingReward": True},
     {"spec.evaluate.judge": TRAINED, "spec.evaluate.allowTrainingReward": True},

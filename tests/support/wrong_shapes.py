@@ -86,9 +86,9 @@ UNKNOWN = [
         'unknown field "spec.podDefaults.volumes[0].hostPath"',
     ),
     Wrong(
-        pod(env=[{"name": "A", "value": "x", "valueFrom": {}}]),
-        "spec.sample.pod.env[0].valueFrom",
-        'unknown field "spec.sample.pod.env[0].valueFrom"',
+        pod(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}, "fieldRef": {}}}]),
+        "spec.sample.pod.env[0].valueFrom.fieldRef",
+        'unknown field "spec.sample.pod.env[0].valueFrom.fieldRef"',
     ),
     Wrong(
         {"spec.storage.credentials": {"accessKey": "x"}},

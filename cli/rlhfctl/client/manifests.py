@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from rlhf_api import RLHFRun
 from rlhf_api.reading.manifest import Manifest, ManifestError, read_manifest
 from rlhf_api.reading.schema import node_at
-from rlhf_api.validation import Machine, Problem, check_machine, validate
+from rlhf_api.validation import Machine, Problem, check_environment, check_machine, validate
 from rlhf_operator.local import this_machine
 from rlhfctl import figures
 from rlhfctl.errors import NotFound, Refused, hint_for
@@ -57,6 +58,7 @@ def check(file: str, local: Local | None) -> Checked:
     if validation.run is not None and local is not None:
         here = this_machine()
         problems += check_machine(validation.run.spec, Machine(here.cores, here.gpus), cpu=local.cpu)
+        problems += check_environment(validation.run.spec, os.environ)
     if problems or validation.run is None:
         raise Refused(
             f"{shown} has {figures.plural(len(problems), 'problem')}",

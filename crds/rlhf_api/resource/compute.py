@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictInt, StringConstraints
 
-from rlhf_api.base import Count, EntryName, Model, NonNegative, ObjectName, Positive, Share, WholeNumber, unique_by
+from rlhf_api.base import Count, DataKey, EntryName, Model, NonNegative, ObjectName, Positive, Share, WholeNumber, unique_by
 
 from .storage import ConfigMapKey
 
@@ -68,13 +68,31 @@ class Toleration(Model):
     """Seconds that a pod stays on a node with a NoExecute taint; absent: for ever."""
 
 
+class SecretKeySelector(Model):
+    """One key of a Secret in the run's namespace; the operator never reads it."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: DataKey
+    """Key in it."""
+
+
+class EnvVarSource(Model):
+    """Where a value comes from that is not for manifests."""
+
+    secret_key_ref: SecretKeySelector
+    """A key of a Secret. A local run takes the variable of the same name from its own environment."""
+
+
 class EnvVar(Model):
-    """A plain variable; PET_*, LD_*, PYTHON*, RLHF_* and AWS_* are not for manifests."""
+    """A variable with exactly one of value and valueFrom; PET_*, LD_*, PYTHON*, RLHF_* and AWS_* are not for manifests."""
 
     name: EnvName
     """Name of the variable."""
-    value: Annotated[str, StringConstraints(max_length=4096)]
+    value: Annotated[str, StringConstraints(max_length=4096)] | None = None
     """Its value, as text: put numbers and booleans in quotes."""
+    value_from: EnvVarSource | None = None
+    """Where its value comes from."""
 
 
 class PersistentVolumeClaim(Model):
@@ -136,7 +154,7 @@ class Pod(Model):
     runtime_class_name: ObjectName | None = None
     """Name of a RuntimeClass."""
     env: Annotated[list[EnvVar], Field(max_length=64), unique_by("name")] | None = None
-    """Plain variables of the stage's container, beside ours."""
+    """Variables of the stage's container, beside ours."""
     volumes: Annotated[list[Volume], Field(max_length=16), unique_by("name")] | None = None
     """Volumes that volumeMounts may name."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None

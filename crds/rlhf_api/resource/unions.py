@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlhf_api.base import Model
 
-from .compute import Volume
+from .compute import EnvVar, Volume
 from .data import HoldOut
 from .evaluation import Gate
 from .labeler import BradleyTerry, Labeler, LabelerType, LlmJudge, RewardHeldOut
@@ -168,6 +168,7 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
     StorageCredentials: (Alternatives(("secret_ref", "service_account_name"), 0, 1),),
     HoldOut: (Alternatives(("size", "fraction"), 0, 1), Alternatives(("size", "fraction", "source"), 1, 3)),
     Volume: (_exactly_one("persistent_volume_claim", "empty_dir", "config_map"),),
+    EnvVar: (_exactly_one("value", "value_from"),),
     Gate: (_exactly_one("min", "max", "plateau"),),
     IterateRef: (Tagged("type", {IterateType.NUMBER: "iteration"}),),
     Reference: (Tagged("type", {ReferenceType.MODEL: "model"}),),

@@ -8,9 +8,19 @@ What the API has and this version cannot do yet is no error of the manifest: it 
 
 from __future__ import annotations
 
-from rlhf_api.validation.rules.machine import Machine, check_machine
+from rlhf_api.validation.rules.machine import Machine, check_environment, check_machine
 
 from .check import Validation, validate
 from .problem import ABSENT, Category, Problem, format_path
 
-__all__ = ["ABSENT", "Category", "Machine", "Problem", "Validation", "check_machine", "format_path", "validate"]
+__all__ = [
+    "ABSENT",
+    "Category",
+    "Machine",
+    "Problem",
+    "Validation",
+    "check_environment",
+    "check_machine",
+    "format_path",
+    "validate",
+]

@@ -10,6 +10,7 @@ from rlhf_api.resource.unions import UNIONS, Tagged
 from rlhf_api.validation import validate
 from support.manifests import manifest, paths, problems
 
+SECRET = {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}}
 GATE = {"name": "g", "metric": "rewardMean", "action": "Stop"}
 MODEL = {"uri": "hf://a/b"}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
@@ -42,6 +43,9 @@ DATA = [{"name": "a", "uri": "hf://owner/data"}]
             {"spec.podDefaults": {"volumes": [{"name": "v", "emptyDir": {}, "configMap": {"name": "c"}}]}},
             ["spec.podDefaults.volumes[0]"],
         ),
+        ({"spec.podDefaults": {"env": [{"name": "A"}]}}, ["spec.podDefaults.env[0]"]),
+        ({"spec.podDefaults": {"env": [{"name": "A", "value": "x", "valueFrom": SECRET}]}}, ["spec.podDefaults.env[0]"]),
+        ({"spec.podDefaults": {"env": [{"name": "A", "value": ""}, {"name": "B", "valueFrom": SECRET}]}}, []),
         ({"spec.gates": [GATE]}, ["spec.gates[0]"]),
         ({"spec.gates": [{**GATE, "min": 1, "max": 2}]}, ["spec.gates[0]"]),
         ({"spec.gates": [{**GATE, "max": 1, "plateau": {"iterations": 1, "minDelta": 0.1}}]}, ["spec.gates[0]"]),

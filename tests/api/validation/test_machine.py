@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_api.validation import Machine, check_machine, validate
+from rlhf_api.validation import Machine, check_environment, check_machine, validate
 from support.manifests import manifest
 
 GPU = {"resources": {"limits": {"nvidia.com/gpu": 2}}}
@@ -61,3 +61,13 @@ def test_the_nodes_of_a_gang_have_their_gpus_together() -> None:
     )
     assert said(two_nodes, Machine(cores=4, gpus=4)) == []
     assert said(two_nodes, Machine(cores=4, gpus=3), cpu=True) == []
+
+
+def test_what_comes_from_a_secret_must_be_in_the_environment_of_a_local_run() -> None:
+    secret = {"secretKeyRef": {"name": "wandb", "key": "key"}}
+    run = validate(manifest({"spec.podDefaults": {"env": [{"name": "WANDB_API_KEY", "valueFrom": secret}]}}), local=True).run
+    assert run is not None
+    (problem,) = check_environment(run.spec, {})
+    assert str(problem).startswith("spec.podDefaults.env[0]: WANDB_API_KEY is to come from a Secret")
+    assert str(problem).endswith("set WANDB_API_KEY in the environment that rlhfctl is started in")
+    assert check_environment(run.spec, {"WANDB_API_KEY": "k"}) == []

@@ -174,6 +174,12 @@ def test_credentials_by_service_account_put_no_secret_into_the_pod() -> None:
     assert not any(name.startswith("AWS_") for name in variables(pod))
 
 
+def test_a_variable_from_a_secret_is_left_to_the_kubelet() -> None:
+    secret = {"secretKeyRef": {"name": "wandb", "key": "key"}}
+    pod = pod_of(StageName.TRAIN, {"podDefaults": {"env": [{"name": "WANDB_API_KEY", "valueFrom": secret}]}})
+    assert {"name": "WANDB_API_KEY", "valueFrom": secret} in pod["containers"][0]["env"]
+
+
 def test_a_volume_of_the_manifest_over_scratch_is_meant() -> None:
     own = {
         "volumes": [{"name": "fast", "persistentVolumeClaim": {"claimName": "nvme", "readOnly": False}}],

@@ -19,7 +19,11 @@ def without_client(spec: RLHFRunSpec, environment: Mapping[str, str]) -> list[st
     """Warnings on trackers that a stage would be asked to tell, and whose client is not in this image: it is that of all stages."""
     found: dict[str, None] = {}
     for stage in STAGE_ARTIFACT:
-        own = {variable.name: variable.value for variable in pod_of(spec, stage).env or []}
+        # What a Secret holds is not known here, and need not be: that it is set switches a tracker on.
+        own = {
+            variable.name: variable.value or ("" if variable.value_from is None else "set")
+            for variable in pod_of(spec, stage).env or []
+        }
         found |= {tracker.not_installed: None for tracker in not_installed({**environment, **own})}
     return list(found)
 

@@ -51,7 +51,8 @@ def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bo
     if attention is not None:
         _require_heads(model.uri, attention)
     cpu = allow_cpu or not _asks_for_gpus(spec)
-    environment = os.environ | {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or []}
+    own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or [] if variable.value is not None}
+    environment = os.environ | own
     engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
     if cpu:
         room = _room(environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from rlhf_api.resource.compute import Compute
@@ -21,6 +22,20 @@ class Machine:
 def check_machine(spec: RLHFRunSpec, machine: Machine, *, cpu: bool = False) -> list[Problem]:
     """Problems of a local run on this machine; `cpu`: go without the GPUs that the spec asks for."""
     return [*_ranks(spec, machine), *([] if cpu else [*_gpus(spec, machine), *_gangs(spec, machine)])]
+
+
+def check_environment(spec: RLHFRunSpec, names: Container[str]) -> list[Problem]:
+    """Problems of a local run that is started with the variables `names`."""
+    return [
+        Problem(
+            (*loc, "env", index),
+            f"{variable.name} is to come from a Secret, which a local run cannot read, and is not set here either",
+            f"set {variable.name} in the environment that rlhfctl is started in",
+        )
+        for loc, pod in pods(spec)
+        for index, variable in enumerate(pod.env or ())
+        if variable.value_from is not None and variable.name not in names
+    ]
 
 
 def _ranks(spec: RLHFRunSpec, machine: Machine) -> list[Problem]:

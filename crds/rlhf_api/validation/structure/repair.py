@@ -42,6 +42,7 @@ STAND_INS: dict[str, Any] = {
     "inline": "{}",
     "data": [{"name": "unknown", **_SOURCE}],
     "secretRef": {"name": "unknown"},
+    "secretKeyRef": {"name": "unknown", "key": "unknown"},
     "key": "unknown",
     "baseUrl": "http://unknown",
     "value": "",

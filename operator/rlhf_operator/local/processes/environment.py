@@ -20,7 +20,8 @@ def stage_environment(
     base: Mapping[str, str], action: CreateJob, *, index: int, pod: str, threads: int, port: int | None
 ) -> dict[str, str]:
     """Ours, the manifest's pod.env, and what the stage contract says. `port`: of the rendezvous of a gang."""
-    own = {variable.name: variable.value for variable in action.pod.env or []}
+    # What comes from a Secret in a cluster is in the base already: the rule for local runs refuses one without it.
+    own = {variable.name: variable.value for variable in action.pod.env or [] if variable.value is not None}
     environment = {**base, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **own}
     environment |= {"JOB_COMPLETION_INDEX": str(index), MARKER: pod}
     if port is not None:

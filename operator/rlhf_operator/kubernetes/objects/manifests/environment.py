@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rlhf_api.conventions.log_names import KEEP_LOG, LogName
 from rlhf_api.conventions.mounts import CONFIG_FOLDER, api_key_variable, config_map_file, hub_token_variable
 from rlhf_api.conventions.quantity import parse_quantity
-from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.compute import EnvVar, Pod, SecretKeySelector
 from rlhf_api.resource.labeler import SecretKey
 from rlhf_api.resource.model import SourceCredentials
 from rlhf_api.resource.run import RLHFRun
@@ -32,7 +32,7 @@ def environment(run: RLHFRun, action: CreateJob) -> list[Json]:
         *(_api_keys(run, action)),
         *(_rendezvous(action) if action.shape.topology is Topology.GANG else ()),
     ]
-    own = [_value(variable.name, variable.value) for variable in action.pod.env or ()]
+    own = [_of_the_manifest(variable) for variable in action.pod.env or ()]
     return list({variable["name"]: variable for variable in [*ours, *own]}.values())
 
 
@@ -91,10 +91,21 @@ def _threads(pod: Pod, processes: int) -> int | None:
     return None if cores is None else max(1, int(parse_quantity(cores)) // processes)
 
 
+def _of_the_manifest(variable: EnvVar) -> Json:
+    source = variable.value_from
+    return (
+        _value(variable.name, variable.value or "")
+        if source is None
+        else _secret(variable.name, source.secret_key_ref, key=source.secret_key_ref.key)
+    )
+
+
 def _value(name: str, value: str) -> Json:
     return {"name": name, "value": value}
 
 
-def _secret(name: str, secret: SecretReference | SecretKey, *, key: str | None = None, optional: bool = False) -> Json:
+def _secret(
+    name: str, secret: SecretReference | SecretKey | SecretKeySelector, *, key: str | None = None, optional: bool = False
+) -> Json:
     reference: Json = {"name": secret.name, "key": key or name} | ({"optional": True} if optional else {})
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
