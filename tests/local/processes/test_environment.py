@@ -7,7 +7,13 @@ import socket
 
 import pytest
 
-from rlhf_operator.local.processes.environment import ReservedPort, surroundings
+from rlhf_api.resource.status import StageStatus
+from rlhf_api.words import Phase, StageName
+from rlhf_operator.core.actions import CreateJob
+from rlhf_operator.core.jobs.launch import launch
+from rlhf_operator.core.plan.planner import Planner
+from rlhf_operator.local.processes.environment import ReservedPort, stage_environment, surroundings
+from support.runs import RUN, spec_of, walk
 
 
 def test_a_reserved_port_is_its_own_and_the_rendezvous_can_listen_there() -> None:
@@ -32,3 +38,16 @@ def test_surroundings_are_what_two_processes_of_one_stage_share() -> None:
     second = {"HOME": "/root", "RLHF_POD_UID": "2", "JOB_COMPLETION_INDEX": "1", "OMP_NUM_THREADS": "2"}
     assert surroundings(first) == surroundings(second) == {"HOME": "/root"}
     assert surroundings({**second, "VLLM_CPU_KVCACHE_SPACE": "2"}) != surroundings(first)
+
+
+def test_what_comes_from_a_secret_in_a_cluster_is_that_of_the_machine_here() -> None:
+    secret = {"secretKeyRef": {"name": "wandb", "key": "key"}}
+    env = [{"name": "WANDB_API_KEY", "valueFrom": secret}, {"name": "WANDB_MODE", "value": "offline"}]
+    planner = Planner(RUN, spec_of(podDefaults={"env": env}))
+    config = next(config for config in walk(planner)[0] if config.stage is StageName.SAMPLE)
+    status = StageStatus(name=StageName.SAMPLE, phase=Phase.PENDING, attempt=1)
+    actions = launch(planner.spec, config, StageName.SAMPLE, status, None)
+    action = next(made for made in actions if isinstance(made, CreateJob))
+    here = {"WANDB_API_KEY": "of the shell", "WANDB_MODE": "online"}
+    found = stage_environment(here, action, index=0, pod="p", threads=1, port=None)
+    assert (found["WANDB_API_KEY"], found["WANDB_MODE"]) == ("of the shell", "offline")
