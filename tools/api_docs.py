@@ -23,6 +23,7 @@ _DOES = {
     StageName.SFT: "trains pi_0 on demonstrations",
     StageName.REWARD: "trains a Bradley-Terry reward model on preferences",
     StageName.SAMPLE: "n completions a prompt, with vLLM",
+    StageName.ASK: "which pairs people are asked about, where they are the labeler",
     StageName.LABEL: "scores them and makes pairs",
     StageName.REFERENCE: "log-probs of the pairs under the reference",
     StageName.TRAIN: "preference optimisation, with DeepSpeed",

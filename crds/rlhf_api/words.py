@@ -23,6 +23,7 @@ class StageName(StrEnum):
     SFT = "sft"
     REWARD = "reward"
     SAMPLE = "sample"
+    ASK = "ask"
     LABEL = "label"
     REFERENCE = "reference"
     TRAIN = "train"
@@ -37,6 +38,7 @@ class ArtifactKind(StrEnum):
     POLICY = "policy"
     REWARD_MODEL = "reward-model"
     SAMPLES = "samples"
+    QUESTIONS = "questions"
     LABELS = "labels"
     REFERENCE_LOGPS = "reference-logps"
     EVALUATION = "evaluation"
@@ -50,6 +52,7 @@ STAGE_ARTIFACT: dict[StageName, ArtifactKind] = {
     StageName.SFT: ArtifactKind.POLICY,
     StageName.REWARD: ArtifactKind.REWARD_MODEL,
     StageName.SAMPLE: ArtifactKind.SAMPLES,
+    StageName.ASK: ArtifactKind.QUESTIONS,
     StageName.LABEL: ArtifactKind.LABELS,
     StageName.REFERENCE: ArtifactKind.REFERENCE_LOGPS,
     StageName.TRAIN: ArtifactKind.POLICY,
@@ -91,6 +94,7 @@ class Reason(StrEnum):
     PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
     GATE_STOPPED = "GateStopped"
     GATE_PAUSED = "GatePaused"
+    AWAITING_ANNOTATIONS = "AwaitingAnnotations"
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
     WAITING_FOR_QUOTA = "WaitingForQuota"

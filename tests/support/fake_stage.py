@@ -28,6 +28,7 @@ KINDS = {
     "sft": "policy",
     "reward": "reward-model",
     "sample": "samples",
+    "ask": "questions",
     "label": "labels",
     "reference": "reference-logps",
     "train": "policy",

@@ -25,7 +25,7 @@ STEP_CHARTS = (
     ("rewards/accuracies", "Accuracy by step", "share of pairs whose chosen response is ahead"),
     ("rewards/margins", "Margin by step", "chosen reward - rejected reward, nats"),
 )
-STAGE_ORDER = ("preflight", "sft", "reward", "sample", "label", "reference", "train", "evaluate", "benchmark", "finalize")
+STAGE_ORDER = ("preflight", "sft", "reward", "sample", "ask", "label", "reference", "train", "evaluate", "benchmark", "finalize")
 
 
 def charts_section(report: Report) -> str:

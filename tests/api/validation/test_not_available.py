@@ -12,7 +12,7 @@ from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
-    "Human": {"type": "Human"},
+    "Human": {"type": "Human", "human": {}},
 }
 OWN_JUDGE = {"type": "Judge", "judge": {"model": MODEL}}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]

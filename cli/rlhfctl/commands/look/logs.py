@@ -8,7 +8,7 @@ from rlhfctl.commands.options import place_options, run_argument
 from rlhfctl.display import terminal
 from rlhfctl.sources.place import Place
 
-STAGES = ("preflight", "sft", "reward", "sample", "label", "reference", "train", "evaluate", "benchmark", "finalize")
+STAGES = ("preflight", "sft", "reward", "sample", "ask", "label", "reference", "train", "evaluate", "benchmark", "finalize")
 
 
 @click.command("logs")
