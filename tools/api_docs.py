@@ -59,6 +59,7 @@ def phases() -> str:
 def columns() -> str:
     schemas = {
         "samples": parquet.SAMPLES,
+        "questions": parquet.QUESTIONS,
         "labels": parquet.LABELS,
         "reference-logps": parquet.REFERENCE_LOGPS,
         "evaluation": parquet.EVALUATION,
