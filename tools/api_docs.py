@@ -24,6 +24,7 @@ _DOES = {
     StageName.REWARD: "trains a Bradley-Terry reward model on preferences",
     StageName.JUDGE: "trains a Bradley-Terry judge on preferences, of a base or data of its own",
     StageName.SAMPLE: "n completions a prompt, with vLLM",
+    StageName.ASK: "which pairs people are asked about, where they are the labeler",
     StageName.LABEL: "scores them and makes pairs",
     StageName.REFERENCE: "log-probs of the pairs under the reference",
     StageName.TRAIN: "preference optimisation, with DeepSpeed",
@@ -59,6 +60,7 @@ def phases() -> str:
 def columns() -> str:
     schemas = {
         "samples": parquet.SAMPLES,
+        "questions": parquet.QUESTIONS,
         "labels": parquet.LABELS,
         "reference-logps": parquet.REFERENCE_LOGPS,
         "evaluation": parquet.EVALUATION,

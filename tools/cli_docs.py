@@ -69,6 +69,9 @@ def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
         for names, text in options:
             yield f"| `{names.replace('|', ', ')}` | {' '.join(text.split())} |"
         yield ""
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _command(inner, click.Context(inner, info_name=name, parent=ctx))
 
 
 def _paragraphs(text: str) -> Iterator[str]:

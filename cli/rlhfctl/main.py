@@ -36,6 +36,7 @@ SECTIONS: dict[str, tuple[LazyCommand, ...]] = {
     ),
     "Steer": (
         LazyCommand("approve", "rlhfctl.commands.steer.approve", "Let a run go on that a gate paused."),
+        LazyCommand("annotations", "rlhfctl.commands.steer.annotations", "Take out what a run asks people; bring in answers."),
         LazyCommand("suspend", "rlhfctl.commands.steer.suspend", "Stop a run's stage after a checkpoint."),
         LazyCommand("resume", "rlhfctl.commands.steer.resume", "Let a suspended run go on."),
         LazyCommand("cancel", "rlhfctl.commands.steer.cancel", "End a run for good."),

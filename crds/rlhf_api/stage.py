@@ -167,6 +167,14 @@ class SampleWork(Model):
     deterministic: bool
 
 
+class AskWork(Model):
+    """Which pairs of responses people are asked about."""
+
+    stage: Literal[StageName.ASK] = StageName.ASK
+    samples: ArtifactRef
+    pairs_per_prompt: Count
+
+
 class LabelWork(Model):
     stage: Literal[StageName.LABEL] = StageName.LABEL
     samples: ArtifactRef
@@ -176,6 +184,10 @@ class LabelWork(Model):
     """Of the labeler's code, where it is a rule and preflight resolved it."""
     label: Label
     completions_per_prompt: Count
+    questions: ArtifactRef | None = None
+    """What people were asked, where they are the labeler."""
+    annotations: Sha256 | None = None
+    """What they answered: the SHA-256 of annotations/<it>.parquet of the store."""
 
 
 class LabelSet(Model):
@@ -303,6 +315,7 @@ Work = Annotated[
     | RewardWork
     | JudgeWork
     | SampleWork
+    | AskWork
     | LabelWork
     | ReferenceWork
     | TrainWork

@@ -24,6 +24,7 @@ class StageName(StrEnum):
     REWARD = "reward"
     JUDGE = "judge"
     SAMPLE = "sample"
+    ASK = "ask"
     LABEL = "label"
     REFERENCE = "reference"
     TRAIN = "train"
@@ -38,6 +39,7 @@ class ArtifactKind(StrEnum):
     POLICY = "policy"
     REWARD_MODEL = "reward-model"
     SAMPLES = "samples"
+    QUESTIONS = "questions"
     LABELS = "labels"
     REFERENCE_LOGPS = "reference-logps"
     EVALUATION = "evaluation"
@@ -52,6 +54,7 @@ STAGE_ARTIFACT: dict[StageName, ArtifactKind] = {
     StageName.REWARD: ArtifactKind.REWARD_MODEL,
     StageName.JUDGE: ArtifactKind.REWARD_MODEL,
     StageName.SAMPLE: ArtifactKind.SAMPLES,
+    StageName.ASK: ArtifactKind.QUESTIONS,
     StageName.LABEL: ArtifactKind.LABELS,
     StageName.REFERENCE: ArtifactKind.REFERENCE_LOGPS,
     StageName.TRAIN: ArtifactKind.POLICY,
@@ -93,6 +96,7 @@ class Reason(StrEnum):
     PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
     GATE_STOPPED = "GateStopped"
     GATE_PAUSED = "GatePaused"
+    AWAITING_ANNOTATIONS = "AwaitingAnnotations"
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
     WAITING_FOR_QUOTA = "WaitingForQuota"

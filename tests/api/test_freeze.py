@@ -15,7 +15,7 @@ from rlhf_api.explain import FieldDoc, all_fields
 from rlhf_api.reading.manifest import read_manifest
 from rlhf_api.stage import PromptIdentity
 from rlhf_api.validation import validate
-from rlhf_trainer.data.parquet import EVALUATION, LABELS, REFERENCE_LOGPS, SAMPLES, with_tools
+from rlhf_trainer.data.parquet import EVALUATION, LABELS, QUESTIONS, REFERENCE_LOGPS, SAMPLES, with_tools
 from support.golden import assert_golden
 from support.manifests import manifest
 
@@ -50,7 +50,13 @@ def test_what_a_stage_is_told_and_what_it_answers_are_frozen(model: type[Model])
 
 
 def test_the_columns_of_the_data_artifacts_are_frozen() -> None:
-    schemas = {"samples": SAMPLES, "labels": LABELS, "reference-logps": REFERENCE_LOGPS, "evaluation": EVALUATION}
+    schemas = {
+        "samples": SAMPLES,
+        "questions": QUESTIONS,
+        "labels": LABELS,
+        "reference-logps": REFERENCE_LOGPS,
+        "evaluation": EVALUATION,
+    }
     lines = [f"{name} {field.name} {field.type}\n" for name, schema in schemas.items() for field in schema]
     assert_golden("".join(lines), GOLDEN / "columns.txt")
 

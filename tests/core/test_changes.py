@@ -16,6 +16,8 @@ from support.runs import spec_of
         ({"suspend": True, "activeDeadlineSeconds": 5, "ttlSecondsAfterFinished": 5, "iterations": 3}, []),
         ({"approvals": [{"gate": "a", "iteration": 1}, {"gate": "b", "iteration": 1}]}, []),
         ({"approvals": []}, ["spec.approvals"]),
+        ({"annotations": [{"iteration": 1, "digest": "a" * 64}, {"iteration": 2, "digest": "b" * 64}]}, []),
+        ({"annotations": [{"iteration": 1, "digest": "b" * 64}]}, ["spec.annotations"]),
         ({"iterations": 1}, ["spec.iterations"]),
         ({"cancel": False}, ["spec.cancel"]),
         ({"seed": 1, "train": {"loss": {"beta": 0.2}}}, ["spec.seed", "spec.train.loss.beta"]),
@@ -25,5 +27,10 @@ from support.runs import spec_of
     ids=str,
 )
 def test_what_of_a_spec_may_change(changes: dict[str, Any], refused: list[str]) -> None:
-    before = {"approvals": [{"gate": "a", "iteration": 1}], "cancel": True, "queue": {"name": "gpu", "priorityClass": "low"}}
+    before = {
+        "approvals": [{"gate": "a", "iteration": 1}],
+        "annotations": [{"iteration": 1, "digest": "a" * 64}],
+        "cancel": True,
+        "queue": {"name": "gpu", "priorityClass": "low"},
+    }
     assert immutable_changes(spec_of(**before), spec_of(**{**before, **changes})) == refused

@@ -9,6 +9,7 @@ import pytest
 from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.local import LocalEventKind
 from support.local_runs import LocalWorld
+from support.runs import ASKED
 
 
 @pytest.fixture
@@ -121,6 +122,18 @@ def test_a_failed_shard_is_tried_again_alone(world: LocalWorld) -> None:
     assert sorted(shards) == ["0", "1", "1", "1"]
     [sample] = [stage for stage in run.status.iterations[0].stages if stage.name is StageName.SAMPLE]
     assert (sample.attempt, sample.application_retries, sample.infrastructure_retries) == (1, 1, 1)
+
+
+def test_a_run_that_asks_people_waits_without_a_process_and_goes_on_when_they_have_answered(world: LocalWorld) -> None:
+    asking = {**ASKED, "iterations": 1}
+    run = world.run(world.manifest(**asking))
+    assert run.status is not None
+    assert run.status.phase is Phase.PAUSED
+    assert "rlhfctl annotations export tiny --iteration 1" in run.status.message
+    run = world.run(world.manifest(**asking, annotations=[{"iteration": 1, "digest": "a" * 64}]))
+    assert run.status is not None
+    assert run.status.phase is Phase.SUCCEEDED
+    assert [stage.name.value for stage in run.status.iterations[0].stages][:3] == ["sample", "ask", "label"]
 
 
 def test_a_missing_program_fails_the_run_and_says_so(world: LocalWorld) -> None:

@@ -29,6 +29,7 @@ KINDS = {
     "reward": "reward-model",
     "judge": "reward-model",
     "sample": "samples",
+    "ask": "questions",
     "label": "labels",
     "reference": "reference-logps",
     "train": "policy",

@@ -19,6 +19,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.evaluate.judge": ANSWERED, "spec.prompts.validation": {"source": {"uri": "hf://a/b", "answerColumn": "answer"}}},
     {"spec.evaluate": {"judge": ANSWERED, "allowTrainingReward": True}, "spec.reward": ANSWERED, "spec.prompts.source": ASKED},
     {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "negate": True}}}, "spec.reward": MATCHED},
+    {"spec.reward": {"type": "Human", "human": {}}, "spec.annotations": [{"iteration": 3, "digest": "a" * 64}]},
+    {"spec.reward": {"type": "Human", "human": {"instructions": "Be strict.", "pairsPerPrompt": 3, "minAnswered": 0}}},
     {"spec.evaluate.judge": SERVED},
     {"spec.reward": SERVED, "spec.label.pairing": {"minRewardStd": 0.49}},
     {"spec.reward": SERVED, "spec.evaluate": {"judge": SERVED, "allowTrainingReward": True}},

@@ -19,6 +19,9 @@ RUN = RunRef(namespace="default", name="tiny", uid="0f0e")
 #: A judge, and tasks whose benchmarks are beside the chain.
 BENCHMARKED = {"judge": {"type": "Rule", "rule": {"entryPoint": "rules:judge"}}, "lmEval": {"tasks": ["arc_easy"]}}
 
+#: People are the labeler.
+ASKED = {"reward": {"type": "Human", "human": {}}}
+
 
 def spec_of(**changes: Any) -> RLHFRunSpec:
     """A spec of two iterations with everything at its default; `changes` are fields of the wire form, merged over it."""

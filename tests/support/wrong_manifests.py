@@ -12,6 +12,7 @@ _RANKS = "globalBatchSize must be a multiple of the ranks: compute.nodes times c
 _SHARDS = "there are not so many shards; lower parallelism, or raise shards"
 _NO_ORDER = "iterates, pi_0 among them, have no order by it; write one of winRateVsInitial, "
 _SHARE = "the metric is a share; write a number from 0 to 1, as 0.45 for 45 %"
+_NO_MEAN = "Pairwise, Judge and Human labelers give no score that has a mean"
 _NO_GATE = "an approval names a gate that there is not, or one that does not pause; write the name of a gate with action Pause"
 _RESERVED_KEY = "a key is reserved, as rlhf.dev/… and app.kubernetes.io/… are; use a domain of your own before the slash"
 _RESERVED_VARIABLE = (
@@ -41,8 +42,9 @@ UNIONS = [
         "spec.reward.rule",
         "rule is required with type Rule, and belongs to no other",
     ),
+    Wrong({"spec.reward": {"type": "Human"}}, "spec.reward.human", "human is required with type Human, and belongs to no other"),
     Wrong(
-        {"spec.reward": {"type": "Human", "rule": {"entryPoint": "a:b"}}},
+        {"spec.reward": {"type": "Human", "human": {}, "rule": {"entryPoint": "a:b"}}},
         "spec.reward.rule",
         "rule is required with type Rule, and belongs to no other",
     ),
@@ -76,7 +78,7 @@ UNIONS = [
     Wrong(
         {"spec.evaluate.judge": SERVED, "spec.gates": [gate(metric="judgeMean", max=0.5)]},
         "spec.gates[0].metric",
-        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses judgeMean: name another metric there",
+        f"{_NO_MEAN}; selection or a gate uses judgeMean: name another metric there",
         "spec.evaluate.judge.type",
     ),
     Wrong({"spec.reward.bradleyTerry": {}}, "spec.reward.bradleyTerry", "give exactly one of model and train"),
@@ -247,17 +249,29 @@ FITTING = [
             "spec.gates": [gate(metric="judgeMean", min=0)],
         },
         "spec.gates[0].metric",
-        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses judgeMean: name another metric there",
+        f"{_NO_MEAN}; selection or a gate uses judgeMean: name another metric there",
         "spec.evaluate.judge.type",
     ),
     Wrong(
         {"spec.reward": {"type": "Pairwise", "pairwise": {"model": MODEL}}, "spec.selection": {"metric": "rewardMean"}},
         "spec.selection.metric",
-        "Pairwise and Judge labelers give no score that has a mean; selection or a gate uses rewardMean: name another metric there",
+        f"{_NO_MEAN}; selection or a gate uses rewardMean: name another metric there",
         "spec.reward.type",
     ),
     Wrong({"spec.gates": [gate(metric="winRateVsInitial", min=45)]}, "spec.gates[0].min", _SHARE),
     Wrong({"spec.gates": [gate(metric="clippedShare", max=-1)]}, "spec.gates[0].max", _SHARE),
+    Wrong(
+        {"spec.annotations": [{"iteration": 1, "digest": "a" * 64}]},
+        "spec.annotations[0]",
+        "annotations are answers of people; remove them, or let reward be of type Human",
+        "spec.annotations",
+    ),
+    Wrong(
+        {"spec.reward": {"type": "Human", "human": {}}, "spec.annotations": [{"iteration": 4, "digest": "a" * 64}]},
+        "spec.annotations[0].iteration",
+        "annotations are of an iteration that there is not; write 1 to spec.iterations",
+        "spec.annotations",
+    ),
     Wrong({"spec.approvals": [{"gate": "g", "iteration": 1}]}, "spec.approvals[0].gate", _NO_GATE, "spec.approvals"),
     Wrong(
         {"spec.gates": [gate(max=1)], "spec.approvals": [{"gate": "g", "iteration": 1}]},

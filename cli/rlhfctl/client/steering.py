@@ -10,6 +10,8 @@ from typing import Any
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.evaluation import Approval, GateAction
+from rlhf_api.resource.labeler import Annotations
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.status import GateVerdict, RLHFRunStatus
 from rlhfctl.errors import Conflict, NotFound, UsageProblem, hint_for
 from rlhfctl.sources.source import Source, phase_of
@@ -37,6 +39,20 @@ def approve(source: Source, name: str, gate: str | None, iteration: int | None) 
     approval = waiting_gate(run, gate, iteration)
     changed = _change(run, source, approvals=[*run.spec.approvals, approval])
     return _done(changed, source, f"gate {approval.gate!r} of iteration {approval.iteration} is approved")
+
+
+def annotate(source: Source, run: RLHFRun, entry: Annotations) -> str:
+    """Append what people answered. Raises Conflict: the run has ended."""
+    name = run.metadata.name
+    if phase_of(run).finished:
+        raise Conflict(f"run {name!r} has ended ({phase_of(run).value}): nothing of it can change any more")
+
+    def append(spec: RLHFRunSpec) -> RLHFRunSpec:
+        # Of two who import at once the second must not take back what the first wrote.
+        known = entry in spec.annotations
+        return spec if known else spec.model_copy(update={"annotations": [*spec.annotations, entry]})
+
+    return _done(source.change(name, append), source, f"the answers to iteration {entry.iteration} are imported")
 
 
 def _set(source: Source, name: str, what: str, **fields: Any) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import Phase
+from rlhf_api.words import Phase, Reason
 from rlhfctl import figures
 from rlhfctl.display import terminal
 from rlhfctl.errors import CliError, Detached, NotFound, RunFailed, TimedOut
@@ -82,12 +82,17 @@ def mirror(run: RLHFRun, source: Source) -> None:
         CliError: it waits for somebody.
     """
     name, phase, again = run.metadata.name, phase_of(run), source.run_again(run)
-    message = (run.status or RLHFRunStatus()).message
+    status = run.status or RLHFRunStatus()
+    message = status.message
     if phase == Phase.SUCCEEDED:
         return
     if phase in (Phase.FAILED, Phase.CANCELLED):
         ended = "has failed" if phase == Phase.FAILED else "was cancelled"
         raise RunFailed(f"run {name!r} {ended}", why=message, hints=(command_for(source, "logs", name),))
+    if phase == Phase.PAUSED and any(entry.reason is Reason.AWAITING_ANNOTATIONS for entry in status.conditions):
+        raise CliError(
+            f"run {name!r} is paused and waits for people's answers", why=message, hints=(f"then {again}",) if again else ()
+        )
     if phase == Phase.PAUSED:
         hints = (command_for(source, "approve", name), *((f"then {again}",) if again else ()))
         raise CliError(f"run {name!r} is paused and waits for an approval", why=message, hints=hints)

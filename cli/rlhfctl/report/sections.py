@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.words import StageName
 from rlhfctl.figures import compact, duration, number
 from rlhfctl.results.model import Count, Curve, Example, GateVerdictRow, Iterate, LineageNode, Report, StageTime, TestFigure
 
@@ -25,7 +26,7 @@ STEP_CHARTS = (
     ("rewards/accuracies", "Accuracy by step", "share of pairs whose chosen response is ahead"),
     ("rewards/margins", "Margin by step", "chosen reward - rejected reward, nats"),
 )
-STAGE_ORDER = ("preflight", "sft", "reward", "judge", "sample", "label", "reference", "train", "evaluate", "benchmark", "finalize")
+STAGE_ORDER = tuple(stage.value for stage in StageName)
 
 
 def charts_section(report: Report) -> str:

@@ -82,6 +82,12 @@ def _immutable() -> Iterator[CelRule]:
         "approvals can only be added",
         "approvals",
     )
+    yield CelRule(
+        "!has(oldSelf.annotations) || size(oldSelf.annotations) == 0 || (has(self.annotations) && oldSelf.annotations.all(old, "
+        "self.annotations.exists(new, new.iteration == old.iteration && new.digest == old.digest)))",
+        "annotations can only be added",
+        "annotations",
+    )
 
 
 def _wire_names(model: type[Model]) -> list[str]:

@@ -122,8 +122,8 @@ def _no_mean(labeler: str, metric: Metric) -> CelRule:
     return CelRule(
         f"!(self.{labeler}.type in [{_words(comparing)}]) || (self.selection.metric != '{metric}' && "
         f"!self.gates.exists(gate, gate.metric == '{metric}'))",
-        f"{' and '.join(comparing)} labelers give no score that has a mean; selection or a gate uses {metric}: name another metric "
-        "there",
+        f"{', '.join(comparing[:-1])} and {comparing[-1]} labelers give no score that has a mean; selection or a gate uses "
+        f"{metric}: name another metric there",
         f"{labeler}.type",
     )
 
@@ -169,6 +169,16 @@ _SPEC = [
         "self.approvals.all(approval, approval.iteration >= 1 && approval.iteration <= self.iterations)",
         "an approval is of an iteration that there is not; write 1 to spec.iterations",
         "approvals",
+    ),
+    CelRule(
+        f"size(self.annotations) == 0 || self.reward.type == '{LabelerType.HUMAN}'",
+        "annotations are answers of people; remove them, or let reward be of type Human",
+        "annotations",
+    ),
+    CelRule(
+        "self.annotations.all(entry, entry.iteration <= self.iterations)",
+        "annotations are of an iteration that there is not; write 1 to spec.iterations",
+        "annotations",
     ),
 ]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-#: Paths in spec. cancel goes one way, approvals are appended, iterations go up.
+#: Paths in spec. cancel goes one way, approvals and annotations are appended, iterations go up.
 CHANGEABLE = frozenset(
     {
         "suspend",
         "cancel",
         "approvals",
+        "annotations",
         "iterations",
         "activeDeadlineSeconds",
         "pendingDeadlineSeconds",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from rlhf_api.base import Count, DataKey, Model, NonNegative, ObjectName, Share, WholeNumber, unique_by
+from rlhf_api.base import Count, DataKey, Model, NonNegative, ObjectName, Sha256, Share, WholeNumber, unique_by
 
 from .compute import Compute, RewardOptimization
 from .data import DataSource
@@ -25,7 +25,7 @@ class LabelerType(StrEnum):
     @property
     def compares(self) -> bool:
         """It says which of two responses is better: its scores are relative, and have no mean."""
-        return self in (LabelerType.PAIRWISE, LabelerType.JUDGE)
+        return self in (LabelerType.PAIRWISE, LabelerType.JUDGE, LabelerType.HUMAN)
 
 
 class PreferenceCleaning(Model):
@@ -204,6 +204,28 @@ class LlmJudge(Model):
     """A larger share of answers without a verdict fails the stage, with the first of them; each counts as a tie."""
 
 
+class Human(Model):
+    """People who are asked which of two responses is better: `rlhfctl annotations` takes the questions out and the answers in."""
+
+    instructions: Annotated[str, StringConstraints(min_length=1, max_length=8192)] | None = None
+    """What annotators are told; it is exported with the questions."""
+    pairs_per_prompt: Count = 1
+    """Pairs of responses that are asked about, of each prompt; fewer where a prompt has fewer that differ."""
+    annotators_per_pair: Count = 1
+    """Answers, each of another annotator, that a pair needs before it counts; with fewer it is missing."""
+    min_answered: Share = 1.0
+    """Share of the pairs that must count before answers are imported."""
+
+
+class Annotations(Model):
+    """What people answered to the questions of one iteration."""
+
+    iteration: Count
+    """The iteration whose questions they are."""
+    digest: Sha256
+    """SHA-256 of annotations/<digest>.parquet in the run's store."""
+
+
 class Labeler(Model):
     """A union: `type` and exactly the member it names."""
 
@@ -219,6 +241,8 @@ class Labeler(Model):
     """A Python function, or what is said of right responses here."""
     judge: LlmJudge | None = None
     """A chat model that is asked."""
+    human: Human | None = None
+    """People who are asked; each iteration waits for what they answer."""
 
     @property
     def training(self) -> RewardTraining | None:

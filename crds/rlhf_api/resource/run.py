@@ -14,7 +14,7 @@ from rlhf_api.words import API_VERSION, KIND
 from .compute import Pod, Queue, Retry
 from .data import Prompts
 from .evaluation import Approval, Evaluate, Gate, Selection
-from .labeler import Labeler
+from .labeler import Annotations, Labeler
 from .model import Policy
 from .sampling import Sample
 from .status import RLHFRunStatus
@@ -79,6 +79,8 @@ class RLHFRunSpec(Model):
     """End the run. One way."""
     approvals: Annotated[list[Approval], Field(max_length=256)] = []
     """Answers to gates that paused the run. Append-only."""
+    annotations: Annotated[list[Annotations], Field(max_length=256), unique_by("iteration")] = []
+    """What people answered, by iteration, where reward is Human; `rlhfctl annotations import` adds it. Append-only."""
     active_deadline_seconds: Count | None = None
     """Of work: neither queue nor suspension."""
     pending_deadline_seconds: Count | None = None

@@ -153,7 +153,7 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
                 LabelerType.MULTI_OBJECTIVE: "multi_objective",
                 LabelerType.RULE: "rule",
                 LabelerType.JUDGE: "judge",
-                # Human has no member yet.
+                LabelerType.HUMAN: "human",
             },
         ),
     ),

@@ -17,11 +17,13 @@ def immutable_changes(old: RLHFRunSpec, new: RLHFRunSpec) -> list[str]:
         refused.add("cancel")
     if new.approvals[: len(old.approvals)] != old.approvals:
         refused.add("approvals")
+    if new.annotations[: len(old.annotations)] != old.annotations:
+        refused.add("annotations")
     return sorted(f"spec.{path}" for path in refused)
 
 
-#: What is said of a run while it exists: by `approve`, `suspend` and `cancel`, and seldom by its manifest.
-_SAID_LATER = frozenset({"approvals", "suspend", "cancel"})
+#: What is said of a run while it exists: by `approve`, `annotations import`, `suspend` and `cancel`, and seldom by its manifest.
+_SAID_LATER = frozenset({"approvals", "annotations", "suspend", "cancel"})
 
 
 def with_said_later(new: RLHFRunSpec, old: RLHFRunSpec, *, ended: bool) -> RLHFRunSpec:

@@ -186,19 +186,20 @@ def test_all_of_spec_but_what_may_change_is_immutable_with_has_on_both_sides() -
     immutable = {field for field in dict(NODES)[("spec",)]["properties"] if field not in CHANGEABLE} - {"queue"}
     for field in immutable:
         assert f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})" in spec
-    for field in CHANGEABLE - {"queue.priorityClass", "cancel", "approvals", "iterations"}:
+    for field in CHANGEABLE - {"queue.priorityClass", "cancel", "approvals", "annotations", "iterations"}:
         assert not any(f"self.{field} == " in rule for rule in spec)
     for field in ("queue.name", "queue.cpuName"):
         assert any(f"oldSelf.{field}" in rule for rule in spec)
     assert not any("priorityClass" in rule for rule in spec)
 
 
-def test_cancel_goes_one_way_iterations_up_and_approvals_are_added() -> None:
+def test_cancel_goes_one_way_iterations_up_and_approvals_and_annotations_are_added() -> None:
     assert [rule for rule in rules("spec") if "oldSelf.cancel" in rule] == [
         "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)"
     ]
     assert any("self.iterations >= oldSelf.iterations" in rule for rule in rules("spec"))
     assert any("oldSelf.approvals.all" in rule for rule in rules("spec"))
+    assert any("oldSelf.annotations.all" in rule for rule in rules("spec"))
 
 
 def test_changes_name_fields_that_there_are() -> None:

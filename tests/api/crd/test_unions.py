@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from rlhf_api.resource.unions import UNIONS, Tagged
-from rlhf_api.validation import validate
-from support.manifests import manifest, paths, problems
+from support.manifests import paths, problems
 
 SECRET = {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}}
 GATE = {"name": "g", "metric": "rewardMean", "action": "Stop"}
@@ -81,10 +80,6 @@ def test_a_missing_member_suggests_the_type_of_the_member_that_is_there() -> Non
     assert str(found[1]) == (
         "spec.reward.bradleyTerry: required with type BradleyTerry, and absent; give bradleyTerry, or write type: Rule"
     )
-
-
-def test_a_human_labeler_has_no_member() -> None:
-    assert validate(manifest({"spec.reward": {"type": "Human"}})).invalid == ()
 
 
 @pytest.mark.parametrize("model", UNIONS, ids=lambda model: model.__name__)

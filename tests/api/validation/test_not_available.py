@@ -12,14 +12,13 @@ from support.manifests import manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
-    "Human": {"type": "Human"},
+    "Human": {"type": "Human", "human": {}},
 }
 OWN_JUDGE = {"type": "Judge", "judge": {"model": MODEL}}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
 OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
-    *(({"spec.reward": labeler}, "spec.reward.type") for labeler in LABELERS.values()),
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
     ({"spec.reward": OWN_JUDGE}, "spec.reward.judge.model"),
     ({"spec.evaluate.judge": OWN_JUDGE}, "spec.evaluate.judge.judge.model"),

@@ -21,6 +21,7 @@ SFT = {"data": [{"name": "a", "uri": "hf://owner/data"}]}
 OTHER = {"type": "BradleyTerry", "bradleyTerry": {"model": {"uri": "hf://owner/other"}}}
 PAUSES = {"name": "g", "metric": "rewardMean", "max": 1.0, "action": "Pause"}
 APPROVED = {"gate": "g", "iteration": 1}
+ANSWERED = {"iteration": 1, "digest": "a" * 64}
 
 #: A run as people submit it, and one in which everything stands that may be absent.
 RUNS: dict[str, Json] = {
@@ -39,6 +40,7 @@ RUNS: dict[str, Json] = {
         "spec.ttlSecondsAfterFinished": 60,
     },
     "cancelled": {"spec.cancel": True},
+    "asking": {"spec.reward": {"type": "Human", "human": {}}, "spec.annotations": [ANSWERED]},
 }
 
 #: Of each field that is there for good, a change in "plain" (where it is absent, or has its default) and one in "full".
@@ -73,6 +75,7 @@ ALLOWED: list[tuple[str, Json]] = [
     ("full", {"iterations": 50}),
     ("full", {"approvals": [APPROVED, {"gate": "g", "iteration": 2}]}),
     ("full", {"iterations": 6, "approvals": [APPROVED, {"gate": "g", "iteration": 6}]}),
+    ("asking", {"annotations": [ANSWERED, {"iteration": 2, "digest": "b" * 64}]}),
     *(
         (run, {field: value})
         for field in ("activeDeadlineSeconds", "pendingDeadlineSeconds", "ttlSecondsAfterFinished")
@@ -106,6 +109,18 @@ REFUSED: list[tuple[str, Json, str]] = [
         "full",
         {"approvals": [APPROVED, {"gate": "g", "iteration": 6}]},
         "spec.approvals: Invalid value: an approval is of an iteration that there is not; write 1 to spec.iterations",
+    ),
+    ("asking", {"annotations": []}, "spec.annotations: Invalid value: annotations can only be added"),
+    ("asking", {"annotations": None}, "spec.annotations: Invalid value: annotations can only be added"),
+    (
+        "asking",
+        {"annotations": [{"iteration": 1, "digest": "b" * 64}]},
+        "spec.annotations: Invalid value: annotations can only be added",
+    ),
+    (
+        "asking",
+        {"annotations": [ANSWERED, {"iteration": 4, "digest": "b" * 64}]},
+        "spec.annotations: Invalid value: annotations are of an iteration that there is not; write 1 to spec.iterations",
     ),
     ("plain", {"queue": {"name": "gpu"}}, "spec.queue.name: Invalid value: queue.name cannot change while the run exists"),
     ("plain", {"queue": {"cpuName": "cpu"}}, "spec.queue.cpuName: Invalid value: queue.cpuName cannot change"),

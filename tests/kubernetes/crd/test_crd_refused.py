@@ -44,7 +44,7 @@ def test_what_only_our_own_validation_knows_is_listed(cluster: Cluster, place: s
 
 def test_what_this_version_cannot_do_yet_is_no_business_of_the_api(cluster: Cluster, place: str) -> None:
     """A CRD outlives a version of the operator, which says so in the run's status."""
-    human = manifest({"spec.reward": {"type": "Human"}})
+    human = manifest({"spec.evaluate.judge": {"type": "Human", "human": {}}})
     assert refusal(cluster.api, human, place) is None
     assert [problem.category for problem in validate(human).problems] == [Category.NOT_AVAILABLE]
 

@@ -37,6 +37,20 @@ TOOLS = pa.field("tools", pa.string())
 #: Behind the columns of samples where the source of prompts names a column of reference answers; null for a prompt without.
 ANSWER = pa.field("answer", pa.string())
 
+#: One row a pair of responses that people are asked about. response_a is shown first; the indexes are of the prompt's completions.
+QUESTIONS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),
+        TOOLS,
+        ("response_a", pa.string()),
+        ("response_b", pa.string()),
+        ("index_a", pa.int32()),
+        ("index_b", pa.int32()),
+    ]
+)
+
 LABELS = pa.schema(
     [
         ("prompt_id", pa.string()),

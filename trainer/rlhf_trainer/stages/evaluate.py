@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlhf_api.resource.labeler import LabelerType
 from rlhf_api.stage import ArtifactRef, EvaluateWork, StageResult
 from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
@@ -167,6 +168,8 @@ def _scored(
     """The judge scores all; the training reward only what its mean is over. `counts` gets what the reward counts."""
     judged = _scores(context, judge, answers, initial)
     answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
+    if work.reward.type is LabelerType.HUMAN:
+        return answers  # Nobody is asked about held-out prompts.
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
     rewarder = load_labeler(
         context, work.reward, work.reward_model, work.reward_rule_revision, context.config.execution.reward_endpoint

@@ -19,6 +19,7 @@ from rlhf_trainer.data.parquet import ANSWER, LABELS, TOOLS, Lists
 from rlhf_trainer.labelers.base import Response, counted
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import BELOW_REWARD_STD, Pair, Scored, make_pairs
+from rlhf_trainer.labelers.people import People
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs
@@ -44,17 +45,21 @@ class _Samples:
 def run(context: StageContext) -> StageResult:
     """Raises ConfigurationProblem when the yield is below label.minYield, with the counts by reason."""
     work = work_of(context, LabelWork)
-    inputs = [work.samples, *model_inputs(work.reward_model)]
+    inputs = [work.samples, *([work.questions] if work.questions is not None else []), *model_inputs(work.reward_model)]
     if is_committed(context):
         return commit_and_seal(context, None, inputs=inputs, check=lambda totals: _metrics(totals, work))
     samples = _samples(context, work)
-    complete = [rows for rows in samples.prompts if len(rows) == work.completions_per_prompt]
+    people = People.load(context, work) if work.labeler.human is not None else None
+    # Who answers compares two responses, whatever others there are.
+    complete = [rows for rows in samples.prompts if people is not None or len(rows) == work.completions_per_prompt]
     counts = {"prompts": len(samples.prompts), "promptsIncomplete": len(samples.prompts) - len(complete), "pairs": 0}
-    scores = _scores(context, work, [row for rows in complete for row in rows], counts)
+    scores = {} if people is not None else _scores(context, work, [row for rows in complete for row in rows], counts)
     file = context.scratch / "labels.parquet"
     with pq.ParquetWriter(file, LABELS) as writer:
         for begin in range(0, len(complete), _BATCH):
-            labels = [*_labels(context, work, samples, complete[begin : begin + _BATCH], scores, counts)]
+            labels = [
+                *_labels(context, work, samples, complete[begin : begin + _BATCH], scores if people is None else people, counts)
+            ]
             writer.write_table(pa.Table.from_pylist(labels, schema=LABELS))
     log_counts("labeled", counts)
     return commit_and_seal(
@@ -67,16 +72,19 @@ def _labels(
     work: LabelWork,
     samples: _Samples,
     prompts: Sequence[list[dict[str, Any]]],
-    scores: dict[int, float],
+    scores: dict[int, float] | People,
     counts: dict[str, int],
 ) -> Iterator[dict[str, Any]]:
     """Rows of LABELS. `counts` gets what became of each prompt."""
     for rows in prompts:
-        own = [scores[id(row)] for row in rows]
-        scored = [
-            Scored(row["completion_index"], score, row["finish_reason"] == "stop") for row, score in zip(rows, own, strict=True)
-        ]
-        paired = make_pairs(scored, work.label.pairing, context.config.seed, rows[0]["prompt_id"])
+        stopped = {row["completion_index"]: row["finish_reason"] == "stop" for row in rows}
+        if isinstance(scores, People):
+            own = []
+            paired = scores.pairs(rows[0]["prompt_id"], stopped, counts)
+        else:
+            own = [scores[id(row)] for row in rows]
+            scored = [Scored(index, score, stopped[index]) for index, score in zip(stopped, own, strict=True)]
+            paired = make_pairs(scored, work.label.pairing, context.config.seed, rows[0]["prompt_id"])
         reason = paired.dropped or "promptsPaired"
         counts[reason] = counts.get(reason, 0) + 1
         by_index = {row["completion_index"]: row for row in rows}
@@ -149,11 +157,16 @@ def _metrics(totals: dict[str, int], work: LabelWork) -> dict[Metric, MetricValu
     share = totals.get("promptsPaired", 0) / max(1, totals.get("prompts", 0) - left_out)
     if share < work.label.min_yield or totals.get("pairs", 0) == 0:
         told = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
+        what_next = (
+            "Delete the run and begin it again, with what it finds in the store: it waits for answers to the same questions."
+            if work.labeler.human is not None
+            else f"{_advice(totals)} These scores are not kept: delete the run and begin it again, with what it finds in the "
+            "store, and every response is scored anew."
+        )
         # The same responses give the same scores: another attempt would end so, too.
         raise ConfigurationProblem(
             f"Only {share:.1%} of the prompts{_selected(work, left_out)} gave a preference pair; label.minYield asks for "
-            f"{work.label.min_yield:.0%} ({told}). {_advice(totals)} These scores are not kept: delete the run and begin it again, "
-            "with what it finds in the store, and every response is scored anew.",
+            f"{work.label.min_yield:.0%} ({told}). {what_next}",
             reason="YieldTooSmall",
         )
     return {Metric.YIELD: metric(share), Metric.PAIRS: metric(totals["pairs"])}

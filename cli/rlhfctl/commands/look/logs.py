@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from rlhf_api.words import StageName
 from rlhfctl.commands.options import place_options, run_argument
 from rlhfctl.display import terminal
 from rlhfctl.sources.place import Place
 
-STAGES = ("preflight", "sft", "reward", "judge", "sample", "label", "reference", "train", "evaluate", "benchmark", "finalize")
+# RESOLVE is done by whoever plans: no process, no log.
+STAGES = tuple(stage.value for stage in StageName if stage is not StageName.RESOLVE)
 
 
 @click.command("logs")

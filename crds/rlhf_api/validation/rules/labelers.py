@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_api.conventions.judge_prompt import PLACEHOLDERS, REQUIRED, placeholders_of
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.data import PromptSource
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge, RewardTraining
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LabelerType, LlmJudge, RewardTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.phrases import one_of
@@ -121,6 +121,26 @@ def answers_are_not_asked(spec: RLHFRunSpec) -> Problems:
                 "the column that holds the prompt, so that the policy would read the answer",
                 "name a column of its own",
                 depends=((*loc, "column"),),
+            )
+
+
+def annotations_answer_questions(spec: RLHFRunSpec) -> Problems:
+    """Answers belong to an iteration of the run, and to a reward that asks."""
+    for index, entry in enumerate(spec.annotations):
+        loc: Loc = (*SPEC, "annotations", index)
+        if spec.reward.type is not LabelerType.HUMAN:
+            yield Problem(
+                loc,
+                f"answers of people, and reward is of type {spec.reward.type.value}",
+                "remove it, or write type: Human",
+                depends=((*_REWARD, "type"),),
+            )
+        elif entry.iteration > spec.iterations:
+            yield Problem(
+                (*loc, "iteration"),
+                f"no iteration of this run: there are {spec.iterations}",
+                f"write 1 to {spec.iterations}",
+                depends=((*SPEC, "iterations"),),
             )
 
 

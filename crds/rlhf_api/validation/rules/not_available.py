@@ -11,8 +11,7 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.problem import Category, Problem, Problems
 from rlhf_api.validation.walk import SPEC
 
-_LABELERS = (LabelerType.HUMAN,)
-_READY_LABELERS = "write BradleyTerry, Pairwise, MultiObjective, Rule or Judge"
+_READY_JUDGES = "write BradleyTerry, Pairwise, MultiObjective, Rule or Judge"
 _REWARD: Loc = (*SPEC, "reward")
 _JUDGE: Loc = (*SPEC, "evaluate", "judge")
 _OWN_CODE = "training a model whose code comes with it"
@@ -29,8 +28,8 @@ class NotAvailable:
     instead: str
 
 
-def _labeler(loc: Loc, of: Callable[[RLHFRunSpec], Labeler], kind: LabelerType) -> NotAvailable:
-    return NotAvailable((*loc, "type"), lambda spec: of(spec).type is kind, f"a {kind.value} labeler", _READY_LABELERS)
+def _judged_by_people(spec: RLHFRunSpec) -> bool:
+    return spec.evaluate.judge.type is LabelerType.HUMAN
 
 
 def _is_deterministic(spec: RLHFRunSpec) -> bool:
@@ -69,8 +68,7 @@ def _own_judge(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
 
 
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
-    *(_labeler(_REWARD, lambda spec: spec.reward, kind) for kind in _LABELERS),
-    *(_labeler(_JUDGE, lambda spec: spec.evaluate.judge, kind) for kind in _LABELERS),
+    NotAvailable((*_JUDGE, "type"), _judged_by_people, "people as the judge", _READY_JUDGES),
     _own_code(_REWARD, lambda spec: spec.reward),
     _own_code(_JUDGE, lambda spec: spec.evaluate.judge),
     _own_judge(_REWARD, lambda spec: spec.reward),

@@ -54,6 +54,7 @@ STAND_INS: dict[str, Any] = {
     "minDelta": 1.0,
     "gate": "unknown",
     "iteration": 1,
+    "digest": "0" * 64,
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LlmJudge, RewardTraining
+from rlhf_api.resource.labeler import Human, JudgeEndpoint, Labeler, LlmJudge, RewardTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
@@ -189,6 +189,9 @@ class Resolver:
         """The labeler as a stage's work: its model pinned; a Bradley-Terry model comes as the stage's ModelInput instead."""
         if labeler.bradley_terry is not None:
             return labeler.model_copy(update={"bradley_terry": type(labeler.bradley_terry)()})
+        if labeler.human is not None:
+            # Which pairs are asked about is ask's work; whether enough are answered is settled before they are imported.
+            return labeler.model_copy(update={"human": Human(annotators_per_pair=labeler.human.annotators_per_pair)})
         if labeler.judge is not None and labeler.judge.endpoint is not None:
             return labeler.model_copy(update={"judge": _as_work(labeler.judge, labeler.judge.endpoint)})
         found = labeler_model(labeler, path)

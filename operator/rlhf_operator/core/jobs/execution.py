@@ -13,7 +13,7 @@ from rlhf_api.words import StageName
 #: Stages whose Job has an index a shard, each retried by itself.
 SHARDED = frozenset({StageName.SAMPLE, StageName.LABEL, StageName.REFERENCE})
 #: Stages that run without a GPU, in the CPU queue.
-CPU_STAGES = frozenset({StageName.PREFLIGHT, StageName.RESOLVE, StageName.FINALIZE})
+CPU_STAGES = frozenset({StageName.PREFLIGHT, StageName.RESOLVE, StageName.ASK, StageName.FINALIZE})
 
 
 def execution(spec: RLHFRunSpec, stage: StageName, attempt: int, allow_cpu: bool) -> Execution:

@@ -1,7 +1,7 @@
 """The plan: (spec, resolved revisions, history) → the next step of the chain, and the stages that may run beside it.
 
-preflight → [sft] → [reward] → [judge] → evaluate(pi_0) → for t = 1 … T: sample → label → [reference] → train → evaluate → gates;
-then finalize.
+preflight → [sft] → [reward] → [judge] → evaluate(pi_0) → for t = 1 … T: sample → [ask → a person] → label → [reference] → train →
+evaluate → gates; then finalize.
 Beside it: benchmark of pi_k, from its evaluation on; finalize waits for all of them.
 
 To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
@@ -37,7 +37,7 @@ from rlhf_operator.core.chain.references import Resolver
 from rlhf_operator.core.jobs.execution import execution
 
 from .fingerprint import fingerprint
-from .works_iteration import label_work, reference_work, sample_work, train_work
+from .works_iteration import annotations_of, ask_work, label_work, reference_work, sample_work, train_work
 from .works_run import benchmark_work, evaluate_work, finalize_work, judge_work, preflight_work, reward_work, sft_work
 
 
@@ -125,7 +125,7 @@ class Planner:
             if stopped is None and (waiting := _unapproved(chain)):
                 return _await_approval(last, waiting)
             if stopped is None and last < self.spec.iterations:
-                return RunStage(self._iteration_step(chain, last + 1))
+                return self._iteration_step(chain, last + 1)
             if waits:
                 return AwaitBeside(stopped or f"All {last} iterations are done.")
         if history.find(None, StageName.FINALIZE) is None:
@@ -146,10 +146,14 @@ class Planner:
             if not chain.history.is_over(iteration, StageName.BENCHMARK) and (work := benchmark_work(chain, iterate.number)):
                 yield self._config(iteration, work)
 
-    def _iteration_step(self, chain: Chain, iteration: int) -> StageConfig:
+    def _iteration_step(self, chain: Chain, iteration: int) -> Step:
         for name, build in _ITERATION_STAGES:
-            if chain.history.find(iteration, name) is None and (work := build(chain, iteration)) is not None:
-                return self._config(iteration, work)
+            if chain.history.find(iteration, name) is not None:
+                continue
+            if name is StageName.LABEL and self.spec.reward.human is not None and annotations_of(self.spec, iteration) is None:
+                return _await_annotations(self.run, iteration)
+            if (work := build(chain, iteration)) is not None:
+                return RunStage(self._config(iteration, work))
         raise AssertionError(f"iteration {iteration} has all its stages and is not evaluated")
 
     def _config(self, iteration: int | None, work: Work) -> StageConfig:
@@ -173,6 +177,7 @@ _RUN_STAGES = (
 )
 _ITERATION_STAGES = (
     (StageName.SAMPLE, sample_work),
+    (StageName.ASK, ask_work),
     (StageName.LABEL, label_work),
     (StageName.REFERENCE, reference_work),
     (StageName.TRAIN, train_work),
@@ -194,6 +199,16 @@ def _await_approval(iteration: int, gates: tuple[str, ...]) -> AwaitPerson:
     entries = ", ".join(f"{{gate: {gate}, iteration: {iteration}}}" for gate in gates)
     message = f"Paused after iteration {iteration} by its gates. Add to spec.approvals to go on: {entries}."
     return AwaitPerson(Reason.GATE_PAUSED, message)
+
+
+def _await_annotations(run: RunRef, iteration: int) -> AwaitPerson:
+    """Questions are sealed, and spec.annotations has no answers to them."""
+    message = (
+        f"Iteration {iteration} waits for people's answers. Take its questions out with `rlhfctl annotations export {run.name} "
+        f"--iteration {iteration} --output DIR`, and bring the answers in with `rlhfctl annotations import {run.name} --iteration "
+        f"{iteration} FILE`."
+    )
+    return AwaitPerson(Reason.AWAITING_ANNOTATIONS, message)
 
 
 def _unapproved(chain: Chain) -> tuple[str, ...]:

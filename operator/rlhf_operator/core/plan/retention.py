@@ -11,7 +11,7 @@ from rlhf_operator.core.chain.chain import Chain
 
 from .reference_cache import reference_cache, reference_key, replayed
 
-_DATA = (ArtifactKind.SAMPLES, ArtifactKind.LABELS, ArtifactKind.REFERENCE_LOGPS)
+_DATA = (ArtifactKind.SAMPLES, ArtifactKind.QUESTIONS, ArtifactKind.LABELS, ArtifactKind.REFERENCE_LOGPS)
 _TRAINED = (ArtifactKind.POLICY, ArtifactKind.REWARD_MODEL)
 
 
@@ -45,10 +45,11 @@ def removals(chain: Chain, best: int) -> Removals:
 
 
 def _learnt_from(chain: Chain, best: int) -> set[ArtifactRef]:
-    """What the training of pi_best read, and the samples behind it; pi_0 was not made from any of it."""
+    """What the training of pi_best read, and the samples and questions behind it; pi_0 was not made from any of it."""
     if best == 0:
         return set()
     sets = replayed(chain, best)
     cache, key = reference_cache(chain, best + 1), reference_key(chain, best)
-    found = {chain.artifact(number, stage) for number in sets for stage in (StageName.SAMPLE, StageName.LABEL)}
+    asked = () if chain.spec.reward.human is None else (StageName.ASK,)
+    found = {chain.artifact(number, stage) for number in sets for stage in (StageName.SAMPLE, *asked, StageName.LABEL)}
     return found | {cache[key, number] for number in sets if (key, number) in cache}

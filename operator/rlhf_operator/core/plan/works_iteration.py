@@ -1,9 +1,11 @@
-"""The work of iteration t: sample, label, reference, train; then pi_t is evaluated (works_run.evaluate_work)."""
+"""The work of iteration t: sample, [ask], label, reference, train; then pi_t is evaluated (works_run.evaluate_work)."""
 
 from __future__ import annotations
 
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.training import Start
 from rlhf_api.stage import (
+    AskWork,
     LabelSet,
     LabelWork,
     ModelInput,
@@ -38,6 +40,14 @@ def sample_work(chain: Chain, iteration: int) -> SampleWork:
     )
 
 
+def ask_work(chain: Chain, iteration: int) -> AskWork | None:
+    """None where people are not the labeler."""
+    human = chain.spec.reward.human
+    if human is None:
+        return None
+    return AskWork(samples=chain.artifact(iteration, StageName.SAMPLE), pairs_per_prompt=human.pairs_per_prompt)
+
+
 def label_work(chain: Chain, iteration: int) -> LabelWork:
     spec = chain.spec
     # How many label in parallel, and on what, is no part of the labels.
@@ -49,7 +59,14 @@ def label_work(chain: Chain, iteration: int) -> LabelWork:
         rule_revision=chain.resolver.rule_revision(REWARD, spec.reward),
         label=label,
         completions_per_prompt=spec.sample.completions_per_prompt,
+        questions=chain.artifact(iteration, StageName.ASK) if spec.reward.human is not None else None,
+        annotations=annotations_of(spec, iteration),
     )
+
+
+def annotations_of(spec: RLHFRunSpec, iteration: int) -> str | None:
+    """The digest of what people answered; None: nothing was imported yet, or nobody is asked."""
+    return next((entry.digest for entry in spec.annotations if entry.iteration == iteration), None)
 
 
 def reference_work(chain: Chain, iteration: int) -> ReferenceWork | None:

@@ -1,0 +1,195 @@
+"""annotations: questions out of a run's store, answers into it and into the run's spec."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from rlhf_api.conventions.annotations import annotations_key
+from rlhf_api.resource.status import ArtifactStatus, Condition, ConditionStatus, IterationStatus, StageStatus
+from rlhf_api.resource.storage import Storage
+from rlhf_api.words import ArtifactKind, ConditionType, Phase, Reason, StageName
+from rlhf_store import ArtifactWriter, open_store
+from rlhfctl.exits import Exit
+from support import example_runs
+from support.rlhfctl import Done, rlhfctl
+
+PAIRS = ["a" * 32, "b" * 32, "c" * 32]
+Row = tuple[str, str, str]
+ALL: list[Row] = [(PAIRS[0], "ann", "A"), (PAIRS[1], "ann", "B"), (PAIRS[2], "ann", "tie"), (PAIRS[0], "bob", "A")]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A run that waits for the answers to three questions of iteration 1."""
+    return waiting(tmp_path)
+
+
+def waiting(place: Path, **human: Any) -> Path:
+    store = f"file://{place}/store"
+    rows = [{"pair_id": pair, "messages": [], "response_a": "one\u2028line", "response_b": "x"} for pair in PAIRS]
+    writer = ArtifactWriter(open_store(Storage(url=store)), ArtifactKind.QUESTIONS, "f" * 64)
+    writer.add_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(), "questions.jsonl")
+    writer.add_bytes(b"parquet", "questions.parquet")
+    ref = writer.seal(stage=StageName.ASK).ref
+    ask = StageStatus(
+        name=StageName.ASK,
+        phase=Phase.SUCCEEDED,
+        artifact=ArtifactStatus(url=f"{store}/questions/{'f' * 64}", digest=ref.digest, fingerprint=ref.fingerprint),
+    )
+    base = example_runs.paused("asking", store).status
+    assert base is not None
+    told = Condition(
+        type=ConditionType.PROGRESSING,
+        status=ConditionStatus.FALSE,
+        reason=Reason.AWAITING_ANNOTATIONS,
+        last_transition_time=example_runs.START,
+    )
+    first = IterationStatus(number=1, stages=[ask])
+    status = base.model_copy(update={"iterations": [first], "message": "it waits", "conditions": [told]})
+    example_runs.save(place, example_runs.run("asking", store, status, reward={"type": "Human", "human": human}))
+    return place
+
+
+def spec(state: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((state / "runs" / "asking" / "run.yaml").read_text())["spec"]
+    return found
+
+
+def answers(file: Path, rows: Sequence[Row]) -> Path:
+    named = [dict(zip(("pair_id", "annotator", "choice"), row, strict=True)) for row in rows]
+    match file.suffix:
+        case ".jsonl":
+            file.write_text("".join(json.dumps(row) + "\n" for row in named))
+        case ".csv":
+            with file.open("w", newline="") as out:
+                writer = csv.DictWriter(out, ["annotator", "note", "choice", "pair_id"])
+                writer.writeheader()
+                writer.writerows({**row, "note": 'said "so",\nand more'} for row in named)
+        case _:
+            pq.write_table(pa.Table.from_pylist(named), file)
+    return file
+
+
+def imported(state: Path, *files: Path, partial: bool = False) -> Done:
+    more = ["--partial"] if partial else []
+    return rlhfctl("annotations", "import", "asking", *map(str, files), "--iteration", "1", "--state", str(state), *more)
+
+
+def test_questions_are_exported_as_they_were_sealed_with_what_is_expected_back(tmp_path: Path) -> None:
+    state = waiting(tmp_path, instructions="Prefer the shorter one.")
+    done = rlhfctl("annotations", "export", "asking", "--iteration", "1", "--output", str(state / "out"), "--state", str(state))
+    assert (done.code, done.out) == (0, ""), done.err
+    assert "3 pairs are in" in " ".join(done.err.split())
+    assert (state / "out" / "questions.parquet").read_bytes() == b"parquet"
+    assert (state / "out" / "questions.jsonl").read_bytes().count(b"pair_id") == 3
+    readme = (state / "out" / "README").read_text()
+    assert "Prefer the shorter one." in readme
+    assert "pair_id, annotator (any name that is one\nperson's own), choice (A, B or tie)" in readme
+
+
+def test_an_iteration_that_has_not_asked_yet_is_not_found(state: Path) -> None:
+    done = rlhfctl("annotations", "export", "asking", "--iteration", "2", "--output", str(state / "out"), "--state", str(state))
+    assert done.code == Exit.NOT_FOUND
+    assert "iteration 2 of run 'asking' has no questions" in " ".join(done.err.split())
+
+
+def test_a_run_that_asks_nobody_is_told_so(tmp_path: Path) -> None:
+    example_runs.save(tmp_path, example_runs.paused("other", f"file://{tmp_path}/store"))
+    done = rlhfctl("annotations", "export", "other", "--iteration", "1", "--output", "out", "--state", str(tmp_path))
+    assert done.code == Exit.USAGE
+    assert "run 'other' asks nobody" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_answers_are_imported_whatever_their_form_and_again_change_nothing(state: Path, ending: str) -> None:
+    done = imported(state, answers(state / f"first{ending}", ALL[2:]), answers(state / f"second{ending}", ALL[:2]))
+    assert (done.code, done.out) == (0, ""), done.err
+    said = " ".join(done.err.split())
+    assert "4 answers of 2 annotators: 3 of 3 pairs are answered, 1 of them without a majority" in said
+    assert "Krippendorff's alpha, nominal): no two answers to compare" in said
+    assert "the answers to iteration 1 are imported; no process drives the run now" in said
+    [entry] = spec(state)["annotations"]
+    table = pq.read_table(state / "store" / annotations_key(entry["digest"]))
+    assert [tuple(row.values()) for row in table.to_pylist()] == sorted(ALL)
+    again = imported(state, answers(state / "all.jsonl", [*reversed(ALL), ALL[0]]))
+    assert again.code == 0
+    assert "iteration 1 has these answers already: nothing is changed" in " ".join(again.err.split())
+    assert spec(state)["annotations"] == [entry]
+
+
+def test_other_answers_to_an_iteration_do_not_take_the_place_of_those_that_it_has(state: Path) -> None:
+    assert imported(state, answers(state / "a.jsonl", ALL)).code == 0
+    done = imported(state, answers(state / "b.jsonl", [(PAIRS[0], "eve", "B"), *ALL]))
+    assert done.code == Exit.CONFLICT
+    assert "iteration 1 of run 'asking' has other answers" in " ".join(done.err.split())
+    assert len(spec(state)["annotations"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("d" * 32, "ann", "A"), f"line 5: '{'d' * 32}' is no pair of this iteration"),
+        ((PAIRS[0], "eve", "a"), "line 5: 'a' is no choice; write A, B or tie"),
+        ((PAIRS[0], " ", "A"), "line 5: names no annotator"),
+        ((PAIRS[0], "bob", "B"), f"line 5: bob answers B for {PAIRS[0]}, and A in"),
+    ],
+)
+def test_an_answer_that_cannot_be_taken_is_named_with_its_row_and_nothing_is_imported(state: Path, row: Row, said: str) -> None:
+    done = imported(state, answers(state / "a.jsonl", [*ALL, row]), partial=True)
+    assert done.code == Exit.REFUSED
+    assert said in " ".join(done.err.split())
+    assert spec(state)["annotations"] == []
+    assert not (state / "store" / "annotations").exists()
+
+
+def test_too_few_answers_are_refused_with_their_counts_unless_somebody_says_so(tmp_path: Path) -> None:
+    state = waiting(tmp_path, annotatorsPerPair=2, minAnswered=0.5)
+    file = answers(state / "a.jsonl", ALL)
+    done = imported(state, file)
+    assert done.code == Exit.REFUSED
+    said = " ".join(done.err.split())
+    assert "1 of 3 pairs are answered; nothing is imported" in said
+    assert "asks for 2 answers to a pair, and for 50% of the pairs (minAnswered); there are 4 answers of 2 annotators" in said
+    assert spec(state)["annotations"] == []
+    assert imported(state, file, partial=True).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", "", "is of no known form"),
+        ("a.jsonl", '{"pair_id": "a", "choice": "A"}\n', "line 1 has no annotator"),
+        ("a.jsonl", "{\n", "line 1 is no JSON"),
+        ("a.jsonl", "[]\n", "line 1 is no JSON object"),
+        ("a.csv", "pair_id,annotator\na,b\n", "line 2 has no choice"),
+        ("a.parquet", "no", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(state: Path, name: str, content: str, said: str) -> None:
+    (state / name).write_text(content)
+    done = imported(state, state / name)
+    assert done.code == Exit.USAGE
+    assert said in " ".join(done.err.split())
+
+
+def test_agreement_is_told_where_annotators_can_be_compared(state: Path) -> None:
+    both = [(pair, who, "B" if pair == PAIRS[0] else "A") for pair in PAIRS for who in ("ann", "bob")]
+    done = imported(state, answers(state / "a.csv", both))
+    assert "agreement of annotators (Krippendorff's alpha, nominal): 1.000" in " ".join(done.err.split())
+
+
+def test_who_waits_for_the_run_is_told_that_it_waits_for_people_and_not_for_an_approval(state: Path) -> None:
+    done = rlhfctl("wait", "asking", "--state", str(state))
+    assert done.code == Exit.RUN_FAILED
+    said = " ".join(done.err.split())
+    assert "run 'asking' is paused and waits for people's answers" in said
+    assert "approve" not in said

@@ -1,0 +1,110 @@
+"""A run that asks people: it waits for them in every iteration, is told, and goes on, whatever goes wrong meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from rlhf_api.resource.labeler import Annotations
+from rlhf_api.resource.run import RLHFRun
+from rlhf_api.resource.status import ConditionStatus
+from rlhf_api.stage import AskWork, LabelWork
+from rlhf_api.words import ArtifactKind, ConditionType, Phase, Reason, StageName
+from rlhf_operator.core.jobs.execution import CPU_STAGES
+from rlhf_operator.core.plan.planner import AwaitPerson, Finish, Planner
+from support.driving import BEGIN, SPEC, TAPE, drive, essence
+from support.runs import ASKED, RUN, artifact_of, digest_of, improving, run_of, spec_of, walk
+from support.simulation import World
+from support.story import Story
+
+
+def answers(*iterations: int) -> list[dict[str, Any]]:
+    return [{"iteration": number, "digest": digest_of(f"answers {number}")} for number in iterations]
+
+
+def person(world: World) -> None:
+    """Whoever looks at the run, and answers what it waits for."""
+    status = world.run.status
+    if status is None or status.phase is not Phase.PAUSED or world.run.spec.suspend:
+        return
+    [entry] = map(Annotations.model_validate, answers(status.iterations[-1].number))
+    if entry not in world.run.spec.annotations:
+        world.change_spec(annotations=[*world.run.spec.annotations, entry])
+
+
+def driven(world: World, numbers: list[int] | None = None, begin: int = 0) -> RLHFRun:
+    return drive(world, numbers, begin, lambda _: person(world))
+
+
+ASKING = SPEC | ASKED
+UNDISTURBED = essence(driven(World(run_of(spec_of(**ASKING)))))
+
+
+def test_an_iteration_asks_and_waits_for_the_answers_to_its_own_questions() -> None:
+    configs, end = walk(Planner(RUN, spec_of(**ASKED, annotations=answers(1))))
+    assert [f"{config.stage}{config.iteration or ''}" for config in configs][2:] == [
+        "sample1", "ask1", "label1", "reference1", "train1", "evaluate1", "sample2", "ask2",
+    ]  # fmt: skip
+    assert isinstance(end, AwaitPerson)
+    assert end.reason is Reason.AWAITING_ANNOTATIONS
+    assert "rlhfctl annotations export tiny --iteration 2 --output DIR" in end.message
+    assert "rlhfctl annotations import tiny --iteration 2 FILE" in end.message
+    _, end = walk(Planner(RUN, spec_of(**ASKED, annotations=answers(1, 2))))
+    assert isinstance(end, Finish)
+
+
+def test_label_is_told_what_was_asked_and_what_was_answered() -> None:
+    configs, _ = walk(Planner(RUN, spec_of(**ASKED, annotations=answers(2, 1))))
+    sample, ask, label = (config for config in configs if config.iteration == 2 and config.stage in ("sample", "ask", "label"))
+    assert isinstance(ask.work, AskWork)
+    assert isinstance(label.work, LabelWork)
+    assert ask.work.samples == label.work.samples == artifact_of(sample)
+    assert label.work.questions == artifact_of(ask)
+    assert label.work.annotations == digest_of("answers 2")
+
+
+@pytest.mark.parametrize("field", [{"instructions": "Be strict."}, {"minAnswered": 0.5}])
+def test_what_changes_neither_questions_nor_labels_is_in_no_fingerprint(field: dict[str, Any]) -> None:
+    told = {"reward": {"type": "Human", "human": field}}
+    one, other = (walk(Planner(RUN, spec_of(**each, annotations=answers(1, 2))))[0] for each in (ASKED, told))
+    chain = [[config.fingerprint for config in configs if config.stage is not StageName.PREFLIGHT] for configs in (one, other)]
+    assert chain[0] == chain[1]
+
+
+def test_who_asks_nobody_has_no_such_stage_and_labels_as_before() -> None:
+    configs, _ = walk(Planner(RUN, spec_of()))
+    assert StageName.ASK not in {config.stage for config in configs}
+    labels = [config.work for config in configs if isinstance(config.work, LabelWork)]
+    assert {"questions", "annotations"} & labels[0].model_dump(exclude_none=True).keys() == set()
+
+
+def test_asking_needs_no_gpu() -> None:
+    assert StageName.ASK in CPU_STAGES
+
+
+def test_a_run_that_waits_says_for_what_and_goes_on_when_it_is_told() -> None:
+    story = Story(**ASKED, iterations=1)
+    story.go_on(lambda: story.status.phase is Phase.PAUSED)
+    assert story.condition(ConditionType.PROGRESSING) == (ConditionStatus.FALSE, Reason.AWAITING_ANNOTATIONS)
+    assert story.stage(1, StageName.ASK).phase is Phase.SUCCEEDED
+    person(story.world)
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+
+
+def test_questions_are_let_go_with_the_samples_that_they_are_made_of() -> None:
+    storage = {"storage": {"url": "s3://bucket/tiny", "retention": {"samples": "KeepBest"}}}
+    configs, _ = walk(Planner(RUN, spec_of(**ASKED, **storage, annotations=answers(1, 2))), improving)
+    removed = getattr(configs[-1].work, "removed")  # noqa: B009 - of finalize
+    asked = [artifact_of(config) for config in configs if config.stage is StageName.ASK]
+    assert [ref for ref in removed if ref.kind is ArtifactKind.QUESTIONS] == asked[:1]
+
+
+@settings(max_examples=80)
+@given(TAPE, BEGIN)
+def test_a_run_that_asks_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int) -> None:
+    world = World(run_of(spec_of(**ASKING)))
+    assert essence(driven(world, numbers, begin)) == UNDISTURBED
+    assert set(world.sealed.values()) == {1}
+    assert [entry.iteration for entry in world.run.spec.annotations] == [1, 2], "it waits in each iteration"
