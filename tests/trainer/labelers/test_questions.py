@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_trainer.labelers.questions import Question, draw_questions, pair_id
+from rlhf_trainer.labelers.people.questions import Question, draw_questions, pair_id
 
 TEXTS = st.dictionaries(st.integers(0, 9), st.sampled_from(["yes", "no", "perhaps", ""]), max_size=8)
 

@@ -14,7 +14,7 @@ from rlhf_api.stage import StageResult
 from rlhf_api.words import StageName
 from rlhf_store import open_artifact, open_store
 from rlhf_trainer.labelers.base import Response
-from rlhf_trainer.labelers.pairwise import PairwiseLabeler
+from rlhf_trainer.labelers.pairwise.labeler import PairwiseLabeler
 from support.preflights import uri
 from support.stages import ForkServer, RealRun, run_whole_chain, spec_of_world
 from support.tiny_models import save_preference_model

@@ -33,7 +33,7 @@ def load_labeler(
     from .bradley_terry import BradleyTerryLabeler
     from .gated.labeler import MultiObjectiveLabeler
     from .judge.labeler import JudgeLabeler
-    from .pairwise import PairwiseLabeler
+    from .pairwise.labeler import PairwiseLabeler
 
     match spec.type:
         case LabelerType.RULE:

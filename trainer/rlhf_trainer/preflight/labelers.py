@@ -11,8 +11,8 @@ from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
-from rlhf_trainer.labelers import pairwise_format
 from rlhf_trainer.labelers.gated.format import Gate
+from rlhf_trainer.labelers.pairwise import prompt_format
 from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
@@ -93,11 +93,11 @@ def _pairwise(model: ModelRef, prompts: Callable[[], PromptSets], scratch: Path,
     require_architecture(folder, model, "ForCausalLM")
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code)
     require_ids_within(folder, model, vocabulary.tokenizer)
-    pairwise_format.answer_ids(vocabulary.tokenizer)
+    prompt_format.answer_ids(vocabulary.tokenizer)
     sets = prompts()
     for prompt in chain(*sets.training, sets.validation, sets.test):
         try:
-            vocabulary.chat.asked([pairwise_format.question(prompt.messages, prompt.tools, "Yes.", "No.")])
+            vocabulary.chat.asked([prompt_format.question(prompt.messages, prompt.tools, "Yes.", "No.")])
         except ConfigurationProblem as problem:
             raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to compare answers: {problem}") from problem
 

@@ -15,7 +15,7 @@ from rlhf_api.words import ArtifactKind
 from rlhf_store import ArtifactWriter
 from rlhf_trainer.data.messages import tools_of
 from rlhf_trainer.data.parquet import QUESTIONS, TOOLS
-from rlhf_trainer.labelers.questions import draw_questions, pair_id
+from rlhf_trainer.labelers.people.questions import draw_questions, pair_id
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import canonical_work, libraries, log_counts, result_of

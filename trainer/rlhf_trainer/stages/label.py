@@ -19,7 +19,7 @@ from rlhf_trainer.data.parquet import ANSWER, LABELS, TOOLS, Lists
 from rlhf_trainer.labelers.base import Response, counted
 from rlhf_trainer.labelers.load import load_labeler
 from rlhf_trainer.labelers.pairing import BELOW_REWARD_STD, Pair, Scored, make_pairs
-from rlhf_trainer.labelers.people import People
+from rlhf_trainer.labelers.people.answers import People
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.result import log_counts, metric, model_inputs

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from rlhf_api.words import StageName
 from rlhfctl.commands.options import place_options, run_argument
 from rlhfctl.display import terminal
 from rlhfctl.sources.place import Place
 
-# RESOLVE is done by whoever plans: no process, no log.
-STAGES = tuple(stage.value for stage in StageName if stage is not StageName.RESOLVE)
+STAGES = (
+    *("preflight", "sft", "reward", "judge", "sample", "ask", "label"),
+    *("reference", "train", "evaluate", "benchmark", "finalize"),
+)
+"""Stages that have logs. Written out, for the API's words take pydantic with them, and help must be quick."""
 
 
 @click.command("logs")

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from rlhf_api import RLHFRun
+from rlhf_api.words import StageName
+from rlhfctl.commands.look.logs import STAGES
 from rlhfctl.display import terminal, views
 from rlhfctl.exits import Exit
 from rlhfctl.sources.local import resuming
@@ -269,3 +271,7 @@ def test_the_command_that_resumes_a_run_can_be_typed_as_it_stands(
     run = resuming.noted(example_runs.at_work("x", STORE), file, cpu=cpu)
     words = shlex.split(resuming.resume_command(run, tmp_path / "my state"))
     assert words == ["rlhfctl", "run", "--state", "my state", *(["--cpu"] if cpu else []), "FILE" if file == "-" else file]
+
+
+def test_every_stage_that_has_logs_can_be_asked_for() -> None:
+    assert tuple(stage.value for stage in StageName if stage is not StageName.RESOLVE) == STAGES

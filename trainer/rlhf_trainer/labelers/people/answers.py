@@ -14,11 +14,11 @@ from rlhf_api.conventions.annotations import Choice, annotations_key, verdict
 from rlhf_api.resource.training import LengthStopped
 from rlhf_api.stage import LabelWork
 from rlhf_store import NotFound, artifact_url
+from rlhf_trainer.labelers.pairing import Pair, Paired, Scored
 from rlhf_trainer.runtime.context import StageContext
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.narrow import present
 
-from .pairing import Pair, Paired, Scored
 from .questions import Question
 
 _AGAIN = "Import the same answers again with `rlhfctl annotations import`: they are written anew."

@@ -13,12 +13,12 @@ import torch
 from rlhf_trainer.data.examples import Example
 from rlhf_trainer.forward.logps import device_of, score_examples
 from rlhf_trainer.forward.rows import Packing
+from rlhf_trainer.labelers.base import Response, ScoreNotFinite, askable, by_prompt, ignore_progress, share_of_others
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
-from .base import Response, ScoreNotFinite, askable, by_prompt, ignore_progress, share_of_others
-from .pairwise_format import answer_ids, asked_ids, question
+from .prompt_format import answer_ids, asked_ids, question
 
 #: Pairs that share batches, where no prompt holds them together.
 _WINDOW = 32

@@ -1,0 +1,1 @@
+"""Pairwise preference models: which of two responses is better, asked in both orders."""
