@@ -75,12 +75,12 @@ test: doctor install programs ## The tests that need no GPU, but the long ones b
 	$(call in_halves,$(ALL),$(ALL))
 ALL := -m "not gpu and not faults and not crash_points and not e2e_faults and not real_run" --durations=12
 
-# Two processes for the light half, and one thread in each: tiny models only get in each other's way.
+# Two processes for each half, and one thread in each: tiny models only get in each other's way.
 .PHONY: test-fast
 test-fast: export OMP_NUM_THREADS = 1
 test-fast: install ## The tests without engines, S3 server, cluster, node, faults and what others publish. Within a minute.
-	$(call in_halves,-q $(FAST),-q -n 2 --dist worksteal $(FAST))
-FAST := -m "not engine and not processes and not s3 and not faults and not cluster and not node and not real and not gpu"
+	$(call in_halves,$(FAST),$(FAST))
+FAST := -q -n 2 --dist worksteal -m "not engine and not processes and not s3 and not faults and not cluster and not node and not real and not gpu"
 
 .PHONY: test-real
 test-real: FOR := real

@@ -87,7 +87,7 @@ def counts_answers(port: int) -> Iterator[Counter]:
 
 @contextlib.contextmanager
 def _running(proxy: _Proxy) -> Iterator[_Proxy]:
-    thread = threading.Thread(target=proxy.serve_forever)
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield proxy

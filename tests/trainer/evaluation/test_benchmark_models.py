@@ -19,6 +19,8 @@ from support.benchmark_tasks import BOS, QUESTIONS, SHOWN, save_model, summed_lo
 from support.tiny_models import load
 from support.vocabularies import GEMMA, template, tokenizer, vocabulary
 
+pytestmark = pytest.mark.engine
+
 Rows = list[list[int]]
 #: What lm-eval fills rows up with behind, where it scores.
 _PAD = 0
@@ -203,7 +205,6 @@ def _heard(model: Any) -> Rows:
     return given
 
 
-@pytest.mark.engine
 def test_the_engine_reads_as_transformers_do(tmp_path: Path) -> None:
     """Log-likelihoods of both, and the ids that the engine is given: BOS once, also where a prompt is cut."""
     from lm_eval.api.instance import Instance

@@ -19,6 +19,8 @@ from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.benchmark_tasks import QUESTIONS, SHOWN, greedy, save_model, summed_logp, write_answers, write_choices
 from support.tiny_models import load
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -93,7 +95,7 @@ def test_the_share_of_exact_answers_is_what_torch_alone_says(
     assert values(found) == {"answers": {"exact_match": pytest.approx(8 / 12)}}
 
 
-@pytest.mark.parametrize("backend", ["hf", pytest.param("vllm", marks=pytest.mark.engine)])
+@pytest.mark.parametrize("backend", ["hf", "vllm"])
 def test_an_answer_ends_where_the_policy_s_answers_end(
     folder: Path, model: Any, vocabulary: Vocabulary, tmp_path: Path, backend: str
 ) -> None:
@@ -192,7 +194,6 @@ def test_nothing_is_printed(folder: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.engine
 def test_the_engine_says_what_torch_alone_says(folder: Path, model: Any, vocabulary: Vocabulary, tmp_path: Path) -> None:
     right = [chosen(model, vocabulary, row["question"], row["choices"]) == row["answer"] for row in QUESTIONS]
     encode, rows = vocabulary.tokenizer, []

@@ -59,7 +59,7 @@ def test_what_has_no_bound_or_no_meaning_is_refused_where_it_stands(pattern: str
     assert str(refused.value).startswith("reward.rule.regex.pattern '")
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+b", "(a*)*(a*)*b", "(a|aa)+b", "(.*)(.*)(.*)(.*)(.*)b", "(a?){900}b"])
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a*)*(a*)*b", "(a|aa)+b", "(.*)(.*)(.*)(.*)(.*)b", "(a?){90}b"])
 def test_no_response_makes_a_pattern_search_for_ever(pattern: str) -> None:
     assert scores(Regex(pattern=pattern), "a" * LONG) == [0.0]
     assert scores(Regex(pattern=f"{pattern}$", mode=RegexMode.FULL_MATCH), "a" * LONG) == [0.0]
