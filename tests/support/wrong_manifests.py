@@ -208,6 +208,11 @@ FITTING = [
         "spec.prompts.source",
     ),
     Wrong(
+        {"spec.prompts.source": {"uri": "s3://bucket/x", "config": "main"}},
+        "spec.prompts.source.config",
+        "only a data set of a hub has configurations; remove config",
+    ),
+    Wrong(
         {"spec.prompts.validation": {"size": 0}},
         "spec.prompts.validation.size",
         "selection and gates need prompts; write at least 1",

@@ -66,6 +66,14 @@ _HUB_ONLY = [
         "only a model or data set of a hub has revision and credentials; remove them",
     )
 ]
+_DATA_OF_HUB_ONLY = [
+    *_HUB_ONLY,
+    CelRule(
+        "self.uri.startsWith('hf:') || !has(self.config)",
+        "only a data set of a hub has configurations; remove config",
+        "config",
+    ),
+]
 
 _PROMPTS = [
     CelRule(
@@ -192,8 +200,8 @@ FITTING: dict[type[Model], list[CelRule]] = {
     Train: _TRAIN,
     DeepSpeed: [_OFFLOAD],
     ModelRef: _HUB_ONLY,
-    DataSource: _HUB_ONLY,
-    PromptSource: _HUB_ONLY,
+    DataSource: _DATA_OF_HUB_ONLY,
+    PromptSource: _DATA_OF_HUB_ONLY,
     Prompts: _PROMPTS,
     Evaluate: [_AGAINST_ONCE],
     Selection: [_SELECTABLE],

@@ -32,6 +32,8 @@ class Source(Model):
     """hf://owner/name, s3://bucket/key, file:///path; a file or a folder. Prompts may use {iteration}."""
     split: SplitName = "train"
     """A split of the hub; of a folder: files called so, or name-…, or in a folder of that name."""
+    config: SplitName | None = None
+    """A configuration of a hub data set that has several, as main of openai/gsm8k."""
     revision: Revision | None = None
     """Branch, tag or commit of a hub data set; preflight records the commit."""
     credentials: SourceCredentials | None = None

@@ -66,6 +66,32 @@ def test_a_row_of_a_hub_knows_its_parquet_file(tmp_path: Path, monkeypatch: pyte
     assert places(rows) == [(f"train-0000{file}-of-00002.parquet", row) for file in (0, 1) for row in (1, 2)]
 
 
+def test_a_configuration_of_a_hub_data_set_is_chosen_by_name_and_never_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openai/gsm8k has main and socratic: the same questions, and other answers."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    folders = []
+    for number, name in enumerate(("main", "socratic")):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"n": [number]}), folder / "train-00000-of-00001.parquet")
+        folders.append(f"- config_name: {name}\n  data_files: [{{split: train, path: {name}/train-*}}]\n")
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n{''.join(folders)}---\n")
+    with hub_with(tmp_path / "set") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        source = PromptSource(uri="hf://owner/name", revision=COMMIT)
+        for number, name in enumerate(("main", "socratic")):
+            rows = list(open_rows(source.model_copy(update={"config": name}), tmp_path, STORAGE))
+            assert rows == [{"n": number}]
+            assert places(rows) == [("train-00000-of-00001.parquet", 1)]
+        with pytest.raises(ConfigurationProblem, match=r"has several configurations: main, socratic\. Set config"):
+            open_rows(source, tmp_path, STORAGE)
+        with pytest.raises(ConfigurationProblem, match=r"'other' not found\. Available: .*main.*socratic"):
+            open_rows(source.model_copy(update={"config": "other"}), tmp_path, STORAGE)
+
+
 @pytest.mark.parametrize(("file", "text"), [("train.jsonl", '{"n": 1}\n{"n": \n'), ("README.md", "nothing")])
 def test_a_data_set_of_a_hub_that_cannot_be_read_is_a_problem_of_the_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str

@@ -178,14 +178,17 @@ def hub_token(target: ModelRef | Source) -> str | None:
 
 
 def _split_of_hub_snapshot(folder: Path, source: Source) -> DatasetPart:
-    from datasets import load_dataset, load_dataset_builder
+    from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
     from datasets.exceptions import DatasetsError
 
     try:
-        loaded = load_dataset(str(folder), split=source.split)
-        files = (load_dataset_builder(str(folder)).config.data_files or {}).get(source.split, [])
+        loaded = load_dataset(str(folder), source.config, split=source.split)
+        files = (load_dataset_builder(str(folder), source.config).config.data_files or {}).get(source.split, [])
         return DatasetPart(loaded, [Path(file) for file in files])
     except (ValueError, FileNotFoundError, DatasetsError) as error:
         # Of an unknown split among others, which it lists; of rows that are none, which only the cause names.
         said = "; ".join(str(e).splitlines()[0] for e in (error, error.__cause__) if e is not None and str(e))
+        if "Config name is missing" in said:
+            several = ", ".join(get_dataset_config_names(str(folder)))
+            raise ConfigurationProblem(f"{source.uri} has several configurations: {several}. Set config to one of them.") from error
         raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {said}") from error

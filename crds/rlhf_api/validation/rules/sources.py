@@ -82,15 +82,16 @@ def placeholders(spec: RLHFRunSpec) -> Problems:
 
 def _texts(model: Model) -> list[tuple[str, str]]:
     if isinstance(model, Source):
-        return [("uri", model.uri), ("split", model.split), ("revision", model.revision or "")]
+        return [("uri", model.uri), ("split", model.split), ("revision", model.revision or ""), ("config", model.config or "")]
     return [("uri", model.uri), ("revision", model.revision or "")] if isinstance(model, ModelRef) else []
 
 
 def revisions_fit(spec: RLHFRunSpec) -> Problems:
-    """Only a hub has revisions and a token."""
+    """Only a hub has revisions, a token and configurations."""
     for loc, model in models(spec, SPEC):
         if isinstance(model, ModelRef | Source) and not model.uri.startswith("hf:"):
-            for name, value in (("revision", model.revision), ("credentials", model.credentials)):
+            config = model.config if isinstance(model, Source) else None
+            for name, value in (("revision", model.revision), ("credentials", model.credentials), ("config", config)):
                 if value is not None:
                     yield Problem(
                         (*loc, name), "only a model or data set of a hub has this", f"remove {name}", depends=((*loc, "uri"),)
