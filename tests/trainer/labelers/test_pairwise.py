@@ -12,7 +12,7 @@ import torch
 
 from rlhf_trainer.labelers.base import Comparer, Labeler, Response, ScoreNotFinite
 from rlhf_trainer.labelers.pairwise.labeler import PairwiseLabeler
-from rlhf_trainer.labelers.pairwise.prompt_format import answer_ids, question
+from rlhf_trainer.models.pair_format import answer_ids, question
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import assistant, user
