@@ -86,6 +86,7 @@ def test_a_pair_is_trained_on_as_its_makers_wrote_it_and_as_the_labeler_asks(tmp
 
 
 def test_the_loss_is_the_answers_alone_and_is_read_where_the_labeler_reads(tmp_path: Path) -> None:
+    """OpenRLHF/OpenRLHF#973: a mask that was shifted twice left out an answer's first token, which is all that there is here."""
     found = examples_of(tmp_path, [pair(n, "yes, it is", "no") for n in range(4)])
     assert [example.counted_tokens for example in found] == [1] * 4
     model = load(save_preference_model(tmp_path / "model"))
@@ -195,6 +196,32 @@ def test_a_pair_whose_other_order_does_not_fit_is_left_out_whatever_is_drawn(tmp
     counted = [prepare(recipe, tmp_path / f"made-{recipe.seed}").counts for recipe in recipes]
     assert counted[0] == counted[1] == counted[2]
     assert 0 < counted[0]["pairsOverlong"] < len(rows)
+
+
+def test_a_pad_that_is_the_end_of_a_turn_masks_no_answer(tmp_path: Path) -> None:
+    """RLHFlow/RLHF-Reward-Modeling#21: who trained without a pad token of its own got a model that had learnt nothing."""
+    data = written(tmp_path, "d", [pair(n, f"yes {n}", f"no {n}") for n in range(8)])
+    padded = llama3()
+    padded.tokenizer.pad_token = padded.tokenizer.eos_token
+    sets = [(data, open_rows(data, tmp_path / "inputs", STORAGE))]
+    Preprocessor(recipe_of(data), padded, None).prepare(sets, tmp_path / "padded", Progress(None), processes=1)
+    prepare(recipe_of(data), tmp_path / "plain")
+    found = Examples(tmp_path / "padded")
+    assert list(found) == list(Examples(tmp_path / "plain"))
+    assert build_batch([list(found)]).targets.numel() == len(found)
+
+
+def test_no_length_cuts_the_answer_off_or_makes_two_questions_one(tmp_path: Path) -> None:
+    """OpenBMB/MiniCPM-V#662: what was cut to the limit had lost its label. natolambert/rlhf-book#503: of two long answers behind
+    a long prompt nothing was left that differed."""
+    rows = [pair("long " * n, "yes", "no") for n in range(1, 30)]
+    data = written(tmp_path, "d", rows)
+    found = prepare(recipe_of(data, max_length=96, orders=PairOrders.BOTH), tmp_path / "made")
+    made = list(Examples(tmp_path / "made"))
+    assert found.counts["pairsOverlong"] + len(made) // 2 == len(rows)
+    assert 0 < len(made) < 2 * len(rows)
+    assert all(example.longest <= 96 and example.counted_tokens == 1 for example in made)
+    assert all(forth.prompt != back.prompt for forth, back in zip(made[::2], made[1::2], strict=True))
 
 
 def test_reasoning_that_the_question_leaves_out_is_counted(tmp_path: Path) -> None:
