@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from rlhf_api.resource.compute import DeepSpeed, Optimization
 from rlhf_api.resource.data import DataSource, Prompts
 from rlhf_api.resource.evaluation import Against, EvaluationSampling, LmEval, Selection
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, PreferenceCleaning, RewardHeldOut
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, PairOrders, PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.model import ChatTemplate, Dtype, ModelRef
 from rlhf_api.resource.sampling import Engine, MixtureEntry
 from rlhf_api.resource.storage import Storage
@@ -121,8 +121,8 @@ class SftWork(Model):
     """Of the text of deepspeed.config."""
 
 
-class BradleyTerryWork(Model):
-    """A Bradley-Terry model from preferences, for whichever stage."""
+class PreferenceModelWork(Model):
+    """A Bradley-Terry model from preferences, or a pairwise one, for whichever stage."""
 
     stage: StageName
     base: PolicyInput
@@ -136,15 +136,17 @@ class BradleyTerryWork(Model):
     """Of the text of deepspeed.config."""
     cleaning: PreferenceCleaning | None = None
     held_out_pairs: RewardHeldOut | None = None
+    orders: PairOrders | None = None
+    """In which orders a pairwise preference model is asked about the responses of a pair; absent: it is a Bradley-Terry model."""
 
 
-class RewardWork(BradleyTerryWork):
+class RewardWork(PreferenceModelWork):
     """The training reward."""
 
     stage: Literal[StageName.REWARD] = StageName.REWARD
 
 
-class JudgeWork(BradleyTerryWork):
+class JudgeWork(PreferenceModelWork):
     """The judge."""
 
     stage: Literal[StageName.JUDGE] = StageName.JUDGE

@@ -27,6 +27,11 @@ def made(**training: Any) -> dict[str, Any]:
     return {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, **training}}}
 
 
+def compared(**training: Any) -> dict[str, Any]:
+    """A pairwise labeler that the run trains."""
+    return {"type": "Pairwise", "pairwise": {"train": {"data": DATA, **training}}}
+
+
 MADE = made()
 
 

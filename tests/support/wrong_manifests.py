@@ -87,6 +87,7 @@ UNIONS = [
         "spec.reward.bradleyTerry",
         "give exactly one of model and train",
     ),
+    Wrong({"spec.reward": {"type": "Pairwise", "pairwise": {}}}, "spec.reward.pairwise", "give exactly one of model and train"),
     Wrong(
         {"spec.reward.bradleyTerry": {"train": {"data": DATA, "heldOut": {"size": 3, "fraction": 0.1}}}},
         "spec.reward.bradleyTerry.train.heldOut",

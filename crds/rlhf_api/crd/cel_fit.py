@@ -13,7 +13,7 @@ from rlhf_api.metrics import Metric
 from rlhf_api.resource.compute import DeepSpeed, Offload
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource
 from rlhf_api.resource.evaluation import Against, Evaluate, Gate, GateAction, Selection
-from rlhf_api.resource.labeler import LabelerType, RewardTraining
+from rlhf_api.resource.labeler import LabelerType, PairwiseTraining, RewardTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.sampling import Sample
@@ -138,12 +138,10 @@ def _no_mean(labeler: str, metric: Metric) -> CelRule:
 
 def _scorers(labeler: str) -> str:
     """A list of what scores: the model's URI, or the rule's function; nothing for a model that the run trains."""
-    bradley_terry = f"self.{labeler}.bradleyTerry"
-    models = [f"self.{labeler}.{member}" for member in ("pairwise", "multiObjective")]
-    found = [f"(has({bradley_terry}) && has({bradley_terry}.model) ? [{bradley_terry}.model.uri] : [])"]
-    found += [f"(has({member}) ? [{member}.model.uri] : [])" for member in models]
+    models = [f"self.{labeler}.{member}" for member in ("bradleyTerry", "pairwise", "judge")]
+    found = [f"(has({member}) && has({member}.model) ? [{member}.model.uri] : [])" for member in models]
+    found.append(f"(has(self.{labeler}.multiObjective) ? [self.{labeler}.multiObjective.model.uri] : [])")
     judge = f"self.{labeler}.judge"
-    found.append(f"(has({judge}) && has({judge}.model) ? [{judge}.model.uri] : [])")
     endpoint = f"{judge}.endpoint"
     found.append(f"(has({judge}) && has({endpoint}) ? [{endpoint}.model + ' at ' + {endpoint}.baseUrl] : [])")
     rule = f"self.{labeler}.rule"
@@ -197,6 +195,7 @@ FITTING: dict[type[Model], list[CelRule]] = {
     Reference: [_PARALLELISM],
     Sft: [_BATCH_DIVIDES],
     RewardTraining: [_BATCH_DIVIDES],
+    PairwiseTraining: [_BATCH_DIVIDES],
     Train: _TRAIN,
     DeepSpeed: [_OFFLOAD],
     ModelRef: _HUB_ONLY,

@@ -262,6 +262,17 @@ class RewardOptimization(Optimization):
     """Pairs an optimizer step, over all ranks."""
 
 
+class PairwiseOptimization(Optimization):
+    """AdamW and its schedule; the batch counts questions."""
+
+    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    """Passes over the questions; a fraction is fine."""
+    learning_rate: Positive = 5.0e-6
+    """Peak learning rate of AdamW, after the warm-up."""
+    global_batch_size: Count = 128
+    """Questions an optimizer step, over all ranks: one of each pair, or two where both orders are asked."""
+
+
 class DpoOptimization(Optimization):
     """AdamW and its schedule, new in each iteration; the batch counts pairs."""
 

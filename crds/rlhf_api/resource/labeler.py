@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from rlhf_api.base import Count, DataKey, Model, NonNegative, ObjectName, Sha256, Share, WholeNumber, unique_by
 
-from .compute import Compute, RewardOptimization
+from .compute import Compute, Optimization, PairwiseOptimization, RewardOptimization
 from .data import DataSource
 from .model import ModelRef
 
@@ -50,17 +50,17 @@ class RewardHeldOut(Model):
     """Preferences of their own; pairs of `train.data` that ask one of its prompts are not trained on."""
 
 
-class RewardTraining(Model):
-    """Train the Bradley-Terry model in this run, before iteration 1."""
+class PreferenceTraining(Model):
+    """What the training of any model from preferences takes."""
 
     base: ModelRef | None = None
     """What it starts from; absent: pi_0."""
     data: Annotated[list[DataSource], Field(min_length=1, max_length=32), unique_by("name")]
     """Preferences: columns `chosen` and `rejected` (conversations that share their prompt), optionally scores."""
-    optimization: RewardOptimization = RewardOptimization()
-    """AdamW and its schedule; the batch counts pairs."""
-    max_length: Count = 4096
-    """Longest conversation, in tokens of the reward model."""
+    optimization: Optimization
+    """AdamW and its schedule."""
+    max_length: Count
+    """Longest sequence, in tokens of the model."""
     min_margin: NonNegative = 0.0
     """Pairs whose `chosen_score` - `rejected_score` is not above it are dropped and counted, where the data has scores."""
     cleaning: PreferenceCleaning | None = None
@@ -70,12 +70,49 @@ class RewardTraining(Model):
     compute: Compute = Compute()
 
 
+class RewardTraining(PreferenceTraining):
+    """Train the Bradley-Terry model in this run, before iteration 1."""
+
+    optimization: RewardOptimization = RewardOptimization()
+    """AdamW and its schedule; the batch counts pairs."""
+    max_length: Count = 4096
+    """Longest conversation, in tokens of the reward model."""
+
+
+class PairOrders(StrEnum):
+    """In which orders a pairwise preference model is asked about the two responses of a pair when it is trained."""
+
+    DRAWN = "Drawn"
+    """One of the two, by a hash of the seed and the pair: as its authors draw theirs."""
+    BOTH = "Both"
+    """Each pair gives two questions."""
+
+
+class PairwiseTraining(PreferenceTraining):
+    """Train the pairwise preference model in this run, before iteration 1."""
+
+    optimization: PairwiseOptimization = PairwiseOptimization()
+    """AdamW and its schedule; the batch counts questions."""
+    max_length: Count = 3072
+    """Longest question, a prompt with two responses, in tokens of the model; what is longer is left out and counted."""
+    orders: PairOrders = PairOrders.DRAWN
+    """In which order the two responses of a pair are asked about; the loss is of the answer's token, A or B, alone."""
+
+
 class BradleyTerry(Model):
     """A scalar head on the last real token. Exactly one of the two."""
 
     model: ModelRef | None = None
     """A trained reward model: a sequence classifier with one label."""
     train: RewardTraining | None = None
+
+
+class Pairwise(Model):
+    """A language model that answers A or B. Exactly one of the two."""
+
+    model: ModelRef | None = None
+    """A trained preference model."""
+    train: PairwiseTraining | None = None
 
 
 class ModelLabeler(Model):
@@ -233,7 +270,7 @@ class Labeler(Model):
     """Which kind of labeler; the member of that name configures it."""
     bradley_terry: BradleyTerry | None = None
     """A Bradley-Terry reward model: a score for each response."""
-    pairwise: ModelLabeler | None = None
+    pairwise: Pairwise | None = None
     """A pairwise preference model: which of two responses is better, asked in both orders."""
     multi_objective: ModelLabeler | None = None
     """A reward model with several rewards and a gate over them, published as RLHFlow/ArmoRM-Llama3-8B-v0.1 is."""
@@ -245,6 +282,12 @@ class Labeler(Model):
     """People who are asked; each iteration waits for what they answer."""
 
     @property
-    def training(self) -> RewardTraining | None:
+    def training(self) -> RewardTraining | PairwiseTraining | None:
         """None: the run trains no model for it."""
-        return None if self.bradley_terry is None else self.bradley_terry.train
+        holder = self.bradley_terry or self.pairwise
+        return None if holder is None else holder.train
+
+    @property
+    def trained_member(self) -> str:
+        """The member that holds `training`, by its name in manifests."""
+        return "pairwise" if self.pairwise is not None else "bradleyTerry"

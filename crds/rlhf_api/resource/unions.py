@@ -10,7 +10,7 @@ from rlhf_api.base import Model
 from .compute import EnvVar, Volume
 from .data import HoldOut
 from .evaluation import Gate
-from .labeler import BradleyTerry, Labeler, LabelerType, LlmJudge, RewardHeldOut
+from .labeler import BradleyTerry, Labeler, LabelerType, LlmJudge, Pairwise, RewardHeldOut
 from .labeler import Rule as LabelRule
 from .model import ChatTemplate
 from .sampling import IterateRef, IterateType
@@ -158,6 +158,7 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
     ),
     BradleyTerry: (_exactly_one("model", "train"),),
+    Pairwise: (_exactly_one("model", "train"),),
     RewardHeldOut: (_exactly_one("fraction", "size", "data"),),
     LabelRule: (_exactly_one("entry_point", "regex", "exact_match", "numeric_answer", "json_schema"),),
     LlmJudge: (_exactly_one("model", "endpoint"),),

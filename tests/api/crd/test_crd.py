@@ -208,7 +208,7 @@ def test_changes_name_fields_that_there_are() -> None:
 
 
 def test_unions_are_rules_of_every_object_that_is_one() -> None:
-    assert len(UNIONS) == 15
+    assert len(UNIONS) == 16
     for place in (("spec", "reward"), ("spec", "evaluate", "judge")):
         assert "(self.type == 'BradleyTerry') == has(self.bradleyTerry)" in rules(*place)
     assert "((has(self.replay) ? self.replay : 'Latest') == 'Window') == has(self.window)" in rules("spec", "train", "data")

@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_api.validation import Category, validate
 from rlhf_api.validation.rules.not_available import NOT_AVAILABLE
-from support.manifests import manifest
+from support.manifests import compared, manifest
 
 MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
@@ -17,6 +17,7 @@ LABELERS: dict[str, dict[str, Any]] = {
 OWN_JUDGE = {"type": "Judge", "judge": {"model": MODEL}}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
 OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
+OF_OWN_CODE = {**MODEL, "trustRemoteCode": True}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
@@ -44,6 +45,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         },
         "spec.evaluate.judge.bradleyTerry.train.base.trustRemoteCode",
     ),
+    ({"spec.reward": compared(base=OF_OWN_CODE)}, "spec.reward.pairwise.train.base.trustRemoteCode"),
+    ({"spec.evaluate.judge": compared(base=OF_OWN_CODE)}, "spec.evaluate.judge.pairwise.train.base.trustRemoteCode"),
 ]
 
 

@@ -20,6 +20,7 @@ from support.manifests import (
     RULE,
     SERVED,
     TRAINED,
+    compared,
     gate,
     made,
     manifest,
@@ -188,6 +189,38 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "spec.evaluate.judge.bradleyTerry.train.compute.processesPerNode",
         "write at most 4",
     ),
+    # One that compares, or a judge that scores beside a reward that compares: of what they are made decides, not how.
+    (
+        {"spec.reward": MADE, "spec.evaluate.judge": compared(orders="Both")},
+        "spec.evaluate.judge.pairwise.train",
+        "the judge is the training reward: both are trained from the same base, on the same data",
+    ),
+    (
+        {"spec.reward": compared(), "spec.evaluate.judge": MADE},
+        "spec.evaluate.judge.bradleyTerry.train",
+        "the judge is the training reward",
+    ),
+    (
+        {"spec.evaluate.judge": compared(base={"uri": "hf://owner/reward"})},
+        "spec.evaluate.judge.pairwise.train.base.uri",
+        "the judge descends from the training reward",
+    ),
+    (
+        {"spec.reward": compared(compute={"processesPerNode": 3})},
+        "spec.reward.pairwise.train.optimization.globalBatchSize",
+        "126 or 129",
+    ),
+    (
+        {"spec.reward": compared(heldOut={"data": DATA[0]})},
+        "spec.reward.pairwise.train.heldOut.data.name",
+        "is the name of a set of data, too",
+    ),
+    (
+        {"spec.reward": compared(compute={"processesPerNode": 8}), "spec.podDefaults": limits(4)},
+        "spec.reward.pairwise.train.compute.processesPerNode",
+        "write at most 4",
+    ),
+    ({"spec.reward": {"type": "Pairwise", "pairwise": {}}}, "spec.reward.pairwise", "give exactly one of model and train"),
     # Selection and gates.
     ({"spec.selection.metric": "winRateVsPrevious"}, "spec.selection.metric", "write winRateVsInitial"),
     ({"spec.selection.metric": "trainLoss"}, "spec.selection.metric", "not measured by evaluate, so pi_0 has none"),

@@ -193,6 +193,7 @@ def test_the_api_server_fills_in_the_defaults_of_the_models_and_nothing_else(clu
     [
         {"spec.sft": {"data": [{"name": "a", "uri": "hf://owner/data"}]}},
         {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": [{"name": "a", "uri": "hf://a/b"}]}}}},
+        {"spec.reward": {"type": "Pairwise", "pairwise": {"train": {"data": [{"name": "a", "uri": "hf://a/b"}]}}}},
         {"spec.prompts.test": {"source": {"uri": "hf://owner/test"}}},
         {"spec.sample.mixture": [{"name": "a"}]},
         {"spec.train.compute": {"deepspeed": {}}},

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_trainer.data.examples import Example
 from rlhf_trainer.labelers.base import Comparer, Labeler, Response, ScoreNotFinite
 from rlhf_trainer.labelers.pairwise.labeler import PairwiseLabeler
-from rlhf_trainer.labelers.pairwise.prompt_format import answer_ids, question
+from rlhf_trainer.models.pair_format import answer_ids, question
 from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import assistant, user
@@ -138,3 +139,20 @@ def test_a_tokenizer_without_tokens_for_the_answers_is_refused(tokenizer: Any) -
     """The quickstart's knows a few words; to it A and B are one unknown."""
     with pytest.raises(ConfigurationProblem, match="no tokens of their own for A and B"):
         answer_ids(tokenizer)
+
+
+def test_pairs_that_are_asked_already_have_the_scores_of_their_responses(labeler: PairwiseLabeler) -> None:
+    """As the pairs are that a trained model is measured by: both orders side by side, with whichever answer."""
+    pairs = list(permutations(TEXTS, 2))
+    better = labeler.compare([(asked(a), asked(b)) for a, b in pairs])
+    examples = [
+        Example(labeler.asked_ids(TURNS, *order), [[labeler.answers[number]]])
+        for pair in pairs
+        for number, order in enumerate((pair, pair[::-1]))
+    ]
+    for expected, (won, lost) in zip(better, labeler.scores_of(examples), strict=True):
+        assert np.exp(won) == pytest.approx(expected, abs=1e-6)
+        assert np.exp(won) + np.exp(lost) == pytest.approx(1.0, abs=1e-9)
+        assert 1 / (1 + np.exp(lost - won)) == pytest.approx(expected, abs=1e-6)
+    [tie] = labeler.scores_of([Example(labeler.asked_ids(TURNS, "a", "a"), [[answer]]) for answer in labeler.answers])
+    assert tie[0] == tie[1], "to the last bit: a tie counts one half"

@@ -110,7 +110,7 @@ def comparison_figures(comparisons: Iterable[Comparison]) -> ComparisonFigures:
 def scored_pairs(file: Path, scorer: Scorer) -> Iterator[Comparison]:
     """The pairs of a file as HELD_OUT of training/prepared/selection.py has it. A subset is called by its data set, too.
 
-    Lengths are those of the answers as the model reads them.
+    scorer: of each example the scores of chosen and rejected. Lengths are those of the answers as the model reads them.
     """
     opened = pa.ipc.open_file(pa.memory_map(str(file)))
     names = [_names(opened.get_batch(number)) for number in range(opened.num_record_batches)]
@@ -118,6 +118,16 @@ def scored_pairs(file: Path, scorer: Scorer) -> Iterator[Comparison]:
     examples = Examples(file)
     for example, scores, (asked, name) in zip(examples, scorer.scores_of(examples), told, strict=True):
         chosen, rejected = map(len, example.completions)
+        yield Comparison(asked, scores[0], scores[1], chosen, rejected, name)
+
+
+def compared_pairs(file: Path, scorer: Scorer) -> Iterator[Comparison]:
+    """The pairs of a file as HELD_OUT_QUESTIONS has it: two examples each. scorer: of each pair log P of chosen and rejected."""
+    opened = pa.ipc.open_file(pa.memory_map(str(file)))
+    batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
+    names = [name for batch in batches for name in _names(batch)][::2]
+    lengths = [pair for batch in batches for pair in batch.column("lengths").to_pylist()][::2]
+    for scores, (asked, name), (chosen, rejected) in zip(scorer.scores_of(Examples(file)), names, lengths, strict=True):
         yield Comparison(asked, scores[0], scores[1], chosen, rejected, name)
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain as chained
 from pathlib import Path
 
-from rlhf_api.resource.labeler import Labeler
-from rlhf_api.resource.model import ModelRef
+from rlhf_api.resource.labeler import Labeler, PreferenceTraining
+from rlhf_api.resource.model import ChatTemplate, ModelRef
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
 from rlhf_trainer.labelers.gated.format import Gate
-from rlhf_trainer.labelers.pairwise import prompt_format
+from rlhf_trainer.models import pair_format
 from rlhf_trainer.models.chat import Chat, Draft
 from rlhf_trainer.models.questions import listed
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 
+from .configuration import read_config
+from .models import policy_vocabulary
 from .weights import require_architecture, require_gated, require_head, require_ids_within
 
 _ANSWER = {"role": "assistant", "content": "Yes."}
@@ -25,7 +28,7 @@ _ANSWER = {"role": "assistant", "content": "Yes."}
 
 def labeler(spec: Labeler, prompts: Callable[[], PromptSets], scratch: Path, storage: Storage, warnings: list[str]) -> None:
     """A reward model has a trained head, a template, and a pad token of its own; of rules see rules.py."""
-    if spec.pairwise is not None:
+    if spec.pairwise is not None and spec.pairwise.model is not None:
         _pairwise(spec.pairwise.model, prompts, scratch, storage)
     if spec.multi_objective is not None:
         _multi_objective(spec.multi_objective.model, prompts, scratch, storage, warnings)
@@ -47,7 +50,7 @@ def require_readable(
     Raises ConfigurationProblem.
     """
     sets = prompts()
-    for prompt in chain(*sets.training, sets.validation, sets.test):
+    for prompt in chained(*sets.training, sets.validation, sets.test):
         try:
             draft = chat.exchange(prompt.messages, _ANSWER, prompt.tools)
             chat.require_readable(draft.written)
@@ -93,13 +96,50 @@ def _pairwise(model: ModelRef, prompts: Callable[[], PromptSets], scratch: Path,
     require_architecture(folder, model, "ForCausalLM")
     vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code)
     require_ids_within(folder, model, vocabulary.tokenizer)
-    prompt_format.answer_ids(vocabulary.tokenizer)
+    pair_format.answer_ids(vocabulary.tokenizer)
+    require_comparable(model, vocabulary.chat, prompts)
+
+
+def require_comparable(model: ModelRef, chat: Chat, prompts: Callable[[], PromptSets]) -> None:
+    """Every prompt can be asked about in the format of pairwise models. Raises ConfigurationProblem."""
     sets = prompts()
-    for prompt in chain(*sets.training, sets.validation, sets.test):
+    for prompt in chained(*sets.training, sets.validation, sets.test):
         try:
-            vocabulary.chat.asked([prompt_format.question(prompt.messages, prompt.tools, "Yes.", "No.")])
+            chat.asked([pair_format.question(prompt.messages, prompt.tools, "Yes.", "No.")])
         except ConfigurationProblem as problem:
             raise ConfigurationProblem(f"{prompt.where}, as {model.uri} reads it to compare answers: {problem}") from problem
+
+
+def pairwise_base(training: PreferenceTraining, spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
+    """Of a preference model that is trained: a language model with a token for each answer and positions for the questions.
+
+    Its template is told no day of the policy's: as a labeler it is loaded without one, and must read what it was trained on.
+    """
+    base = training.base
+    model = base or spec.policy.model
+    folder = sources.fetch_without_weights(model, scratch, storage)
+    require_architecture(folder, model, "ForCausalLM")
+    if base is None:
+        vocabulary = policy_vocabulary(_without_date(spec), scratch, storage)
+    else:
+        vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code)
+    require_ids_within(folder, model, vocabulary.tokenizer)
+    pair_format.answer_ids(vocabulary.tokenizer)
+    vocabulary.chat.prompt([pair_format.question([{"role": "user", "content": "Hello"}], None, "Yes.", "No.")])
+    limit = read_config(folder, model).get("max_position_embeddings")
+    if isinstance(limit, int) and training.max_length > limit:
+        raise ConfigurationProblem(
+            f"{model.uri} has {limit} positions, and the maxLength of the preference model that is trained from it is "
+            f"{training.max_length}. Lower it: longer questions are left out, and counted."
+        )
+    return vocabulary
+
+
+def _without_date(spec: RLHFRunSpec) -> RLHFRunSpec:
+    template = spec.policy.chat_template
+    undated = None if template is None else template.model_copy(update={"date": None})
+    undated = None if undated == ChatTemplate() else undated
+    return spec.model_copy(update={"policy": spec.policy.model_copy(update={"chat_template": undated})})
 
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:

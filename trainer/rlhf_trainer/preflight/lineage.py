@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_api.resource.labeler import Labeler, RewardTraining
+from rlhf_api.resource.labeler import Labeler, PreferenceTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
@@ -22,7 +22,7 @@ class _Origin:
 
     uri: str
     names: frozenset[str]
-    training: RewardTraining | None = None
+    training: PreferenceTraining | None = None
     """None: a model from outside, at `uri`; else that is what the run trains it from."""
 
 

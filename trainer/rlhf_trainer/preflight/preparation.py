@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from rlhf_api.stage import BradleyTerryWork, SftWork
+from rlhf_api.stage import PreferenceModelWork, SftWork
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain
 from rlhf_operator.core.plan.outside import offline_set
@@ -39,7 +39,7 @@ def preparations(
     """One for each training that has not been done yet, in the store's eyes."""
     # As if there were no sft: pi_0, which is not there yet, has the policy's vocabulary.
     without_sft = replace(chain, spec=chain.spec.model_copy(update={"sft": None}))
-    works: list[SftWork | BradleyTerryWork | None] = [sft_work(chain), reward_work(without_sft), judge_work(without_sft)]
+    works: list[SftWork | PreferenceModelWork | None] = [sft_work(chain), reward_work(without_sft), judge_work(without_sft)]
     for work in works:
         if work is not None and chain.history.find(None, work.stage) is None:
             load = vocabularies.labelers.get(work.stage, vocabularies.policy)

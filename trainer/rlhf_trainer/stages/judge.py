@@ -1,4 +1,4 @@
-"""judge: a Bradley-Terry model that evaluates and rewards nothing, trained as stage reward trains its own."""
+"""judge: a Bradley-Terry or pairwise model that evaluates and rewards nothing, trained as stage reward trains its own."""
 
 from __future__ import annotations
 

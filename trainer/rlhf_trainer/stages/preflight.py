@@ -11,13 +11,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 from typing import TypeVar
 
 from rlhf_api.resource.compute import Compute, Optimization
 from rlhf_api.resource.data import PromptSource
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
-from rlhf_api.resource.storage import ConfigMapKey
+from rlhf_api.resource.storage import ConfigMapKey, Storage
 from rlhf_api.stage import PreflightWork, PromptIdentity, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_operator.core.chain.chain import Chain
@@ -29,6 +30,7 @@ from rlhf_operator.core.chain.references import (
     REWARD,
     SFT_DEEPSPEED,
     TRAIN_DEEPSPEED,
+    LabelerTraining,
     external_references,
     labeler_trainings,
     rule_references,
@@ -107,12 +109,7 @@ class Loaded:
         self.vocabulary: Callable[[], Vocabulary] = _once(partial(models.policy_vocabulary, spec, scratch, storage))
         #: Of each labeler that is trained, by its stage.
         self.trained: dict[StageName, Callable[[], Vocabulary]] = {
-            trained.stage: _once(
-                partial(models.policy_vocabulary, spec, scratch, storage, classifier=True)
-                if trained.training.base is None
-                else partial(labelers.reward_base, trained.training.base, scratch, storage)
-            )
-            for trained in labeler_trainings(spec)
+            trained.stage: _once(partial(_vocabulary_of, trained, spec, scratch, storage)) for trained in labeler_trainings(spec)
         }
         identify = data.rendered(self.vocabulary)
         self.prompts: Callable[[], PromptSets] = _once(
@@ -120,6 +117,16 @@ class Loaded:
         )
         load = _once(lambda: HeldOutPrompts(self.prompts(), identify))
         self.held_out = held_outs.HeldOut(load, spec.prompts.max_near_held_out, found.warnings, found.counts)
+
+
+def _vocabulary_of(trained: LabelerTraining, spec: RLHFRunSpec, scratch: Path, storage: Storage) -> Vocabulary:
+    """Of a labeler that is trained, as its stage reads it."""
+    base = trained.training.base
+    if trained.orders is not None:
+        return labelers.pairwise_base(trained.training, spec, scratch, storage)
+    if base is None:
+        return models.policy_vocabulary(spec, scratch, storage, classifier=True)
+    return labelers.reward_base(base, scratch, storage)
 
 
 def run(context: StageContext) -> StageResult:
@@ -211,9 +218,12 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     for trained in labeler_trainings(spec):
         training, vocabulary = trained.training, loaded.trained[trained.stage]
         yield vocabulary
-        if training.base is not None:
+        if trained.orders is not None:
+            yield partial(_require_comparable, training.base or spec.policy.model, vocabulary, loaded.prompts)
+        elif training.base is not None:
             yield partial(_require_readable, training.base, vocabulary, loaded.prompts)
-        recipe = Recipe(trained.stage, training.data, None, whole(training.max_length), spec.seed, training.min_margin)
+        limits, orders = whole(training.max_length), trained.orders
+        recipe = Recipe(trained.stage, training.data, None, limits, spec.seed, training.min_margin, orders=orders)
         own = training.held_out.data if training.held_out is not None else None
         for source in [*training.data, *([own] if own is not None else [])]:
             yield partial(data.first_rows, recipe, source, vocabulary, look, with_tools)
@@ -233,6 +243,10 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
 
 def _require_readable(base: ModelRef, vocabulary: Callable[[], Vocabulary], prompts: Callable[[], PromptSets]) -> None:
     labelers.require_readable(base, vocabulary().chat, prompts)
+
+
+def _require_comparable(base: ModelRef, vocabulary: Callable[[], Vocabulary], prompts: Callable[[], PromptSets]) -> None:
+    labelers.require_comparable(base, vocabulary().chat, prompts)
 
 
 def _computes(spec: RLHFRunSpec) -> Iterator[tuple[str, Compute, Optimization]]:

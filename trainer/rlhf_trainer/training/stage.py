@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api.metrics import Metric, MetricValue
-from rlhf_api.stage import ArtifactRef, BradleyTerryWork, PolicyInput, SftWork, StageConfig, StageResult, TrainWork
+from rlhf_api.stage import ArtifactRef, PolicyInput, PreferenceModelWork, SftWork, StageConfig, StageResult, TrainWork
 from rlhf_api.words import STAGE_ARTIFACT, StageName
 from rlhf_store import ArtifactWriter, ExternalModel, ModelLineage, find_artifact, metrics_key, open_store
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -67,11 +67,11 @@ def train_and_seal(
     vocabulary: Vocabulary,
     lineage: Lineage,
     counts: dict[str, int],
-    measure: Callable[[Path], Measured] | None = None,
+    measure: Callable[[Path], Measured | None] | None = None,
 ) -> StageResult:
     """The artifact: the exported folder, README.md (its card) and metrics.jsonl. Node 0 seals; the others say that they did not.
 
-    rows: examples of the job's file. measure: of the exported folder, when the ranks have ended.
+    rows: examples of the job's file. measure: of the exported folder, when the ranks have ended; None: there is nothing to tell.
     """
     if not rows:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -98,8 +98,9 @@ def train_and_seal(
     writer.add_file(job.metrics_file, "metrics.jsonl")
     if measure is not None:
         measured = measure(job.export_folder)
-        writer.add_bytes(measured.content, measured.name)
-        metrics |= measured.metrics
+        if measured is not None:
+            writer.add_bytes(measured.content, measured.name)
+            metrics |= measured.metrics
     sealed = writer.seal(
         stage=config.stage,
         inputs=lineage.inputs,
@@ -132,7 +133,7 @@ def new_job(
     context: StageContext,
     objective: ObjectiveName,
     start: PolicyInput,
-    work: SftWork | BradleyTerryWork | TrainWork,
+    work: SftWork | PreferenceModelWork | TrainWork,
     *,
     classifier: bool = False,
 ) -> tuple[TrainingJob, Vocabulary]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_api.conventions.judge_prompt import PLACEHOLDERS, REQUIRED, placeholders_of
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.data import PromptSource
-from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LabelerType, LlmJudge, RewardTraining
+from rlhf_api.resource.labeler import JudgeEndpoint, Labeler, LabelerType, LlmJudge, PreferenceTraining
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.phrases import one_of
@@ -47,9 +47,10 @@ def _trained_is_independent(spec: RLHFRunSpec, allow: str, depends: tuple[Loc, .
     judge, reward = spec.evaluate.judge.training, spec.reward.training
     if judge is None:
         return
-    place: Loc = (*_JUDGE, "bradleyTerry", "train")
+    place: Loc = (*_JUDGE, spec.evaluate.judge.trained_member, "train")
     if reward is not None and _same(_start(spec, judge), _start(spec, reward)) and _rows(judge) == _rows(reward):
-        seen = tuple((*loc, "bradleyTerry", "train", name) for loc in (_REWARD, _JUDGE) for name in ("base", "data"))
+        members = ((*_REWARD, spec.reward.trained_member), (*_JUDGE, spec.evaluate.judge.trained_member))
+        seen = tuple((*loc, "train", name) for loc in members for name in ("base", "data"))
         wrong = "the judge is the training reward: both are trained from the same base, on the same data"
         yield Problem(
             place, wrong, "give it another base or other data, or write allowTrainingReward: true", depends=depends + seen
@@ -61,14 +62,14 @@ def _trained_is_independent(spec: RLHFRunSpec, allow: str, depends: tuple[Loc, .
             yield Problem((*place, "base", "uri"), wrong, allow, depends=(*depends, (*loc, "uri")))
 
 
-def _start(spec: RLHFRunSpec, training: RewardTraining) -> str:
+def _start(spec: RLHFRunSpec, training: PreferenceTraining) -> str:
     """What a model is trained from; "" is a pi_0 that the run makes."""
     if training.base is not None:
         return training.base.uri
     return spec.policy.model.uri if spec.sft is None else ""
 
 
-def _rows(training: RewardTraining) -> set[tuple[object, ...]]:
+def _rows(training: PreferenceTraining) -> set[tuple[object, ...]]:
     """What is read, whatever it is called and however much of it is taken."""
     return {(source.uri, source.split, source.revision) for source in training.data}
 

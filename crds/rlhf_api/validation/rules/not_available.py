@@ -40,12 +40,13 @@ def _trains_own_code(spec: RLHFRunSpec) -> bool:
     return spec.policy.model.trust_remote_code
 
 
-def _trained_of_own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
+def _trained_of_own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler], member: str) -> NotAvailable:
     def applies(spec: RLHFRunSpec) -> bool:
         training = of(spec).training
-        return bool(training and training.base and training.base.trust_remote_code)
+        own = of(spec).trained_member == member
+        return bool(own and training and training.base and training.base.trust_remote_code)
 
-    place = (*loc, "bradleyTerry", "train", "base", "trustRemoteCode")
+    place = (*loc, member, "train", "base", "trustRemoteCode")
     return NotAvailable(place, applies, _OWN_CODE, _OF_TRANSFORMERS)
 
 
@@ -75,8 +76,10 @@ NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     _own_judge(_JUDGE, lambda spec: spec.evaluate.judge),
     NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable((*SPEC, "policy", "model", "trustRemoteCode"), _trains_own_code, _OWN_CODE, _OF_TRANSFORMERS),
-    _trained_of_own_code(_REWARD, lambda spec: spec.reward),
-    _trained_of_own_code(_JUDGE, lambda spec: spec.evaluate.judge),
+    _trained_of_own_code(_REWARD, lambda spec: spec.reward, "bradleyTerry"),
+    _trained_of_own_code(_REWARD, lambda spec: spec.reward, "pairwise"),
+    _trained_of_own_code(_JUDGE, lambda spec: spec.evaluate.judge, "bradleyTerry"),
+    _trained_of_own_code(_JUDGE, lambda spec: spec.evaluate.judge, "pairwise"),
 )
 
 

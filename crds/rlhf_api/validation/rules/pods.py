@@ -164,7 +164,7 @@ def _gpu_users(spec: RLHFRunSpec) -> list[tuple[Loc, int, Loc, Pod | None]]:
     for loc, labeler in labelers:
         if (training := labeler.training) is None:
             continue
-        place: Loc = (*loc, "bradleyTerry", "train", "compute")
+        place: Loc = (*loc, labeler.trained_member, "train", "compute")
         users.append((place, training.compute.processes_per_node, ("processesPerNode",), training.compute.pod))
     return users
 

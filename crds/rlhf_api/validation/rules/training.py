@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.compute import Compute, DeepSpeed, Offload, Optimization
-from rlhf_api.resource.labeler import RewardTraining
+from rlhf_api.resource.labeler import PreferenceTraining
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.training import Sft, Train
 from rlhf_api.validation.problem import Problem, Problems
@@ -14,7 +14,7 @@ from rlhf_api.validation.walk import SPEC, all_of, models
 def batch_divides(spec: RLHFRunSpec) -> Problems:
     """Every rank takes the same number of rows in each step."""
     for loc, stage in models(spec, SPEC):
-        if isinstance(stage, Sft | RewardTraining | Train):
+        if isinstance(stage, Sft | PreferenceTraining | Train):
             yield from _batch_divides(loc, stage.optimization, stage.compute)
 
 
@@ -35,7 +35,7 @@ def _batch_divides(loc: Loc, optimization: Optimization, compute: Compute) -> Pr
 def held_out_pairs_have_a_name_of_their_own(spec: RLHFRunSpec) -> Problems:
     """Counts and tables name a data set."""
     for loc, training in models(spec, SPEC):
-        if isinstance(training, RewardTraining) and training.held_out is not None and training.held_out.data is not None:
+        if isinstance(training, PreferenceTraining) and training.held_out is not None and training.held_out.data is not None:
             name = training.held_out.data.name
             if name in {source.name for source in training.data}:
                 yield Problem(

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rlhf_api.resource.data import DataSource, Prompts, PromptSource, Source
-from rlhf_api.resource.labeler import Human, JudgeEndpoint, Labeler, LlmJudge, RewardTraining
+from rlhf_api.resource.labeler import (
+    Human,
+    JudgeEndpoint,
+    Labeler,
+    LlmJudge,
+    PairOrders,
+    Pairwise,
+    PairwiseTraining,
+    PreferenceTraining,
+)
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey
@@ -48,11 +57,18 @@ class LabelerTraining:
     stage: StageName
     labeler: str
     """REWARD or JUDGE."""
-    training: RewardTraining
+    member: str
+    """Of the labeler, by its name in manifests."""
+    training: PreferenceTraining
 
     @property
     def path(self) -> str:
-        return f"{self.labeler}.bradleyTerry.train"
+        return f"{self.labeler}.{self.member}.train"
+
+    @property
+    def orders(self) -> PairOrders | None:
+        """None: it is a Bradley-Terry model."""
+        return self.training.orders if isinstance(self.training, PairwiseTraining) else None
 
     @property
     def base(self) -> str:
@@ -75,7 +91,9 @@ def labeler_trainings(spec: RLHFRunSpec) -> tuple[LabelerTraining, ...]:
     """In the order of their stages."""
     labelers = {REWARD: spec.reward, JUDGE: spec.evaluate.judge}
     return tuple(
-        LabelerTraining(stage, path, training) for path, stage in TRAINED_BY.items() if (training := labelers[path].training)
+        LabelerTraining(stage, path, labelers[path].trained_member, training)
+        for path, stage in TRAINED_BY.items()
+        if (training := labelers[path].training)
     )
 
 
@@ -186,9 +204,12 @@ class Resolver:
         return [self.pin(data_path(list_path, source.name), source) for source in sources]
 
     def labeler(self, path: str, labeler: Labeler) -> Labeler:
-        """The labeler as a stage's work: its model pinned; a Bradley-Terry model comes as the stage's ModelInput instead."""
+        """The labeler as a stage's work: its model pinned; a Bradley-Terry model, and one that the run trains, comes as
+        the stage's ModelInput instead."""
         if labeler.bradley_terry is not None:
             return labeler.model_copy(update={"bradley_terry": type(labeler.bradley_terry)()})
+        if labeler.pairwise is not None and labeler.pairwise.model is None:
+            return labeler.model_copy(update={"pairwise": Pairwise()})
         if labeler.human is not None:
             # Which pairs are asked about is ask's work; whether enough are answered is settled before they are imported.
             return labeler.model_copy(update={"human": Human(annotators_per_pair=labeler.human.annotators_per_pair)})

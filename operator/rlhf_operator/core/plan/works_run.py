@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
+from rlhf_api.resource.model import ChatTemplate
 from rlhf_api.stage import (
     ArtifactRef,
     BenchmarkWork,
@@ -56,12 +57,12 @@ def sft_work(chain: Chain) -> SftWork | None:
 
 
 def reward_work(chain: Chain) -> RewardWork | None:
-    """None unless spec.reward.bradleyTerry.train is there."""
+    """None unless the run trains its reward."""
     return _labeler_work(chain, RewardWork, StageName.REWARD)
 
 
 def judge_work(chain: Chain) -> JudgeWork | None:
-    """None unless spec.evaluate.judge.bradleyTerry.train is there."""
+    """None unless the run trains its judge."""
     return _labeler_work(chain, JudgeWork, StageName.JUDGE)
 
 
@@ -73,6 +74,8 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
     train = trained.training
     if train.base is None:
         base = chain.policy(0)
+        if trained.orders is not None and base.chat_template is not None:
+            base = base.model_copy(update={"chat_template": _without_date(base.chat_template)})
     else:
         # Of a family of its own: the policy's template and stop ids are not its.
         model = ModelInput(source=chain.resolver.pin(trained.base, train.base))
@@ -92,7 +95,14 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
         # One that asks for nothing is none.
         cleaning=train.cleaning if train.cleaning != PreferenceCleaning() else None,
         held_out_pairs=held_out_pairs,
+        orders=trained.orders,
     )
+
+
+def _without_date(template: ChatTemplate) -> ChatTemplate | None:
+    """A pairwise model is asked by its own template, whose day is the same in every run; so it is trained on that day."""
+    undated = template.model_copy(update={"date": None})
+    return None if undated == ChatTemplate() else undated
 
 
 def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:

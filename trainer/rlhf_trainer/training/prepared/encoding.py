@@ -53,25 +53,25 @@ def encode_demonstrations(
     chat = vocabulary.chat
     asked: list[tuple[Demonstration, list[Draft]]] = []
     for item in items:
-        _count(counts, "conversations")
-        if not _is_untemplated(item.messages, item.row, tally, chat):
+        count(counts, "conversations")
+        if not is_untemplated(item.messages, item.row, tally, chat):
             continue
-        if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
+        if is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
-        with _refusing(tally, item.row):
+        with refusing(tally, item.row):
             _require_rendered(chat, [item.messages], item.tools, counts)
             asked.append((item, chat.conversation(item.messages, item.tools)))
     chat.read_ahead([draft for _, drafts in asked for draft in drafts])
     found: list[Example] = []
     for item, drafts in asked:
-        with _refusing(tally, item.row):
+        with refusing(tally, item.row):
             parts = [chat.answered(draft, vocabulary.stop_ids) for draft in drafts]
             for part in parts:
                 chat.require_known(part.ids)
             if not parts:
-                _count(counts, "conversationsWithoutAnswer")
+                count(counts, "conversationsWithoutAnswer")
             if len(parts) > 1:
-                _count(counts, "conversationsUnrolled")
+                count(counts, "conversationsUnrolled")
             found += [example for part in parts if (example := _cut(part, item.row, max_length, counts)) is not None]
     return found
 
@@ -91,39 +91,39 @@ def encode_preferences(
     chat = vocabulary.chat
     asked: list[tuple[Preference, list[Draft]]] = []
     for item in items:
-        _count(counts, "pairsRead")
-        if not _is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, chat):
+        count(counts, "pairsRead")
+        if not is_untemplated([*item.prompt, item.chosen, item.rejected], item.row, tally, chat):
             continue
-        if _is_held_out(item, tally.place(item.row), held_out, overlap, counts):
+        if is_held_out(item, tally.place(item.row), held_out, overlap, counts):
             continue
         if comparison.with_scores and item.margin is None:
             tally.refuse(item.row, Unusable("withoutScores", "there are no scores, which the loss REBEL compares"))
             continue
-        if (reason := _reason_to_drop(item, comparison.min_margin)) is not None:
-            _count(counts, reason)
+        if (reason := reason_to_drop(item, comparison.min_margin)) is not None:
+            count(counts, reason)
             continue
         answers = (item.chosen, item.rejected)
-        with _refusing(tally, item.row):
+        with refusing(tally, item.row):
             _require_rendered(chat, [(*item.prompt, answer) for answer in answers], item.tools, counts)
             draft = _answer_of_policy if comparison.of_policy else Chat.exchange
             asked.append((item, [draft(chat, item.prompt, answer, item.tools) for answer in answers]))
     chat.read_ahead([draft for _, drafts in asked for draft in drafts])
     found: list[Example] = []
     for item, drafts in asked:
-        with _refusing(tally, item.row):
+        with refusing(tally, item.row):
             prompt, (chosen, rejected) = _own_pair(vocabulary, drafts) if comparison.of_policy else _pair(chat, drafts)
             fitted = fit(prompt, chosen, rejected, comparison.limits)
             if isinstance(fitted, str):
-                _count(counts, fitted)
+                count(counts, fitted)
                 continue
             if fitted.tokens < len(prompt) + len(chosen) + len(rejected):
-                _count(counts, "pairsTruncated")
+                count(counts, "pairsTruncated")
             found.append(replace(fitted, margin=item.margin, row=item.row))
     return found
 
 
 @contextmanager
-def _refusing(tally: Tally, row: int) -> Iterator[None]:
+def refusing(tally: Tally, row: int) -> Iterator[None]:
     """What may be wrong with this row alone costs the row. Raises ConfigurationProblem, with its place, for all else."""
     try:
         yield
@@ -136,7 +136,7 @@ def _refusing(tally: Tally, row: int) -> Iterator[None]:
         raise type(problem)(f"{tally.source.uri}: {tally.place(row)}: {problem}") from problem
 
 
-def _is_held_out(
+def is_held_out(
     item: Demonstration | Preference, place: str, held_out: HeldOutPrompts | None, overlap: Overlap | None, counts: dict[str, int]
 ) -> bool:
     """Whether one of its questions is held out. One that is nearly so is counted, and stays: it may be another question."""
@@ -144,11 +144,11 @@ def _is_held_out(
         return False
     found = (Overlap() if overlap is None else overlap).look(place, item.asked, held_out, item.tools)
     if found is not Found.NOTHING:
-        _count(counts, "heldOut" if found is Found.SAME else "nearHeldOut")
+        count(counts, "heldOut" if found is Found.SAME else "nearHeldOut")
     return found is Found.SAME
 
 
-def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: Chat) -> bool:
+def is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: Chat) -> bool:
     """Whether nobody has put a template around its turns before; else the tally has it."""
     try:
         require_untemplated(messages)
@@ -165,15 +165,16 @@ def _is_untemplated(messages: Sequence[Message], row: int, tally: Tally, chat: C
 def _cut(part: Answered, row: int, max_length: int, counts: dict[str, int]) -> Example | None:
     ids, counted = part.ids, part.counted
     if len(ids) > max_length:
-        _count(counts, "conversationsTruncated")
+        count(counts, "conversationsTruncated")
         ids, counted = ids[:max_length], counted[:max_length]
     if not any(counted):
-        _count(counts, "conversationsWithoutAnswer")
+        count(counts, "conversationsWithoutAnswer")
         return None
     return Example([], [ids], [counted], row=row)
 
 
-def _reason_to_drop(item: Preference, min_margin: float) -> str | None:
+def reason_to_drop(item: Preference, min_margin: float) -> str | None:
+    """Of a pair, by what counts have it; None: it stays."""
     if item.chosen == item.rejected:
         return "pairsEqual"
     if item.margin is not None:
@@ -233,8 +234,9 @@ def _require_rendered(
             "Set policy.chatTemplate to one that renders them, or remove these rows."
         )
     for name in lost:
-        _count(counts, f"notRendered/{name}")
+        count(counts, f"notRendered/{name}")
 
 
-def _count(counts: dict[str, int], name: str) -> None:
+def count(counts: dict[str, int], name: str) -> None:
+    """One more of `name`."""
     counts[name] = counts.get(name, 0) + 1

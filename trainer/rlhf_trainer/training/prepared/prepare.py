@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from rlhf_api.resource.data import DataSource
+from rlhf_api.resource.labeler import PairOrders
 from rlhf_api.words import StageName
 from rlhf_trainer.data.columns import LOOKED_AT
 from rlhf_trainer.data.examples import ExamplesWriter, to_batch
 from rlhf_trainer.data.files import Rows
 from rlhf_trainer.data.held_out import HeldOutPrompts, Overlap
-from rlhf_trainer.data.layouts import Reader, demonstrations_of, preferences_of
+from rlhf_trainer.data.layouts import Preference, Reader, demonstrations_of, preferences_of
 from rlhf_trainer.data.messages import functions_of, tools_of
 from rlhf_trainer.data.rows import Row, Tally, Unparsable
 from rlhf_trainer.models.vocabulary import Vocabulary
@@ -27,12 +28,15 @@ from rlhf_trainer.runtime.progress import Progress
 
 from .encoding import encode_demonstrations, encode_preferences
 from .pool import in_order
+from .questions import encode_questions, examples_of, with_question_keys
 from .recipe import Recipe
 from .selection import SUBSET, Candidates, Selection, sample, with_keys
 
 #: Rows that a process is given at a time, or so many characters: the file's batches, whatever the number of processes.
 PIECE, PIECE_CHARACTERS = 256, 2**20
 _OF_A_NUMBER = 8
+#: Of two responses.
+_ORDERS = 2
 #: Counts, by source.
 _COMPARED, _SAME, _NEAR = "compared", "heldOut", "nearHeldOut"
 
@@ -98,13 +102,40 @@ class Preprocessor:
         if self.recipe.stage is StageName.SFT:
             limit = self.recipe.limits.max_length
             examples = encode_demonstrations(items, tally, self._vocabulary, limit, counts, self._held_out, overlap)
+        elif self.recipe.orders is not None:
+            return self._encode_questions(self.recipe.orders, items, tally, piece, counts, overlap)
         else:
             examples = encode_preferences(items, tally, self._vocabulary, self.recipe.comparison, counts, self._held_out, overlap)
         batch = to_batch(examples, piece.source)
         if self.recipe.selects:
-            tally.columns_read |= {SUBSET}
-            batch = with_keys(batch, examples, items, tally, {item.row: piece.rows[item.row - piece.first] for item in items})
+            batch = with_keys(batch, examples, items, tally, self._rows_of(items, piece, tally))
         return _Encoded(piece.source, batch, tally, counts, overlap)
+
+    def _encode_questions(
+        self, orders: PairOrders, items: Sequence[Preference], tally: Tally, piece: _Piece, counts: dict[str, int], overlap: Overlap
+    ) -> _Encoded:
+        recipe = self.recipe
+        asked = encode_questions(
+            items,
+            tally,
+            self._vocabulary,
+            recipe.limits.max_length,
+            recipe.seed,
+            recipe.min_margin,
+            counts,
+            self._held_out,
+            overlap,
+        )
+        if recipe.selects:
+            batch = with_question_keys(asked, piece.source, items, tally, self._rows_of(items, piece, tally), orders)
+        else:
+            batch = to_batch(examples_of(asked, orders), piece.source)
+        return _Encoded(piece.source, batch, tally, counts, overlap)
+
+    def _rows_of(self, items: Sequence[Preference], piece: _Piece, tally: Tally) -> dict[int, Any]:
+        """By number, to be read for their subsets."""
+        tally.columns_read |= {SUBSET}
+        return {item.row: piece.rows[item.row - piece.first] for item in items}
 
     def try_first(self, source: DataSource, rows: Rows, first: int) -> Preparation:
         """The first rows alone. Raises ConfigurationProblem where they show what would be refused of all."""
@@ -140,7 +171,7 @@ class Preprocessor:
             _require_drawn(self.recipe, source, drawn[source.name])
         found.counts |= {f"drawn/{name}": sum(taken) for name, taken in drawn.items() if taken is not None}
         writer = ExamplesWriter(file)
-        candidates = Candidates(file) if self.recipe.selects else None
+        candidates = Candidates(file, 1 if self.recipe.orders is None else _ORDERS) if self.recipe.selects else None
         done, began = 0, clock()
         for encoded in in_order(self.encode, _pieces(sets, drawn), processes or processes_for(total // PIECE)):
             (candidates or writer).add(encoded.batch)

@@ -12,9 +12,9 @@ from typing import Any
 
 from rlhf_api.conventions.canonical import canonical_json, without_credentials
 from rlhf_api.resource.data import DataSource
-from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
+from rlhf_api.resource.labeler import PairOrders, PreferenceCleaning, RewardHeldOut
 from rlhf_api.resource.training import Overlong
-from rlhf_api.stage import BradleyTerryWork, HeldOutInput, OfflineSet, PromptIdentity, SftWork
+from rlhf_api.stage import HeldOutInput, OfflineSet, PreferenceModelWork, PromptIdentity, SftWork
 from rlhf_api.words import StageName
 from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.models.vocabulary import Vocabulary
@@ -27,12 +27,8 @@ FORMAT = 3
 _RENDERED_BY = ("jinja2", "tokenizers", "transformers")
 
 
-_FIELDS = {
-    StageName.SFT: "sft.data",
-    StageName.REWARD: "reward.bradleyTerry.train.data",
-    StageName.JUDGE: "evaluate.judge.bradleyTerry.train.data",
-    StageName.TRAIN: "train.data.offline",
-}
+_FIELDS = {StageName.SFT: "sft.data", StageName.TRAIN: "train.data.offline"}
+_LABELERS = {StageName.REWARD: "reward", StageName.JUDGE: "evaluate.judge"}
 
 
 def whole(max_length: int) -> Limits:
@@ -44,7 +40,10 @@ def whole(max_length: int) -> Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """stage: sft, of demonstrations; reward, judge and train (D_off), of preferences. min_margin, with_scores: of preferences."""
+    """stage: sft, of demonstrations; reward, judge and train (D_off), of preferences. min_margin, with_scores: of preferences.
+
+    orders: where the model of reward or judge is a pairwise one, in which orders it is asked.
+    """
 
     stage: StageName
     data: Sequence[DataSource]
@@ -55,13 +54,14 @@ class Recipe:
     with_scores: bool = False
     cleaning: PreferenceCleaning | None = None
     held_out_pairs: RewardHeldOut | None = None
+    orders: PairOrders | None = None
 
     @classmethod
-    def of(cls, work: SftWork | BradleyTerryWork, seed: int) -> Recipe:
+    def of(cls, work: SftWork | PreferenceModelWork, seed: int) -> Recipe:
         common = (work.stage, work.data, work.held_out, whole(work.max_length), seed)
-        if not isinstance(work, BradleyTerryWork):
+        if not isinstance(work, PreferenceModelWork):
             return cls(*common)
-        return cls(*common, work.min_margin, cleaning=work.cleaning, held_out_pairs=work.held_out_pairs)
+        return cls(*common, work.min_margin, cleaning=work.cleaning, held_out_pairs=work.held_out_pairs, orders=work.orders)
 
     @classmethod
     def of_offline(cls, offline: OfflineSet, limits: Limits, seed: int) -> Recipe:
@@ -70,7 +70,9 @@ class Recipe:
     @property
     def field(self) -> str:
         """Of the manifest, for messages."""
-        return _FIELDS[self.stage]
+        if self.stage in _FIELDS:
+            return _FIELDS[self.stage]
+        return f"{_LABELERS[self.stage]}.{'bradleyTerry' if self.orders is None else 'pairwise'}.train.data"
 
     @property
     def comparison(self) -> Comparison:
@@ -101,6 +103,7 @@ class Recipe:
             # Only where it is asked for: what was prepared before there was such a thing is still found.
             **({} if self.cleaning is None else {"cleaning": self.cleaning.to_wire()}),
             **({} if self.held_out_pairs is None else {"heldOutPairs": self.held_out_pairs.to_wire()}),
+            **({} if self.orders is None else {"orders": str(self.orders)}),
         }
 
     def fingerprint(self, vocabulary: Vocabulary) -> str | None:

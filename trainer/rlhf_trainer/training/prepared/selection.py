@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rlhf_api.conventions.canonical import canonical_json
@@ -29,11 +30,25 @@ Keys = NDArray[np.uint64]
 
 #: Of a pair that is not decided on yet. `pair`: of prompt and both answers, whichever is chosen; its last bit says which one is.
 #: `asked`: of the prompt. `place`: of its row, for messages.
-CANDIDATES = pa.schema([*EXAMPLES, ("pair", pa.uint64()), ("asked", pa.uint64()), ("place", pa.string()), ("subset", pa.string())])
+#: Of a question about a pair, of which there is one for each order: whether it is `trained` on where its pair is, and the
+#: `lengths` of the pair's two responses, in tokens; an example that is a pair itself has its lengths in it.
+CANDIDATES = pa.schema(
+    [
+        *EXAMPLES,
+        ("pair", pa.uint64()),
+        ("asked", pa.uint64()),
+        ("place", pa.string()),
+        ("subset", pa.string()),
+        ("trained", pa.bool_()),
+        ("lengths", pa.list_(pa.int32())),
+    ]
+)
 #: A column of rows that tables are made by.
 SUBSET = "subset"
 #: Of a pair that a model is measured by: as an example, with what its figures are told by.
 HELD_OUT = pa.schema([*EXAMPLES, ("asked", pa.uint64()), ("subset", pa.string())])
+#: Of a pair that a pairwise model is measured by: two rows, one for each order; the first has the chosen response first.
+HELD_OUT_QUESTIONS = pa.schema([*HELD_OUT, ("lengths", pa.list_(pa.int32()))])
 #: Of files beside that of the examples.
 CANDIDATES_SUFFIX, HELD_OUT_SUFFIX = ".candidates", ".held-out.arrow"
 _ONE = np.uint64(1)
@@ -80,20 +95,39 @@ def with_keys(
 ) -> pa.RecordBatch:
     """The examples of `batch`, made from some of `items`, with columns as CANDIDATES has them. rows: of the items, by number."""
     by_row = {item.row: item for item in items}
-    made = [(example, example.row or 0) for example in examples]
-    keys = {
-        "pair": [pair_key(example) for example, _ in made],
-        "asked": [asked_key(by_row[row]) for _, row in made],
-        "place": [tally.place(row) for _, row in made],
-        "subset": [subset if isinstance(subset := rows[row].get(SUBSET), str) else None for _, row in made],
+    made = [Keyed(example.row or 0, [[*example.prompt, *completion] for completion in example.completions]) for example in examples]
+    return keyed(batch, made, by_row, tally, rows)
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A row of a batch: its row of the data set, and the ids that tell its pair, those of the chosen response first."""
+
+    row: int
+    sides: Sequence[Sequence[int]]
+    trained: bool = True
+    lengths: Sequence[int] | None = None
+
+
+def keyed(
+    batch: pa.RecordBatch, made: Sequence[Keyed], by_row: Mapping[int, Preference], tally: Tally, rows: Mapping[int, Any]
+) -> pa.RecordBatch:
+    """`batch` with the columns that CANDIDATES has beyond those of an example."""
+    keys: dict[str, list[Any]] = {
+        "pair": [pair_key(one.sides) for one in made],
+        "asked": [asked_key(by_row[one.row]) for one in made],
+        "place": [tally.place(one.row) for one in made],
+        "subset": [subset if isinstance(subset := rows[one.row].get(SUBSET), str) else None for one in made],
+        "trained": [one.trained for one in made],
+        "lengths": [one.lengths for one in made],
     }
     columns = [pa.array(values, CANDIDATES.field(name).type) for name, values in keys.items()]
     return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=CANDIDATES)
 
 
-def pair_key(example: Example) -> int:
+def pair_key(sides: Sequence[Sequence[int]]) -> int:
     """64 bits. Of 700,000 pairs two that differ have the same by a chance of 1 in 37 million."""
-    chosen, rejected = (_of_ids([*example.prompt, *completion]) for completion in example.completions)
+    chosen, rejected = map(_of_ids, sides)
     both = blake2b(min(chosen, rejected) + max(chosen, rejected), digest_size=8).digest()
     return int.from_bytes(both, "big") & ~1 | (chosen > rejected)
 
@@ -209,9 +243,13 @@ class LeftOut:
 
 
 class Candidates:
-    """A file of pairs that are not decided on yet, beside `file`; to be closed by `select`."""
+    """A file of pairs that are not decided on yet, beside `file`; to be closed by `select`.
 
-    def __init__(self, file: Path) -> None:
+    each: rows of a pair, which stand side by side.
+    """
+
+    def __init__(self, file: Path, each: int = 1) -> None:
+        self._each = each
         self._file, self._held_out = file.with_suffix(CANDIDATES_SUFFIX), file.with_suffix(HELD_OUT_SUFFIX)
         self._writer = pa.ipc.new_file(self._file, CANDIDATES)
         self._keys: dict[str, array[int]] = {name: array("Q") for name in ("pair", "asked")}
@@ -221,9 +259,9 @@ class Candidates:
         """All of one source."""
         self._writer.write_batch(batch)
         for name, held in self._keys.items():
-            held.frombytes(batch.column(name).to_numpy().tobytes())
+            held.frombytes(batch.column(name).to_numpy()[:: self._each].tobytes())
         if len(batch):
-            self._ends.append((batch.column("source")[0].as_py(), len(batch)))
+            self._ends.append((batch.column("source")[0].as_py(), len(batch) // self._each))
 
     def select(self, selection: Selection, writer: ExamplesWriter, uris: Mapping[str, str]) -> LeftOut:
         """Writes those that stay. uris: of the sources."""
@@ -252,19 +290,22 @@ class Candidates:
         self, reasons: NDArray[np.uint8], writer: ExamplesWriter, firsts: dict[str, str], uris: Mapping[str, str], measured: bool
     ) -> Path | None:
         """`firsts` gets the place of the first pair of each reason. The file of what is held out, where something is to be."""
-        aside = pa.ipc.new_file(self._held_out, HELD_OUT) if measured else None
+        schema = HELD_OUT if self._each == 1 else HELD_OUT_QUESTIONS
+        aside = pa.ipc.new_file(self._held_out, schema) if measured else None
         with pa.memory_map(str(self._file)) as mapped:
             opened, start = pa.ipc.open_file(mapped), 0
             for number in range(opened.num_record_batches):
                 batch = opened.get_batch(number)
-                own = reasons[start : start + len(batch)]
-                start += len(batch)
+                pairs = len(batch) // self._each
+                own = np.repeat(reasons[start : start + pairs], self._each)
+                start += pairs
                 for reason in np.unique(own[own != 0]).tolist():
                     firsts.setdefault(_REASONS[reason], _place(batch, int(np.argmax(own == reason)), uris))
-                writer.add(batch.select(EXAMPLES.names).filter(pa.array(own == 0)))
+                kept = pc.and_(pa.array(own == 0), batch.column("trained"))
+                writer.add(batch.select(EXAMPLES.names).filter(kept))
                 held = own == _REASONS.index(HELD)
                 if aside is not None and held.any():
-                    aside.write_batch(batch.select(HELD_OUT.names).filter(pa.array(held)))
+                    aside.write_batch(batch.select(schema.names).filter(pa.array(held)))
         self._file.unlink()
         if aside is None:
             return None

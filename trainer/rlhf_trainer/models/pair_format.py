@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_trainer.data.messages import Message, Tools
-from rlhf_trainer.models.chat import Chat
-from rlhf_trainer.models.templates import TemplateRefusal
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+
+from .chat import Chat
+from .templates import TemplateRefusal
 
 #: Its two answers: which response is better.
 _ANSWERS = ("A", "B")
