@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,9 @@ def test_questions_are_exported_as_they_were_sealed_with_what_is_expected_back(t
     assert (state / "out" / "questions.jsonl").read_bytes().count(b"pair_id") == 3
     readme = (state / "out" / "README").read_text()
     assert "Prefer the shorter one." in readme
+    command = f"rlhfctl annotations import --state {state} asking --iteration 1 FILE"
+    assert f"Bring it in with: {command}" in readme
+    assert command in " ".join(done.err.split())
     assert "pair_id, annotator (any name that is one\nperson's own), choice (A, B or tie)" in readme
 
 
@@ -130,8 +135,11 @@ def test_other_answers_to_an_iteration_do_not_take_the_place_of_those_that_it_ha
     assert imported(state, answers(state / "a.jsonl", ALL)).code == 0
     done = imported(state, answers(state / "b.jsonl", [(PAIRS[0], "eve", "B"), *ALL]))
     assert done.code == Exit.CONFLICT
-    assert "iteration 1 of run 'asking' has other answers" in " ".join(done.err.split())
+    said = " ".join(done.err.split())
+    assert "iteration 1 of run 'asking' has other answers" in said
+    assert "delete the run and submit it again: it goes on from what is sealed, and asks for answers again" in said
     assert len(spec(state)["annotations"]) == 1
+    assert len([*(state / "store" / "annotations").iterdir()]) == 1, "what is refused is not written"
 
 
 @pytest.mark.parametrize(
@@ -192,4 +200,79 @@ def test_who_waits_for_the_run_is_told_that_it_waits_for_people_and_not_for_an_a
     assert done.code == Exit.RUN_FAILED
     said = " ".join(done.err.split())
     assert "run 'asking' is paused and waits for people's answers" in said
+    assert f"rlhfctl annotations import --state {state} asking --iteration 1 FILE" in said
     assert "approve" not in said
+
+
+def test_what_is_printed_of_a_run_that_waits_takes_its_questions_out_when_it_is_pasted(state: Path) -> None:
+    for looked in ("wait", "status"):
+        done = rlhfctl(looked, "asking", "--state", "state with blanks", cwd=_beside(state))
+        lines = (done.err if looked == "wait" else done.out).splitlines()
+        [command] = [line.strip() for line in lines if "annotations export" in line and "`" not in line]
+        program, *words = shlex.split(command[command.index("rlhfctl") :])
+        assert program == "rlhfctl"
+        exported = rlhfctl(*words, cwd=_beside(state))
+        assert exported.code == 0, exported.err
+        assert (_beside(state) / "asking-questions-1" / "questions.jsonl").exists()
+        shutil.rmtree(_beside(state) / "asking-questions-1")
+
+
+def test_a_run_that_has_its_answers_waits_for_nobody_but_a_process(state: Path) -> None:
+    assert imported(state, answers(state / "a.jsonl", ALL)).code == 0
+    said = " ".join(rlhfctl("wait", "asking", "--state", str(state)).err.split())
+    assert "run 'asking' has not ended, and no process drives it" in said
+    assert "annotations" not in rlhfctl("status", "asking", "--state", str(state)).out.replace("`rlhfctl annotations", "")
+
+
+def test_a_run_that_has_ended_takes_no_answers(tmp_path: Path) -> None:
+    state = waiting(tmp_path)
+    file = state / "runs" / "asking" / "status.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "phase": Phase.FAILED, "message": "Too few pairs."}))
+    done = imported(state, answers(state / "a.jsonl", ALL))
+    assert done.code == Exit.CONFLICT
+    said = " ".join(done.err.split())
+    assert "run 'asking' has ended (Failed), and takes no answers to iteration 1 any more" in said
+    assert "Too few pairs." in said
+    assert not (state / "store" / "annotations").exists()
+
+
+def test_answers_that_reached_the_store_and_not_the_run_are_imported_again(state: Path) -> None:
+    file = answers(state / "a.jsonl", ALL)
+    before = (state / "runs" / "asking" / "run.yaml").read_text()
+    assert imported(state, file).code == 0
+    [entry] = spec(state)["annotations"]
+    (state / "runs" / "asking" / "run.yaml").write_text(before)
+    assert imported(state, file).code == 0
+    assert spec(state)["annotations"] == [entry]
+    (state / "store" / annotations_key(entry["digest"])).unlink()
+    again = imported(state, file)
+    assert "nothing is changed" in " ".join(again.err.split())
+    assert (state / "store" / annotations_key(entry["digest"])).exists(), "what label says to do brings them back"
+
+
+def test_answers_to_other_questions_are_told_to_be_that(state: Path) -> None:
+    done = imported(state, answers(state / "a.jsonl", [("e" * 32, "ann", "A"), ("f" * 32, "ann", "B")]))
+    assert done.code == Exit.REFUSED
+    assert "they answer the questions of another run or iteration" in " ".join(done.err.split())
+
+
+def test_annotators_who_differ_are_both_taken_and_their_agreement_is_told(state: Path) -> None:
+    rows = [(PAIRS[0], "ann", "A"), (PAIRS[0], "bob", "B"), (PAIRS[1], "ann", "A"), (PAIRS[2], "ann", "B")]
+    said = " ".join(imported(state, answers(state / "a.csv", rows)).err.split())
+    assert "3 of 3 pairs are answered, 1 of them without a majority" in said
+    assert "agreement of annotators (Krippendorff's alpha, nominal): 0.000" in said
+
+
+def test_rows_without_a_choice_are_no_answers_and_are_told(state: Path) -> None:
+    done = imported(state, answers(state / "a.csv", [*ALL, (PAIRS[1], "bob", ""), (PAIRS[2], "", " ")]))
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert "4 answers of 2 annotators" in said
+    assert "2 rows have no choice, and are no answers" in said
+
+
+def _beside(state: Path) -> Path:
+    """A folder with the state in a folder whose name must be quoted."""
+    if not (state / "state with blanks").exists():
+        (state / "state with blanks").symlink_to(state)
+    return state
