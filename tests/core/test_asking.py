@@ -49,8 +49,7 @@ def test_an_iteration_asks_and_waits_for_the_answers_to_its_own_questions() -> N
     ]  # fmt: skip
     assert isinstance(end, AwaitPerson)
     assert end.reason is Reason.AWAITING_ANNOTATIONS
-    assert "rlhfctl annotations export tiny --iteration 2 --output DIR" in end.message
-    assert "rlhfctl annotations import tiny --iteration 2 FILE" in end.message
+    assert "Iteration 2 waits for people's answers" in end.message
     _, end = walk(Planner(RUN, spec_of(**ASKED, annotations=answers(1, 2))))
     assert isinstance(end, Finish)
 
