@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api import RLHFRun
-from rlhf_api.conventions.annotations import COLUMNS, Choice, annotations_key, krippendorff_alpha, verdict
+from rlhf_api.conventions.annotations import COLUMNS, Choice, Tally, annotations_key, tally
 from rlhf_api.resource.labeler import Annotations, Human
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.status import RLHFRunStatus
@@ -35,17 +34,11 @@ Bring it in with: {bring_in}
 
 @dataclass(frozen=True)
 class Counts:
-    """pairs: that were asked about. answered: with as many answers as annotatorsPerPair; tied: of those, without a majority.
-    blank: rows without a choice, which are no answers.
-    """
+    """pairs: that were asked about. blank: rows without a choice, which are no answers."""
 
     pairs: int
-    answered: int
-    tied: int
-    answers: int
     blank: int
-    annotators: int
-    alpha: float | None
+    tally: Tally
 
 
 def human_of(run: RLHFRun) -> Human:
@@ -133,31 +126,15 @@ def checked(answers: Iterable[Answer], asked: Sequence[str], human: Human, *, pa
             hints=(hint,) if others == len(problems) and not kept else (),
         )
     taken = [kept[key] for key in sorted(kept)]
-    counts = _counts(taken, len(known), blank, human.annotators_per_pair)
-    if counts.answered < human.min_answered * counts.pairs and not partial:
+    found = tally(((answer.pair_id, answer.annotator, Choice(answer.choice)) for answer in taken), human.annotators_per_pair)
+    if found.answered < human.min_answered * len(known) and not partial:
         raise Refused(
-            f"{counts.answered} of {counts.pairs} pairs are answered; nothing is imported",
+            f"{found.answered} of {len(known)} pairs are answered; nothing is imported",
             why=f"reward.human asks for {human.annotators_per_pair} answers to a pair, and for {human.min_answered:.0%} of the "
-            f"pairs (minAnswered); there are {counts.answers} answers of {counts.annotators} annotators",
+            f"pairs (minAnswered); there are {found.answers} answers of {len(found.annotators)} annotators",
             hints=("give all files at once, or --partial to go on with what there is",),
         )
-    return taken, counts
-
-
-def _counts(answers: Sequence[Answer], pairs: int, blank: int, least: int) -> Counts:
-    choices: Mapping[str, list[Choice]] = defaultdict(list)
-    for answer in answers:
-        choices[answer.pair_id].append(Choice(answer.choice))
-    enough = [own for own in choices.values() if len(own) >= least]
-    return Counts(
-        pairs=pairs,
-        answered=len(enough),
-        tied=Counter(map(verdict, enough))[Choice.TIE],
-        answers=len(answers),
-        blank=blank,
-        annotators=len({answer.annotator for answer in answers}),
-        alpha=krippendorff_alpha(choices.values()),
-    )
+    return taken, Counts(len(known), blank, found)
 
 
 def canonical(answers: Sequence[Answer]) -> bytes:

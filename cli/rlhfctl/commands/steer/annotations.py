@@ -84,14 +84,14 @@ def import_(name: str, files: tuple[Path, ...], place: Place, iteration: int, *,
     with store_errors():
         # Also what is known: label asks for it where the file is gone.
         store.put(annotations_key(entry.digest), content)
-    out = terminal.stderr()
+    out, found = terminal.stderr(), counts.tally
     out.line(
-        f"{counts.answers} answers of {counts.annotators} annotators: {counts.answered} of {counts.pairs} pairs are answered, "
-        f"{counts.tied} of them without a majority"
+        f"{found.answers} answers of {len(found.annotators)} annotators: {found.answered} of {counts.pairs} pairs are answered, "
+        f"{found.tied} of them without a majority"
     )
     if counts.blank:
         out.line(f"{counts.blank} rows have no choice, and are no answers")
-    agreement = "no two answers to compare" if counts.alpha is None else f"{counts.alpha:.3f}"
+    agreement = "no two answers to compare" if found.alpha is None else f"{found.alpha:.3f}"
     out.line(f"agreement of annotators (Krippendorff's alpha, nominal): {agreement}")
     if known:
         out.line(f"iteration {iteration} has these answers already: nothing is changed")

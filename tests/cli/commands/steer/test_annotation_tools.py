@@ -12,8 +12,7 @@ import pytest
 
 from rlhf_api.conventions.annotations import annotations_key
 from rlhfctl.exits import Exit
-
-from .test_annotations import PAIRS, Row, imported, spec, waiting
+from support.people import PAIRS, Row, imported, spec_of, waiting
 
 EXPECTED = [(PAIRS[0], "7", "A"), (PAIRS[0], "9", "B"), (PAIRS[1], "7", "B"), (PAIRS[2], "7", "tie")]
 
@@ -24,7 +23,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def taken(state: Path) -> list[Row]:
-    [entry] = spec(state)["annotations"]
+    [entry] = spec_of(state)["annotations"]
     return [tuple(row.values()) for row in pq.read_table(state / "store" / annotations_key(entry["digest"])).to_pylist()]
 
 
