@@ -42,7 +42,7 @@ from rlhf_trainer.data.preferences import Limits
 from rlhf_trainer.data.prompts import PromptSets, load_prompt_sets
 from rlhf_trainer.evaluation.benchmarks import tasks_revision
 from rlhf_trainer.models.vocabulary import Vocabulary
-from rlhf_trainer.preflight import data, judges, labelers, models, people, rules
+from rlhf_trainer.preflight import data, judges, labelers, models, rules
 from rlhf_trainer.preflight import held_out as held_outs
 from rlhf_trainer.preflight.lineage import independent_judge
 from rlhf_trainer.preflight.machine import shortages, without_client
@@ -195,7 +195,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         yield partial(rules.declared, labeler, path, loaded.prompts)
         yield partial(judges.answers, labeler, path, spec.seed, found.warnings)
     yield partial(judges.cost, spec, loaded.prompts, found.counts, found.warnings)
-    yield partial(people.questions, spec, loaded.prompts, found.counts, found.warnings)
+    yield partial(labelers.questions, spec, loaded.prompts, found.counts, found.warnings)
     for scored_by in rule_references(spec):
         yield partial(rules.rule, scored_by, loaded.prompts, found.resolved)
     for reference in external_references(spec):
