@@ -157,7 +157,7 @@ def require_open(run: RLHFRun, iteration: int) -> None:
         raise Conflict(
             f"run {run.metadata.name!r} has ended ({status.phase.value}), and takes no answers to iteration {iteration} any more",
             why=status.message,
-            hints=("submit it again: it goes on from what is sealed, and asks for the answers that it lacks",),
+            hints=("begin it again: it goes on from what is sealed, and asks for answers again",),
         )
 
 

@@ -11,8 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlhf_api.conventions.annotations import annotations_key
+from rlhf_api.resource.labeler import Annotations
 from rlhf_api.words import Phase
+from rlhf_operator.local import LocalState
+from rlhfctl.client import steering
+from rlhfctl.errors import Conflict
 from rlhfctl.exits import Exit
+from rlhfctl.sources.local.source import LocalSource
 from support import example_runs
 from support.people import ALL, PAIRS, Row, imported, spec_of, waiting, write_answers
 from support.rlhfctl import rlhfctl
@@ -186,6 +191,16 @@ def test_answers_that_reached_the_store_and_not_the_run_are_imported_again(state
     again = imported(state, file)
     assert "nothing is changed" in " ".join(again.err.split())
     assert (state / "store" / annotations_key(entry["digest"])).exists(), "what label says to do brings them back"
+
+
+def test_of_two_who_import_at_once_the_second_is_refused_and_takes_nothing_back(state: Path) -> None:
+    source = LocalSource(LocalState(state))
+    seen = source.load("asking")
+    steering.annotate(source, seen, Annotations(iteration=1, digest="a" * 64))
+    steering.annotate(source, seen, Annotations(iteration=1, digest="a" * 64))
+    with pytest.raises(Conflict, match="iteration 1 of run 'asking' has other answers"):
+        steering.annotate(source, seen, Annotations(iteration=1, digest="b" * 64))
+    assert [entry["digest"] for entry in spec_of(state)["annotations"]] == ["a" * 64]
 
 
 def test_answers_to_other_questions_are_told_to_be_that(state: Path) -> None:
