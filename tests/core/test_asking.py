@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from rlhf_api.resource.labeler import Annotations
 from rlhf_api.resource.status import ConditionStatus
 from rlhf_api.stage import AskWork, LabelWork
-from rlhf_api.words import ArtifactKind, ConditionType, Phase, Reason, StageName
+from rlhf_api.words import STAGE_ARTIFACT, ArtifactKind, ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.jobs.execution import CPU_STAGES
 from rlhf_operator.core.plan.planner import AwaitPerson, Finish, Planner
 from support.driving import BEGIN, SPEC, TAPE, answers, drive, essence, person
@@ -163,3 +163,25 @@ def test_answers_that_were_given_ahead_are_not_waited_for() -> None:
 
     story.go_on(seen)
     assert Phase.PAUSED not in phases
+
+
+def test_a_run_that_is_begun_again_and_gets_the_same_answers_computes_nothing_again() -> None:
+    """preflight walks the chain as far as the answers that there are: none, at the beginning."""
+    first = World(run_of(spec_of(**ASKING)))
+    drive(first)
+    second = World(run_of(spec_of(**ASKING), uid="another"), sealed=dict(first.sealed))
+    assert essence(drive(second)) == UNDISTURBED
+    assert second.sealed == first.sealed
+    assert [job.name for job in second.created if not job.resolving and job.stage in STAGE_ARTIFACT] == []
+
+
+def test_a_run_that_is_begun_again_and_gets_other_answers_computes_what_comes_of_them() -> None:
+    first = World(run_of(spec_of(**ASKING)))
+    drive(first)
+    other = Annotations(iteration=1, digest="0" * 64)
+    second = World(run_of(spec_of(**ASKING, annotations=[other.to_wire()]), uid="another"), sealed=dict(first.sealed))
+    run = drive(second)
+    assert run.status is not None
+    assert run.status.phase is Phase.SUCCEEDED
+    computed = [job.stage for job in second.created if not job.resolving and job.iteration == 1]
+    assert computed == [StageName.LABEL, StageName.REFERENCE, StageName.TRAIN, StageName.EVALUATE]

@@ -47,7 +47,7 @@ def person(world: World) -> None:
     if status is None or not any(entry.reason is Reason.AWAITING_ANNOTATIONS for entry in status.conditions):
         return
     [entry] = map(Annotations.model_validate, answers(status.iterations[-1].number))
-    if entry not in world.run.spec.annotations:
+    if entry.iteration not in {known.iteration for known in world.run.spec.annotations}:
         world.change_spec(annotations=[*world.run.spec.annotations, entry])
 
 
