@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -112,7 +113,11 @@ def _print_error(what: str, why: str = "", hints: Sequence[str] = ()) -> None:
     for number, line in enumerate(why.splitlines()):
         out.wrapped(line, "       " if number else "  why: ", "bold")
     for hint in hints:
-        out.wrapped(hint, "  try: ", "bold")
+        if re.match(r"(then )?(rlhfctl|kubectl) ", hint):
+            # One that is broken over lines cannot be pasted.
+            out.line(f"{out.paint('  try:', 'bold')} {hint}")
+        else:
+            out.wrapped(hint, "  try: ", "bold")
 
 
 def _print_usage(error: click.ClickException) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cluster.api import Api
 from cluster.handle import _request
+from rlhf_api.words import STAGE_ARTIFACT
 
 
 class Busy(BaseHTTPRequestHandler):
@@ -53,3 +54,9 @@ def test_a_server_that_says_to_come_back_is_asked_again(server: HTTPServer, tmp_
 def test_a_request_that_nobody_was_seen_to_make_is_in_the_audit_log_too() -> None:
     seen = _request({"verb": "get", "objectRef": {"resource": "pods"}, "responseStatus": {"code": 401}})
     assert (seen.user, seen.status) == ("", 401)
+
+
+def test_simulated_pods_of_every_stage_that_seals_say_that_they_sealed() -> None:
+    template = (Path(__file__).with_name("templates") / "result.yaml").read_text()
+    missing = [stage for stage, kind in STAGE_ARTIFACT.items() if f'"{stage}" "{kind}"' not in template]
+    assert missing == []

@@ -8,38 +8,18 @@ import pytest
 from hypothesis import given, settings
 
 from rlhf_api.resource.labeler import Annotations
-from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import ConditionStatus
 from rlhf_api.stage import AskWork, LabelWork
-from rlhf_api.words import ArtifactKind, ConditionType, Phase, Reason, StageName
+from rlhf_api.words import STAGE_ARTIFACT, ArtifactKind, ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.jobs.execution import CPU_STAGES
 from rlhf_operator.core.plan.planner import AwaitPerson, Finish, Planner
-from support.driving import BEGIN, SPEC, TAPE, drive, essence
-from support.runs import ASKED, RUN, artifact_of, digest_of, improving, run_of, spec_of, walk
+from support.driving import BEGIN, SPEC, TAPE, answers, drive, essence, person
+from support.runs import ASKED, BENCHMARKED, RUN, artifact_of, digest_of, improving, run_of, spec_of, walk
 from support.simulation import World
 from support.story import Story
 
-
-def answers(*iterations: int) -> list[dict[str, Any]]:
-    return [{"iteration": number, "digest": digest_of(f"answers {number}")} for number in iterations]
-
-
-def person(world: World) -> None:
-    """Whoever looks at the run, and answers what it waits for."""
-    status = world.run.status
-    if status is None or status.phase is not Phase.PAUSED or world.run.spec.suspend:
-        return
-    [entry] = map(Annotations.model_validate, answers(status.iterations[-1].number))
-    if entry not in world.run.spec.annotations:
-        world.change_spec(annotations=[*world.run.spec.annotations, entry])
-
-
-def driven(world: World, numbers: list[int] | None = None, begin: int = 0) -> RLHFRun:
-    return drive(world, numbers, begin, lambda _: person(world))
-
-
 ASKING = SPEC | ASKED
-UNDISTURBED = essence(driven(World(run_of(spec_of(**ASKING)))))
+UNDISTURBED = essence(drive(World(run_of(spec_of(**ASKING)))))
 
 
 def test_an_iteration_asks_and_waits_for_the_answers_to_its_own_questions() -> None:
@@ -49,8 +29,7 @@ def test_an_iteration_asks_and_waits_for_the_answers_to_its_own_questions() -> N
     ]  # fmt: skip
     assert isinstance(end, AwaitPerson)
     assert end.reason is Reason.AWAITING_ANNOTATIONS
-    assert "rlhfctl annotations export tiny --iteration 2 --output DIR" in end.message
-    assert "rlhfctl annotations import tiny --iteration 2 FILE" in end.message
+    assert "Iteration 2 waits for people's answers" in end.message
     _, end = walk(Planner(RUN, spec_of(**ASKED, annotations=answers(1, 2))))
     assert isinstance(end, Finish)
 
@@ -105,6 +84,104 @@ def test_questions_are_let_go_with_the_samples_that_they_are_made_of() -> None:
 @given(TAPE, BEGIN)
 def test_a_run_that_asks_ends_in_the_same_state_whatever_goes_wrong(numbers: list[int], begin: int) -> None:
     world = World(run_of(spec_of(**ASKING)))
-    assert essence(driven(world, numbers, begin)) == UNDISTURBED
+    assert essence(drive(world, numbers, begin)) == UNDISTURBED
     assert set(world.sealed.values()) == {1}
     assert [entry.iteration for entry in world.run.spec.annotations] == [1, 2], "it waits in each iteration"
+
+
+def waiting(**changes: Any) -> Story:
+    story = Story(**ASKED, iterations=1, **changes)
+    return story.go_on(lambda: story.status.phase is Phase.PAUSED)
+
+
+def test_waiting_for_people_is_no_work_and_no_deadline_ends_it() -> None:
+    """They take weeks, and hold nothing."""
+    story = waiting(activeDeadlineSeconds=100_000, pendingDeadlineSeconds=60)
+    worked = story.status.totals.work_seconds
+    story.world.clock.advance(10_000_000)
+    decision = story.decide()
+    assert decision.status.phase is Phase.PAUSED
+    assert decision.status.totals.work_seconds == worked
+    assert decision.requeue_after is None, "nothing but a person changes it"
+    person(story.world)
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+
+
+def test_an_active_deadline_that_the_work_has_used_up_ends_it_when_it_goes_on() -> None:
+    story = waiting(activeDeadlineSeconds=100_000)
+    person(story.world)
+    story.until_running(1, StageName.LABEL)
+    story.world.clock.advance(100_000)
+    assert story.to_the_end().phase is Phase.FAILED
+    assert story.condition(ConditionType.FAILED) == (ConditionStatus.TRUE, Reason.DEADLINE_EXCEEDED)
+
+
+def test_a_run_that_waits_is_suspended_and_answers_that_come_then_count_when_it_is_resumed() -> None:
+    story = waiting()
+    story.world.change_spec(suspend=True)
+    story.go_on(lambda: story.status.phase is Phase.SUSPENDED)
+    story.world.change_spec(annotations=[*map(Annotations.model_validate, answers(1))])
+    assert story.decide().status.phase is Phase.SUSPENDED
+    story.world.change_spec(suspend=False)
+    assert story.to_the_end().phase is Phase.SUCCEEDED
+    assert story.stage(1, StageName.ASK).attempt == 1
+
+
+def test_a_run_that_was_suspended_while_it_waited_waits_again() -> None:
+    story = waiting()
+    story.world.change_spec(suspend=True)
+    story.go_on(lambda: story.status.phase is Phase.SUSPENDED)
+    story.world.change_spec(suspend=False)
+    story.go_on(lambda: story.status.phase is Phase.PAUSED)
+    assert story.condition(ConditionType.PROGRESSING) == (ConditionStatus.FALSE, Reason.AWAITING_ANNOTATIONS)
+
+
+def test_a_run_that_waits_is_cancelled_at_once() -> None:
+    story = waiting()
+    story.world.change_spec(cancel=True)
+    assert story.to_the_end().phase is Phase.CANCELLED
+
+
+def test_what_is_beside_the_chain_goes_on_while_people_are_asked() -> None:
+    story = Story(**ASKED, iterations=1, evaluate=BENCHMARKED)
+    story.hang_at = (None, StageName.BENCHMARK)
+    story.go_on(lambda: story.status.phase is Phase.PAUSED)
+    assert story.stage(None, StageName.BENCHMARK).phase in (Phase.PENDING, Phase.RUNNING)
+    story.hang_at = None
+    story.go_on(lambda: story.stage(None, StageName.BENCHMARK).phase is Phase.SUCCEEDED)
+    assert story.status.phase is Phase.PAUSED
+
+
+def test_answers_that_were_given_ahead_are_not_waited_for() -> None:
+    """They are to the same questions only if the run is the same; label refuses others."""
+    story = Story(**ASKED, iterations=2, annotations=answers(1, 2))
+    phases = set()
+
+    def seen() -> bool:
+        phases.add(story.status.phase)
+        return story.status.phase.finished
+
+    story.go_on(seen)
+    assert Phase.PAUSED not in phases
+
+
+def test_a_run_that_is_begun_again_and_gets_the_same_answers_computes_nothing_again() -> None:
+    """preflight walks the chain as far as the answers that there are: none, at the beginning."""
+    first = World(run_of(spec_of(**ASKING)))
+    drive(first)
+    second = World(run_of(spec_of(**ASKING), uid="another"), sealed=dict(first.sealed))
+    assert essence(drive(second)) == UNDISTURBED
+    assert second.sealed == first.sealed
+    assert [job.name for job in second.created if not job.resolving and job.stage in STAGE_ARTIFACT] == []
+
+
+def test_a_run_that_is_begun_again_and_gets_other_answers_computes_what_comes_of_them() -> None:
+    first = World(run_of(spec_of(**ASKING)))
+    drive(first)
+    other = Annotations(iteration=1, digest="0" * 64)
+    second = World(run_of(spec_of(**ASKING, annotations=[other.to_wire()]), uid="another"), sealed=dict(first.sealed))
+    run = drive(second)
+    assert run.status is not None
+    assert run.status.phase is Phase.SUCCEEDED
+    computed = [job.stage for job in second.created if not job.resolving and job.iteration == 1]
+    assert computed == [StageName.LABEL, StageName.REFERENCE, StageName.TRAIN, StageName.EVALUATE]

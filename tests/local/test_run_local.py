@@ -129,7 +129,7 @@ def test_a_run_that_asks_people_waits_without_a_process_and_goes_on_when_they_ha
     run = world.run(world.manifest(**asking))
     assert run.status is not None
     assert run.status.phase is Phase.PAUSED
-    assert "rlhfctl annotations export tiny --iteration 1" in run.status.message
+    assert "Iteration 1 waits for people's answers" in run.status.message
     run = world.run(world.manifest(**asking, annotations=[{"iteration": 1, "digest": "a" * 64}]))
     assert run.status is not None
     assert run.status.phase is Phase.SUCCEEDED

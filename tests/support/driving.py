@@ -7,10 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from rlhf_api.resource.labeler import Annotations
 from rlhf_api.resource.run import RLHFRun
+from rlhf_api.words import Reason
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.reconcile import reconcile
 
+from .runs import digest_of
 from .simulation import World
 from .tape import Crash
 
@@ -33,13 +36,32 @@ SPEC: dict[str, Any] = {
 }
 
 
+def answers(*iterations: int) -> list[dict[str, Any]]:
+    """Entries of spec.annotations."""
+    return [{"iteration": number, "digest": digest_of(f"answers {number}")} for number in iterations]
+
+
+def person(world: World) -> None:
+    """Whoever looks at the run, and answers what it waits for."""
+    status = world.run.status
+    if status is None or not any(entry.reason is Reason.AWAITING_ANNOTATIONS for entry in status.conditions):
+        return
+    [entry] = map(Annotations.model_validate, answers(status.iterations[-1].number))
+    if entry.iteration not in {known.iteration for known in world.run.spec.annotations}:
+        world.change_spec(annotations=[*world.run.spec.annotations, entry])
+
+
 def drive(
     world: World, numbers: list[int] | None = None, begin: int = 0, disturb: Callable[[int], None] = lambda _: None
 ) -> RLHFRun:
-    """Reconcile until the run is finished and nothing of it is left running; `numbers` go onto the tape in round `begin`."""
+    """Reconcile until the run is finished and nothing of it is left running; `numbers` go onto the tape in round `begin`.
+
+    Whom the run asks, answers.
+    """
     for number in range(ROUNDS + 3 * len(numbers or world.tape.numbers)):
         if number == begin:
             world.tape.numbers.extend(numbers or [])
+        person(world)
         disturb(number)
         try:
             reconcile(world, world.clock)

@@ -21,6 +21,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "negate": True}}}, "spec.reward": MATCHED},
     {"spec.reward": {"type": "Human", "human": {}}, "spec.annotations": [{"iteration": 3, "digest": "a" * 64}]},
     {"spec.reward": {"type": "Human", "human": {"instructions": "Be strict.", "pairsPerPrompt": 3, "minAnswered": 0}}},
+    {"spec.reward": {"type": "Human", "human": {"pairsPerPrompt": 3}}, "spec.sample": {"completionsPerPrompt": 3}},
     {"spec.evaluate.judge": SERVED},
     {"spec.reward": SERVED, "spec.label.pairing": {"minRewardStd": 0.49}},
     {"spec.reward": SERVED, "spec.evaluate": {"judge": SERVED, "allowTrainingReward": True}},

@@ -278,6 +278,11 @@ FITTING = [
         "annotations are of an iteration that there is not; write 1 to spec.iterations",
         "spec.annotations",
     ),
+    Wrong(
+        {"spec.reward": {"type": "Human", "human": {"pairsPerPrompt": 4}}, "spec.sample": {"completionsPerPrompt": 3}},
+        "spec.reward.human.pairsPerPrompt",
+        "more pairs than the completions of a prompt make; write at most n (n - 1) / 2 of sample.completionsPerPrompt",
+    ),
     Wrong({"spec.approvals": [{"gate": "g", "iteration": 1}]}, "spec.approvals[0].gate", _NO_GATE, "spec.approvals"),
     Wrong(
         {"spec.gates": [gate(max=1)], "spec.approvals": [{"gate": "g", "iteration": 1}]},

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_api import RLHFRun
-from rlhf_api.conventions.annotations import COLUMNS, Choice, annotations_key, krippendorff_alpha, verdict
+from rlhf_api.conventions.annotations import COLUMNS, Choice, Tally, annotations_key, tally
 from rlhf_api.resource.labeler import Annotations, Human
+from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import ArtifactRef
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
@@ -27,20 +27,18 @@ _README = """\
 questions.jsonl and questions.parquet hold the same {pairs} pairs of responses of iteration {iteration} of run {run}.
 {instructions}
 Expected back: a file of JSON lines, CSV with a header, or Parquet, with a row an answer: pair_id, annotator (any name that is one
-person's own), choice (A, B or tie). Bring it in with: rlhfctl annotations import {run} --iteration {iteration} FILE
+person's own), choice (A, B or tie). What Label Studio and Argilla export of a question named "choice" can be given as it is.
+Bring it in with: {bring_in}
 """
 
 
 @dataclass(frozen=True)
 class Counts:
-    """pairs: that were asked about. answered: with as many answers as annotatorsPerPair; tied: of those, without a majority."""
+    """pairs: that were asked about. blank: rows without a choice, which are no answers."""
 
     pairs: int
-    answered: int
-    tied: int
-    answers: int
-    annotators: int
-    alpha: float | None
+    blank: int
+    tally: Tally
 
 
 def human_of(run: RLHFRun) -> Human:
@@ -70,17 +68,22 @@ def questions_of(run: RLHFRun, store: Store, iteration: int) -> Artifact:
     )
 
 
-def export(run: RLHFRun, questions: Artifact, iteration: int, folder: Path) -> int:
-    """The sealed files as they are, and a README; how many pairs they hold. Raises StoreError, OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+def export(run: RLHFRun, questions: Artifact, iteration: int, folder: Path, bring_in: str) -> int:
+    """The sealed files as they are, and a README; how many pairs they hold. `bring_in`: the command for their answers.
+
+    Raises UsageProblem where the folder cannot be written; StoreError.
+    """
     contents = {name: questions.read(name) for name in QUESTIONS}
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
     pairs = len(pair_ids(contents["questions.jsonl"]))
     instructions = human_of(run).instructions
     told = f"\n{instructions}\n" if instructions else ""
-    text = _README.format(run=run.metadata.name, iteration=iteration, pairs=pairs, instructions=told)
-    (folder / "README").write_text(text, encoding="utf-8")
+    text = _README.format(run=run.metadata.name, iteration=iteration, pairs=pairs, instructions=told, bring_in=bring_in)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in {**contents, "README": text.encode()}.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UsageProblem(f"{folder} cannot be written", why=str(error)) from error
     return pairs
 
 
@@ -96,10 +99,13 @@ def checked(answers: Iterable[Answer], asked: Sequence[str], human: Human, *, pa
     Raises Refused with every row that cannot be taken, or where less than human.minAnswered is answered and not `partial`.
     """
     kept: dict[tuple[str, str], Answer] = {}
-    known, problems = frozenset(asked), []
+    known, problems, others, blank = frozenset(asked), [], 0, 0
     for answer in answers:
-        if answer.pair_id not in known:
+        if not answer.choice:
+            blank += 1
+        elif answer.pair_id not in known:
             problems.append(f"{answer.where}: {answer.pair_id!r} is no pair of this iteration")
+            others += 1
         elif answer.choice not in list(Choice):
             problems.append(f"{answer.where}: {answer.choice!r} is no choice; write A, B or tie")
         elif not answer.annotator:
@@ -113,32 +119,22 @@ def checked(answers: Iterable[Answer], asked: Sequence[str], human: Human, *, pa
                 )
     if problems:
         more = (f"and {len(problems) - _SHOWN} more",) if len(problems) > _SHOWN else ()
-        raise Refused(f"{len(problems)} of the answers cannot be taken; nothing is imported", problems=(*problems[:_SHOWN], *more))
-    taken = [kept[key] for key in sorted(kept)]
-    counts = _counts(taken, len(known), human.annotators_per_pair)
-    if counts.answered < human.min_answered * counts.pairs and not partial:
+        hint = "they answer the questions of another run or iteration: export those of this one, and ask about them"
         raise Refused(
-            f"{counts.answered} of {counts.pairs} pairs are answered; nothing is imported",
+            f"{len(problems)} of the answers cannot be taken; nothing is imported",
+            problems=(*problems[:_SHOWN], *more),
+            hints=(hint,) if others == len(problems) and not kept else (),
+        )
+    taken = [kept[key] for key in sorted(kept)]
+    found = tally(((answer.pair_id, answer.annotator, Choice(answer.choice)) for answer in taken), human.annotators_per_pair)
+    if found.answered < human.min_answered * len(known) and not partial:
+        raise Refused(
+            f"{found.answered} of {len(known)} pairs are answered; nothing is imported",
             why=f"reward.human asks for {human.annotators_per_pair} answers to a pair, and for {human.min_answered:.0%} of the "
-            f"pairs (minAnswered); there are {counts.answers} answers of {counts.annotators} annotators",
+            f"pairs (minAnswered); there are {found.answers} answers of {len(found.annotators)} annotators",
             hints=("give all files at once, or --partial to go on with what there is",),
         )
-    return taken, counts
-
-
-def _counts(answers: Sequence[Answer], pairs: int, least: int) -> Counts:
-    choices: Mapping[str, list[Choice]] = defaultdict(list)
-    for answer in answers:
-        choices[answer.pair_id].append(Choice(answer.choice))
-    enough = [own for own in choices.values() if len(own) >= least]
-    return Counts(
-        pairs=pairs,
-        answered=len(enough),
-        tied=Counter(map(verdict, enough))[Choice.TIE],
-        answers=len(answers),
-        annotators=len({answer.annotator for answer in answers}),
-        alpha=krippendorff_alpha(choices.values()),
-    )
+    return taken, Counts(len(known), blank, found)
 
 
 def canonical(answers: Sequence[Answer]) -> bytes:
@@ -154,19 +150,30 @@ def canonical(answers: Sequence[Answer]) -> bytes:
     return out.getvalue()
 
 
-def entry_of(run: RLHFRun, store: Store, iteration: int, content: bytes) -> tuple[Annotations, bool]:
-    """Put the answers into the store; their entry of spec.annotations, and whether it is there already.
+def require_open(run: RLHFRun, iteration: int) -> None:
+    """Raises Conflict where the run has ended: nothing that is imported would be read."""
+    status = run.status or RLHFRunStatus()
+    if status.phase.finished:
+        raise Conflict(
+            f"run {run.metadata.name!r} has ended ({status.phase.value}), and takes no answers to iteration {iteration} any more",
+            why=status.message,
+            hints=("begin it again: it goes on from what is sealed, and asks for answers again",),
+        )
 
-    Raises Conflict where the iteration has other answers; StoreError.
-    """
-    entry = Annotations(iteration=iteration, digest=hashlib.sha256(content).hexdigest())
-    for former in run.spec.annotations:
-        if former.iteration == iteration and former.digest != entry.digest:
+
+def entry_of(iteration: int, content: bytes) -> Annotations:
+    """The entry of spec.annotations of these answers."""
+    return Annotations(iteration=iteration, digest=hashlib.sha256(content).hexdigest())
+
+
+def is_known(entry: Annotations, name: str, spec: RLHFRunSpec) -> bool:
+    """Whether the run has these answers. Raises Conflict where it has others to the same iteration."""
+    for former in spec.annotations:
+        if former.iteration == entry.iteration and former.digest != entry.digest:
             raise Conflict(
-                f"iteration {iteration} of run {run.metadata.name!r} has other answers",
+                f"iteration {entry.iteration} of run {name!r} has other answers",
                 why=f"spec.annotations has {annotations_key(former.digest)}, and these are {annotations_key(entry.digest)}; what "
                 "was imported stays, for labels may be made of it",
                 hints=("delete the run and submit it again: it goes on from what is sealed, and asks for answers again",),
             )
-    store.put(annotations_key(entry.digest), content)
-    return entry, entry in run.spec.annotations
+    return entry in spec.annotations

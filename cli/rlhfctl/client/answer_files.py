@@ -1,4 +1,4 @@
-"""Files of answers, as annotation tools write them: JSON lines, CSV with a header, Parquet. What they say is checked elsewhere."""
+"""Files of answers, as annotation tools write them: JSON, JSON lines, CSV, Parquet. What they say is checked elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_api.conventions.annotations import COLUMNS
+from rlhfctl.client.answer_shapes import rows_of
 from rlhfctl.errors import CliError, NotFound, UsageProblem
 
 
@@ -24,13 +25,13 @@ class Answer:
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
-    """By the file's ending: .parquet, .csv, .jsonl. Raises NotFound; UsageProblem where it cannot be read as that."""
-    readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
+    """By the file's ending: .parquet, .csv, .jsonl, .json. Raises NotFound; UsageProblem where it cannot be read as that."""
+    readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl, ".json": _json}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageProblem(f"{path} is of no known form", hints=("give files that end in .jsonl, .csv or .parquet",))
+        raise UsageProblem(f"{path} is of no known form", hints=("give files that end in .jsonl, .json, .csv or .parquet",))
     try:
-        for where, row in reader(path):
+        for where, row in ((where, row) for where, task in reader(path) for row in rows_of(task)):
             lacking = [name for name in COLUMNS if name not in row]
             if lacking:
                 raise UsageProblem(
@@ -60,6 +61,19 @@ def _jsonl(path: Path) -> _Rows:
             if not isinstance(row, dict):
                 raise UsageProblem(f"{where} is no JSON object")
             yield where, row
+
+
+def _json(path: Path) -> _Rows:
+    """A list of rows, or one of them."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        hint = f"lines of JSON belong into {path.stem}.jsonl"
+        raise UsageProblem(f"{path} is no JSON", why=str(error), hints=(hint,)) from error
+    for number, row in enumerate(found if isinstance(found, list) else [found], start=1):
+        if not isinstance(row, dict):
+            raise UsageProblem(f"{path}, entry {number} is no JSON object")
+        yield f"{path}, entry {number}", row
 
 
 def _csv(path: Path) -> _Rows:

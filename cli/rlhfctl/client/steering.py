@@ -13,6 +13,7 @@ from rlhf_api.resource.evaluation import Approval, GateAction
 from rlhf_api.resource.labeler import Annotations
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.status import GateVerdict, RLHFRunStatus
+from rlhfctl.client.annotations import is_known
 from rlhfctl.errors import Conflict, NotFound, UsageProblem, hint_for
 from rlhfctl.sources.source import Source, phase_of
 
@@ -42,14 +43,12 @@ def approve(source: Source, name: str, gate: str | None, iteration: int | None) 
 
 
 def annotate(source: Source, run: RLHFRun, entry: Annotations) -> str:
-    """Append what people answered. Raises Conflict: the run has ended."""
+    """Append what people answered. Raises Conflict: the run has other answers to the iteration, maybe since a moment ago."""
     name = run.metadata.name
-    if phase_of(run).finished:
-        raise Conflict(f"run {name!r} has ended ({phase_of(run).value}): nothing of it can change any more")
 
     def append(spec: RLHFRunSpec) -> RLHFRunSpec:
         # Of two who import at once the second must not take back what the first wrote.
-        known = entry in spec.annotations
+        known = is_known(entry, name, spec)
         return spec if known else spec.model_copy(update={"annotations": [*spec.annotations, entry]})
 
     return _done(source.change(name, append), source, f"the answers to iteration {entry.iteration} are imported")

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from rlhf_api import RLHFRun
 from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import Phase, Reason
+from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.display import terminal
 from rlhfctl.errors import CliError, Detached, NotFound, RunFailed, TimedOut
-from rlhfctl.sources.source import LogNote, LogSelection, Source, command_for, phase_of
+from rlhfctl.sources.source import LogNote, LogSelection, Source, answers_of_people, command_for, phase_of, waits_for_people
 
 
 def wait(source: Source, name: str, timeout: float | None) -> None:
@@ -89,11 +89,10 @@ def mirror(run: RLHFRun, source: Source) -> None:
     if phase in (Phase.FAILED, Phase.CANCELLED):
         ended = "has failed" if phase == Phase.FAILED else "was cancelled"
         raise RunFailed(f"run {name!r} {ended}", why=message, hints=(command_for(source, "logs", name),))
-    if phase == Phase.PAUSED and any(entry.reason is Reason.AWAITING_ANNOTATIONS for entry in status.conditions):
-        raise CliError(
-            f"run {name!r} is paused and waits for people's answers", why=message, hints=(f"then {again}",) if again else ()
-        )
-    if phase == Phase.PAUSED:
+    if commands := answers_of_people(source, run):
+        hints = (*commands, *((f"then {again}",) if again else ()))
+        raise CliError(f"run {name!r} is paused and waits for people's answers", why=message, hints=hints)
+    if phase == Phase.PAUSED and not waits_for_people(run):
         hints = (command_for(source, "approve", name), *((f"then {again}",) if again else ()))
         raise CliError(f"run {name!r} is paused and waits for an approval", why=message, hints=hints)
     if phase == Phase.SUSPENDED and run.spec.suspend:

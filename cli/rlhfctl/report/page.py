@@ -14,6 +14,7 @@ from rlhfctl.results.model import Report
 from . import sections
 from .benchmarks import benchmarks_section
 from .held_out import held_out_section
+from .people import people_section
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}
@@ -42,6 +43,7 @@ def _parts(report: Report) -> Sequence[str]:
         benchmarks_section(report.benchmarks),
         held_out_section("Reward model", report.held_out),
         held_out_section("Judge", report.judge_held_out),
+        people_section(report.people),
         sections.examples_section(report),
         sections.gates_section(report.gates),
         sections.times_section(report.times),

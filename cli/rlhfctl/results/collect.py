@@ -34,6 +34,7 @@ from .model import (
     StageTime,
     TestFigure,
 )
+from .people import people_figures
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -61,6 +62,7 @@ def collect(run: RLHFRun, store: Store, now: datetime) -> Report:
         benchmarks=tuple(gathered.benchmarks),
         held_out=gathered.held_out.get(StageName.REWARD),
         judge_held_out=gathered.held_out.get(StageName.JUDGE),
+        people=people_figures(run, store, gathered.questions, gathered.missing),
         times=tuple(_times(status)),
         counts=tuple(gathered.counts),
         gates=tuple(_gates(status)),
@@ -81,6 +83,7 @@ class _Gathered:
         self.curves: list[Curve] = []
         self.benchmarks: list[BenchmarkFigure] = []
         self.held_out: dict[StageName, HeldOutFigures] = {}
+        self.questions: dict[int, int] = {}
         self._evaluations: dict[int, EvaluationFile] = {}
         self._policies: dict[int, Artifact] = {}
         for iteration, stage in _sealed_stages(status):
@@ -141,7 +144,9 @@ class _Gathered:
     def _take(self, iteration: int, stage: StageStatus, artifact: Artifact) -> None:
         for name, number in sorted(artifact.manifest.counts.items()):
             self.counts.append(Count(iteration, stage.name.value, name, number))
-        if stage.name == StageName.EVALUATE:
+        if stage.name == StageName.ASK:
+            self.questions[iteration] = artifact.manifest.counts.get("questions", 0)
+        elif stage.name == StageName.EVALUATE:
             self._take_evaluation(iteration, artifact)
         elif stage.name == StageName.BENCHMARK:
             found = self._parsed(iteration, stage.name, artifact, "benchmark.json", BenchmarkFile)

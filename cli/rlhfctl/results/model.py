@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_api.conventions.annotations import Tally
 from rlhf_api.metrics import Metric, MetricValue
 
 
@@ -107,6 +108,15 @@ class HeldOutFigures:
 
 
 @dataclass(frozen=True)
+class PeopleFigures:
+    """What people answered in an iteration. pairs: that they were asked about."""
+
+    iteration: int
+    pairs: int
+    tally: Tally
+
+
+@dataclass(frozen=True)
 class StageTime:
     """A stage of the run (`iteration` 0) or of an iteration."""
 
@@ -168,6 +178,7 @@ class Report:
     benchmarks: tuple[BenchmarkFigure, ...]
     held_out: HeldOutFigures | None
     judge_held_out: HeldOutFigures | None
+    people: tuple[PeopleFigures, ...]
     times: tuple[StageTime, ...]
     counts: tuple[Count, ...]
     gates: tuple[GateVerdictRow, ...]

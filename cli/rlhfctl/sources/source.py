@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from rlhf_api import RLHFRun, RLHFRunSpec
 from rlhf_api.conventions.log_names import LogName
 from rlhf_api.resource.status import RLHFRunStatus
-from rlhf_api.words import Phase, StageName
+from rlhf_api.words import Phase, Reason, StageName
 from rlhf_operator.core.jobs.execution import compute_of, shards_of
 from rlhf_operator.local import Progress
 from rlhfctl.errors import CliError, NotFound, OtherVersion
@@ -250,6 +250,27 @@ def command_for(source: Source, *words: str) -> str:
     """A command line that comes back to a run: the command and the run's name, how to find it, further options."""
     before, after = words[:2], words[2:]
     return " ".join(word for word in ("rlhfctl", *before, source.flags, *after) if word)
+
+
+def waits_for_people(run: RLHFRun) -> bool:
+    """It was paused until people have answered; that they have may not be seen yet."""
+    status = run.status or RLHFRunStatus()
+    asks = any(entry.reason is Reason.AWAITING_ANNOTATIONS for entry in status.conditions)
+    return status.phase is Phase.PAUSED and asks and bool(status.iterations)
+
+
+def answers_of_people(source: Source, run: RLHFRun) -> tuple[str, ...]:
+    """Commands that take out what the run asks people, and bring the answers in; none where it waits for nobody's."""
+    status, name = run.status or RLHFRunStatus(), run.metadata.name
+    # The newest: an iteration begins when the one before it has ended.
+    number = max((entry.number for entry in status.iterations), default=0)
+    if not waits_for_people(run) or number in {entry.iteration for entry in run.spec.annotations}:
+        return ()
+    which = ("--iteration", str(number))
+    return (
+        command_for(source, "annotations", "export", name, *which, "--output", f"{name}-questions-{number}"),
+        command_for(source, "annotations", "import", name, *which, "FILE"),
+    )
 
 
 def phase_of(run: RLHFRun) -> Phase:

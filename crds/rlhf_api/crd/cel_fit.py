@@ -186,6 +186,12 @@ _SPEC = [
         "annotations are of an iteration that there is not; write 1 to spec.iterations",
         "annotations",
     ),
+    CelRule(
+        "!has(self.reward.human) || self.reward.human.pairsPerPrompt <= "
+        "self.sample.completionsPerPrompt * (self.sample.completionsPerPrompt - 1) / 2",
+        "more pairs than the completions of a prompt make; write at most n (n - 1) / 2 of sample.completionsPerPrompt",
+        "reward.human.pairsPerPrompt",
+    ),
 ]
 
 FITTING: dict[type[Model], list[CelRule]] = {

@@ -33,6 +33,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     labelers.judge_prompts_are_whole,
     labelers.answers_are_named,
     labelers.answers_are_not_asked,
+    labelers.pairs_are_there_to_ask_about,
     labelers.annotations_answer_questions,
     sampling.parallelism_within_shards,
     sampling.every_entry_samples,

@@ -236,7 +236,9 @@ class _Round:
                 opened_by = history.find(config.iteration, StageName.EVALUATE)
                 resolving = opened_by is not None and opened_by.adopted
             else:
-                resolving = config.stage in STAGE_ARTIFACT and history.chain_length < self.status.adoptable
+                # preflight's walk ended where people had not answered yet; what they answered may have been labelled before.
+                may_go_on = self.spec.reward.human is not None and history.newest_adopted
+                resolving = config.stage in STAGE_ARTIFACT and (history.chain_length < self.status.adoptable or may_go_on)
             stage = StageStatus(name=config.stage, phase=Phase.PENDING, attempt=1, beside=beside, resolving=resolving)
             self.status = with_stage(self.status, config.iteration, stage)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_api.conventions.annotations import Choice, annotations_key, krippendorff_alpha, verdict
+from rlhf_api.conventions.annotations import Annotator, Choice, Tally, annotations_key, krippendorff_alpha, tally, verdict
 
 A, B, TIE = Choice
 
@@ -48,3 +48,19 @@ def test_perfect_agreement_is_one_and_steady_contradiction_is_less_than_chance()
 
 def test_answers_lie_under_their_digest() -> None:
     assert annotations_key("a" * 64) == f"annotations/{'a' * 64}.parquet"
+
+
+def test_a_tally_counts_pairs_with_enough_answers_and_how_often_each_annotator_is_the_verdict() -> None:
+    answers = [
+        ("p", "ann", Choice.A), ("p", "bob", Choice.A), ("p", "eve", Choice.B),
+        ("q", "ann", Choice.A), ("q", "bob", Choice.B),
+        ("r", "eve", Choice.TIE),
+    ]  # fmt: skip
+    found = tally(answers, 2)
+    assert (found.answered, found.tied, found.answers) == (2, 1, 6)
+    assert found.annotators == (Annotator("ann", 2, 1), Annotator("bob", 2, 1), Annotator("eve", 2, 1))
+    assert found.alpha == krippendorff_alpha([[choice for pair, _, choice in answers if pair == name] for name in "pqr"])
+
+
+def test_nobodys_answers_are_a_tally_too() -> None:
+    assert tally([], 1) == Tally(0, 0, 0, (), None)

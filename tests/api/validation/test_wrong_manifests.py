@@ -32,6 +32,7 @@ SERVER_TOO = {
     "metrics_are_measured",
     "gate_bounds_fit_the_unit",
     "approvals_name_gates",
+    "pairs_are_there_to_ask_about",
     "annotations_answer_questions",
     "environment_is_free",
     "volume_names_are_free",

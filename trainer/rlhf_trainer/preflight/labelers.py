@@ -10,6 +10,7 @@ from rlhf_api.resource.labeler import Labeler, PreferenceTraining
 from rlhf_api.resource.model import ChatTemplate, ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
+from rlhf_operator.core.chain.references import REWARD
 from rlhf_trainer.data import sources
 from rlhf_trainer.data.prompts import PromptSets
 from rlhf_trainer.labelers.gated.format import Gate
@@ -140,6 +141,26 @@ def _without_date(spec: RLHFRunSpec) -> RLHFRunSpec:
     undated = None if template is None else template.model_copy(update={"date": None})
     undated = None if undated == ChatTemplate() else undated
     return spec.model_copy(update={"policy": spec.policy.model_copy(update={"chat_template": undated})})
+
+
+def questions(spec: RLHFRunSpec, prompts: Callable[[], PromptSets], counts: dict[str, int], warnings: list[str]) -> None:
+    """How much people are asked: whoever has to find them wants to know it before anything is sampled.
+
+    Questions of the whole run go into `counts`, and words of them into `warnings`. They are as many as there can be:
+    nobody is asked about responses that are equal.
+    """
+    human = spec.reward.human
+    if human is None:
+        return
+    asked = [len(training) * human.pairs_per_prompt for training in prompts().training]
+    counts[f"{REWARD}.questions"] = sum(asked)
+    counts[f"{REWARD}.answers"] = sum(asked) * human.annotators_per_pair
+    most = max(asked, default=0)
+    each = "" if human.annotators_per_pair == 1 else f", each of {human.annotators_per_pair} people"
+    warnings.append(
+        f"{REWARD}: this run asks people up to {most} questions an iteration{each}, {sum(asked)} in all, and waits for their "
+        "answers in each."
+    )
 
 
 def reward_base(base: ModelRef, scratch: Path, storage: Storage) -> Vocabulary:

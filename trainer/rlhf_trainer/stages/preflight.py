@@ -202,6 +202,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         yield partial(rules.declared, labeler, path, loaded.prompts)
         yield partial(judges.answers, labeler, path, spec.seed, found.warnings)
     yield partial(judges.cost, spec, loaded.prompts, found.counts, found.warnings)
+    yield partial(labelers.questions, spec, loaded.prompts, found.counts, found.warnings)
     for scored_by in rule_references(spec):
         yield partial(rules.rule, scored_by, loaded.prompts, found.resolved)
     for reference in external_references(spec):

@@ -79,6 +79,7 @@ def _show(sight: Sight, source: Source, output: str | None, out: Terminal, *, in
 def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> None:
     from rlhfctl.display import documents, progress_line, views
     from rlhfctl.display.rates import Rate
+    from rlhfctl.sources.source import answers_of_people
 
     if output in ("json", "yaml", "name"):
         documents.print_run(sight.run, output, out)
@@ -89,5 +90,7 @@ def _print(sight: Sight, source: Source, output: str | None, out: Terminal) -> N
         lines += ["", *views.stage_table(sight.run, out, now)]
     if sight.progress is not None:
         lines.append(f"       {progress_line.text(sight.progress, Rate())}")
+    if commands := answers_of_people(source, sight.run):
+        lines += ["", *(f"  {line}" for line in commands)]
     for line in lines + source.driver_lines(sight):
         out.line(line)

@@ -36,13 +36,18 @@ def export(name: str, place: Place, iteration: int, folder: Path) -> None:
     from rlhfctl.client import annotations
     from rlhfctl.results.store import open_store_of, store_errors
     from rlhfctl.sources.choosing import source_of
+    from rlhfctl.sources.source import command_for
 
-    run = source_of(place, terminal.say).load(name)
+    source = source_of(place, terminal.say)
+    run = source.load(name)
     annotations.human_of(run)
+    bring_in = command_for(source, "annotations", "import", name, "--iteration", str(iteration), "FILE")
     with store_errors():
         questions = annotations.questions_of(run, open_store_of(run), iteration)
-        pairs = annotations.export(run, questions, iteration, folder)
-    terminal.stderr().line(f"{pairs} pairs are in {folder}; its README says what is expected back")
+        pairs = annotations.export(run, questions, iteration, folder, bring_in)
+    out = terminal.stderr()
+    out.line(f"{pairs} pairs are in {folder}; its README says what is expected back")
+    out.line(f"bring the answers in: {bring_in}")
 
 
 @command.command("import")
@@ -54,9 +59,11 @@ def export(name: str, place: Place, iteration: int, folder: Path) -> None:
 def import_(name: str, files: tuple[Path, ...], place: Place, iteration: int, *, partial: bool) -> None:
     """Bring in what people answered to an iteration of the run NAME, and let it go on.
 
-    Each FILE has a row an answer, with pair_id, annotator and choice (A, B or tie); it ends in .jsonl, .csv or .parquet. All
-    answers of an iteration are given at once. Giving the same again changes nothing.
+    Each FILE has a row an answer, with pair_id, annotator and choice (A, B or tie); it ends in .jsonl, .json, .csv or .parquet.
+    What Label Studio and Argilla export of a question named choice is taken as it is. All answers of an iteration are given
+    at once. Giving the same again changes nothing.
     """
+    from rlhf_api.conventions.annotations import annotations_key
     from rlhfctl.client import annotations, steering
     from rlhfctl.client.answer_files import read_answers
     from rlhfctl.results.store import open_store_of, store_errors
@@ -65,19 +72,26 @@ def import_(name: str, files: tuple[Path, ...], place: Place, iteration: int, *,
     source = source_of(place, terminal.say)
     run = source.load(name)
     human = annotations.human_of(run)
+    annotations.require_open(run, iteration)
     with store_errors():
         store = open_store_of(run)
         asked = annotations.pair_ids(annotations.questions_of(run, store, iteration).read("questions.jsonl"))
     given = [answer for path in files for answer in read_answers(path)]
     answers, counts = annotations.checked(given, asked, human, partial=partial)
+    content = annotations.canonical(answers)
+    entry = annotations.entry_of(iteration, content)
+    known = annotations.is_known(entry, name, run.spec)
     with store_errors():
-        entry, known = annotations.entry_of(run, store, iteration, annotations.canonical(answers))
-    out = terminal.stderr()
+        # Also what is known: label asks for it where the file is gone.
+        store.put(annotations_key(entry.digest), content)
+    out, found = terminal.stderr(), counts.tally
     out.line(
-        f"{counts.answers} answers of {counts.annotators} annotators: {counts.answered} of {counts.pairs} pairs are answered, "
-        f"{counts.tied} of them without a majority"
+        f"{found.answers} answers of {len(found.annotators)} annotators: {found.answered} of {counts.pairs} pairs are answered, "
+        f"{found.tied} of them without a majority"
     )
-    agreement = "no two answers to compare" if counts.alpha is None else f"{counts.alpha:.3f}"
+    if counts.blank:
+        out.line(f"{counts.blank} rows have no choice, and are no answers")
+    agreement = "no two answers to compare" if found.alpha is None else f"{found.alpha:.3f}"
     out.line(f"agreement of annotators (Krippendorff's alpha, nominal): {agreement}")
     if known:
         out.line(f"iteration {iteration} has these answers already: nothing is changed")

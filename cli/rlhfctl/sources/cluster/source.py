@@ -17,7 +17,19 @@ from rlhf_api.words import Phase
 from rlhfctl import figures
 from rlhfctl.errors import CliError, Conflict, NotFound, TimedOut, hint_for
 from rlhfctl.sources.place import Place
-from rlhfctl.sources.source import Listing, LogNote, LogSelection, LogText, Sight, Target, command_for, names_of, phase_of
+from rlhfctl.sources.source import (
+    Listing,
+    LogNote,
+    LogSelection,
+    LogText,
+    Sight,
+    Target,
+    answers_of_people,
+    command_for,
+    names_of,
+    phase_of,
+    waits_for_people,
+)
 
 from .applying import merge_patch
 from .changes import Change, patiently
@@ -184,7 +196,9 @@ class ClusterSource:
         """Once, when the run begins to wait for somebody."""
         phase, name = phase_of(run), run.metadata.name
         if phase is not before:
-            if phase is Phase.PAUSED:
+            if phase is Phase.PAUSED and (commands := answers_of_people(self, run)):
+                self._say(f"run {name!r} is paused and waits for people's answers: {commands[0]}")
+            elif phase is Phase.PAUSED and not waits_for_people(run):
                 self._say(f"run {name!r} is paused until somebody lets it go on: {command_for(self, 'approve', name)}")
             if phase is Phase.SUSPENDED and run.spec.suspend:
                 self._say(f"run {name!r} is suspended until somebody lets it go on: {command_for(self, 'resume', name)}")

@@ -125,6 +125,19 @@ def answers_are_not_asked(spec: RLHFRunSpec) -> Problems:
             )
 
 
+def pairs_are_there_to_ask_about(spec: RLHFRunSpec) -> Problems:
+    """Fewer of a prompt may be asked about, where responses are equal; more never."""
+    human, completions = spec.reward.human, spec.sample.completions_per_prompt
+    pairs = completions * (completions - 1) // 2
+    if human is not None and human.pairs_per_prompt > pairs:
+        yield Problem(
+            (*_REWARD, "human", "pairsPerPrompt"),
+            f"more pairs than the {completions} completions of a prompt make: {pairs}",
+            f"write at most {pairs}, or raise sample.completionsPerPrompt",
+            depends=((*SPEC, "sample", "completionsPerPrompt"),),
+        )
+
+
 def annotations_answer_questions(spec: RLHFRunSpec) -> Problems:
     """Answers belong to an iteration of the run, and to a reward that asks."""
     for index, entry in enumerate(spec.annotations):

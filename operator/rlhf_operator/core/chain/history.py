@@ -80,7 +80,16 @@ class History:
     @property
     def chain_length(self) -> int:
         """How many stages of the chain are done: what `adoptable` counts. preflight and finalize seal nothing and are not in it."""
-        return sum(record.stage in STAGE_ARTIFACT and not record.beside for record in self.records)
+        return len(self._chain)
+
+    @property
+    def newest_adopted(self) -> bool:
+        """Whether the newest of those stages was found, not made."""
+        return bool(self._chain) and self._chain[-1].adopted
+
+    @cached_property
+    def _chain(self) -> tuple[StageRecord, ...]:
+        return tuple(record for record in self.records if record.stage in STAGE_ARTIFACT and not record.beside)
 
 
 def history_of(status: RLHFRunStatus | None) -> History:

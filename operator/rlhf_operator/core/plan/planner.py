@@ -151,7 +151,7 @@ class Planner:
             if chain.history.find(iteration, name) is not None:
                 continue
             if name is StageName.LABEL and self.spec.reward.human is not None and annotations_of(self.spec, iteration) is None:
-                return _await_annotations(self.run, iteration)
+                return _await_annotations(iteration)
             if (work := build(chain, iteration)) is not None:
                 return RunStage(self._config(iteration, work))
         raise AssertionError(f"iteration {iteration} has all its stages and is not evaluated")
@@ -201,12 +201,11 @@ def _await_approval(iteration: int, gates: tuple[str, ...]) -> AwaitPerson:
     return AwaitPerson(Reason.GATE_PAUSED, message)
 
 
-def _await_annotations(run: RunRef, iteration: int) -> AwaitPerson:
-    """Questions are sealed, and spec.annotations has no answers to them."""
+def _await_annotations(iteration: int) -> AwaitPerson:
+    """Questions are sealed, and spec.annotations has no answers to them. Where the run is, a whole command would have to say."""
     message = (
-        f"Iteration {iteration} waits for people's answers. Take its questions out with `rlhfctl annotations export {run.name} "
-        f"--iteration {iteration} --output DIR`, and bring the answers in with `rlhfctl annotations import {run.name} --iteration "
-        f"{iteration} FILE`."
+        f"Iteration {iteration} waits for people's answers to its questions: `rlhfctl annotations export` takes the questions out, "
+        "`rlhfctl annotations import` brings the answers in."
     )
     return AwaitPerson(Reason.AWAITING_ANNOTATIONS, message)
 
