@@ -194,6 +194,8 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
         yield partial(labelers.labeler, labeler, loaded.prompts, scratch, storage, found.warnings)
         yield partial(rules.declared, labeler, path, loaded.prompts)
         yield partial(judges.answers, labeler, path, spec.seed, found.warnings)
+        allow_cpu = context.config.execution.allow_cpu
+        yield partial(judges.own_model, spec, path, loaded.prompts, scratch, storage, found.warnings, allow_cpu=allow_cpu)
     yield partial(judges.cost, spec, loaded.prompts, found.counts, found.warnings)
     for scored_by in rule_references(spec):
         yield partial(rules.rule, scored_by, loaded.prompts, found.resolved)
