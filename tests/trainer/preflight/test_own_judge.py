@@ -48,8 +48,9 @@ def test_a_model_that_cannot_be_asked_is_refused(world: Path, judge: Path, rewar
     short = changed(judge, tmp_path / "short", "config.json", max_position_embeddings=1024)
     told = problems(world, storage, tmp_path / "positions", **judged_by(short))
     assert f"file://{short} has 1024 positions, and of a question about two responses of a word each it needs" in told
-    heads = changed(judge, tmp_path / "heads", "config.json", num_key_value_heads=3)
-    assert "num_key_value_heads" in problems(world, storage, tmp_path / "scratch", **judged_by(heads))
+    other = changed(judge, tmp_path / "other", "config.json", architectures=["MysteryForCausalLM"])
+    told = problems(world, storage, tmp_path / "scratch", **judged_by(other))
+    assert "is MysteryForCausalLM, and vLLM, which reads the judge, has no such class" in told
     bare = shutil.copytree(judge, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     assert "has no chat template" in problems(world, storage, tmp_path / "template", **judged_by(bare))

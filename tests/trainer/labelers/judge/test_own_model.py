@@ -39,9 +39,10 @@ def judge_of(folder: Path, bound: float = 0.1) -> JudgeLabeler:
 
 
 def asked() -> list[Asked]:
-    """Every two of the responses, in both orders."""
-    orders = [(a, b) for a in responses() for b in responses() if a.text != b.text]
-    return [Asked(question(template_of(None), *order), f"pair {number}", str(number)) for number, order in enumerate(orders)]
+    """Short enough for an opinion on each, and one as a judge is asked."""
+    texts = ["lion", "moon lion", "a", "wren tit lion", "which one", "x " * 50]
+    texts.append(question(template_of(None), *responses()[:2]))
+    return [Asked(text, f"pair {number}", str(number)) for number, text in enumerate(texts)]
 
 
 def test_its_answers_are_those_of_the_same_model_behind_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
