@@ -15,13 +15,9 @@ LABELERS: dict[str, dict[str, Any]] = {
     "Human": {"type": "Human", "human": {}},
 }
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
-OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
-    ({"spec.reward": OWN_CODE}, "spec.reward.multiObjective.model.trustRemoteCode"),
-    ({"spec.evaluate.judge": OWN_CODE}, "spec.evaluate.judge.multiObjective.model.trustRemoteCode"),
-    ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
     ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
     (
         {
@@ -72,3 +68,7 @@ def test_every_entry_of_the_table_has_a_case() -> None:
 )
 def test_labelers_that_read_a_model_are_available(place: str, labeler: dict[str, Any]) -> None:
     assert validate(manifest({place: labeler})).problems == ()
+
+
+def test_deterministic_sampling_is_available() -> None:
+    assert validate(manifest({"spec.sample.deterministic": True})).problems == ()

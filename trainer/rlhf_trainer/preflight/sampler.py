@@ -18,6 +18,14 @@ from rlhf_api.validation.rules.pods import gpu_limit
 from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.pods import pod_of
 from rlhf_trainer.data import sources
+from rlhf_trainer.models.determinism import (
+    CAPABILITY,
+    COST,
+    require_aligned,
+    require_attention,
+    require_gpu,
+    require_settings,
+)
 from rlhf_trainer.models.engine import engine_options
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE, prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
@@ -39,18 +47,36 @@ class _Attention:
     """Every layer keeps the keys and values of all its heads, and of all tokens."""
 
 
-def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bool) -> None:
+def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str], *, allow_cpu: bool) -> None:
     """`allow_cpu`: the run goes without the GPUs that its manifest asks for."""
     attention = _readable(spec.policy.model, scratch, storage, "which samples")
     cpu = without_gpus(spec, StageName.SAMPLE, allow_cpu=allow_cpu)
     own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or [] if variable.value is not None}
     environment = os.environ | own
-    engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
+    options = engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
+    if spec.sample.deterministic:
+        require_gpu(cpu=cpu)
+        require_settings(options, environment)
+        _require_invariant(spec, scratch, storage)
+        warnings.append(COST)
+        warnings.append(
+            f"sample.deterministic needs GPUs of compute capability {'.'.join(map(str, CAPABILITY))} or higher. preflight runs "
+            "without one and cannot look; sample does, before it samples, and tries a few prompts alone and together."
+        )
     if cpu:
         room = _room(environment)
         if attention is not None and attention.plain:
             _require_kernels(spec.policy.model.uri, attention, "which samples", "sample.pod.resources")
             _require_room(spec, attention, room)
+
+
+def _require_invariant(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    model, engine = spec.policy.model, spec.sample.engine
+    text = transformers_config(sources.fetch_without_weights(model, scratch, storage), model).get_text_config()
+    require_attention(model.uri, getattr(text, "layer_types", None) or ())
+    size = getattr(text, "hidden_size", None)
+    if isinstance(size, int):
+        require_aligned(model.uri, size, _BYTES[spec.policy.dtype], engine.tensor_parallel_size)
 
 
 def judging(model: ModelRef, stage: StageName, scratch: Path, storage: Storage, *, cpu: bool) -> None:

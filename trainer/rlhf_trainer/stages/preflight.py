@@ -188,7 +188,7 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED
     yield lambda: models.policy(spec, scratch, storage, found.warnings)
     yield lambda: models.positions(spec, scratch, storage)
-    yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
+    yield lambda: sampler(spec, scratch, storage, found.warnings, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
     for path, labeler in ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge)):
         yield partial(labelers.labeler, labeler, loaded.prompts, scratch, storage, found.warnings)
