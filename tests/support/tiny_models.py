@@ -70,16 +70,16 @@ def save_preference_model(folder: Path) -> Path:
 DECIDED = "[[A]]"
 
 
-def save_decided_judge(folder: Path) -> Path:
-    """A chat model that says DECIDED, a token of its own, and ends: its layers add nothing, so that a token decides the next."""
+def save_decided_judge(folder: Path, says: str = DECIDED) -> Path:
+    """A chat model that `says` the same of everything, one token, and ends: its layers add nothing: a token decides the next."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from .vocabularies import LLAMA3, template, tokenizer
 
-    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], plain=[DECIDED])
+    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], plain=[says])
     own.save_pretrained(str(folder))
-    said, end = own.convert_tokens_to_ids([DECIDED, LLAMA3[4]])
+    said, end = own.convert_tokens_to_ids([says, LLAMA3[4]])
     ends = {"bos_token_id": own.bos_token_id, "eos_token_id": end, "pad_token_id": None}
     # vLLM has no kernel of a CPU for smaller heads.
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **SIZES, head_dim=32, max_position_embeddings=4096, **ends))
@@ -93,6 +93,44 @@ def save_decided_judge(folder: Path) -> Path:
         embedded[:, 0] = 1
         embedded[said, 0], embedded[said, 1] = 0, 1
         head[said, 0] = head[end, 1] = 10
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def save_opinionated_judge(folder: Path) -> Path:
+    """A chat model that says [[A]], [[B]] or [[C]], each a token, and ends; which, depends on all that it is asked."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from .vocabularies import LLAMA3, template, tokenizer
+
+    verdicts = ["[[A]]", "[[B]]", "[[C]]"]
+    own = tokenizer(LLAMA3, template("llama3"), bos=LLAMA3[0], eos=LLAMA3[4], plain=verdicts)
+    own.save_pretrained(str(folder))
+    said, end = own.convert_tokens_to_ids(verdicts), own.eos_token_id
+    ends = {"bos_token_id": own.bos_token_id, "eos_token_id": end, "pad_token_id": None}
+    torch.manual_seed(5)
+    # vLLM has no kernel of a CPU for smaller heads.
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **SIZES, head_dim=32, max_position_embeddings=4096, **ends))
+    with torch.no_grad():
+        # In the first two places stands what a token is: one to answer behind, or an answer; layers leave them.
+        for layer in model.model.layers:
+            for reader in (layer.self_attn.v_proj, layer.mlp.gate_proj, layer.mlp.up_proj):
+                reader.weight[:, :2] = 0
+            layer.self_attn.o_proj.weight.mul_(10)
+            layer.self_attn.o_proj.weight[:2] = 0
+            layer.mlp.down_proj.weight[:2] = 0
+        embedded, head = model.model.embed_tokens.weight, model.lm_head.weight
+        opinions = head[said].clone()
+        head.zero_()
+        head[said] = 10 * opinions
+        embedded[:, 0], embedded[:, 1] = 4, 0
+        head[said, 0], head[said, 1] = 200, 0
+        embedded[said, 0], embedded[said, 1] = 0, 8
+        head[end, 1] = 1000
+        # Behind the header nothing speaks for a verdict but what the layers have read.
+        header = own.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True, return_dict=False)[-1]
+        embedded[header, 2:] = 0
     model.save_pretrained(str(folder))
     return folder
 

@@ -355,6 +355,9 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
         {"spec.evaluate.judge": MATCHED, "spec.reward": MATCHED},
     ],
     "judge_prompts_are_whole": [{"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{prompt} {responseA}"}],
+    "gated_models_are_read_without_their_code": [
+        {"spec.reward": {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}},
+    ],
     "answers_are_named": [{"spec.reward": ANSWERED}, {"spec.evaluate.judge": ANSWERED}],
     "answers_are_not_asked": [{"spec.prompts.source": {**ASKED, "column": "answer"}}],
     "pairing_can_be_met": [{"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}}],

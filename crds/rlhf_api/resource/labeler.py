@@ -231,7 +231,7 @@ class LlmJudge(Model):
     """A chat model that is asked which of two responses is better, in both orders. Exactly one of model and endpoint."""
 
     model: ModelRef | None = None
-    """The chat model, read by the stage itself."""
+    """The chat model, read by the stage itself with vLLM, on the GPUs of label's and evaluate's pods, by sample.engine."""
     endpoint: JudgeEndpoint | None = None
     """Where a chat model is served."""
     prompt: Annotated[str, StringConstraints(max_length=8192)] | None = None

@@ -75,7 +75,7 @@ class Sample(Model):
     ]
     """Who answers, and how: at least one entry."""
     deterministic: bool = False
-    """Equal tokens whatever the sharding: the engine's batch-invariant mode, GPU only, at a cost that is reported."""
+    """Equal tokens whatever the sharding: vLLM's batch-invariant mode, on GPUs of compute capability 8.0 or above, slower."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
     """Parts into which the prompts are split; each is a worker of its own, and redone alone when it fails."""
     parallelism: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -31,6 +31,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     training.offload_fits_zero,
     labelers.judge_is_independent,
     labelers.judge_prompts_are_whole,
+    labelers.gated_models_are_read_without_their_code,
     labelers.answers_are_named,
     labelers.answers_are_not_asked,
     labelers.pairs_are_there_to_ask_about,

@@ -14,18 +14,11 @@ MODEL = {"uri": "hf://owner/other"}
 LABELERS: dict[str, dict[str, Any]] = {
     "Human": {"type": "Human", "human": {}},
 }
-OWN_JUDGE = {"type": "Judge", "judge": {"model": MODEL}}
 DATA = [{"name": "a", "uri": "hf://owner/data"}]
-OWN_CODE = {"type": "MultiObjective", "multiObjective": {"model": {**MODEL, "trustRemoteCode": True}}}
 OF_OWN_CODE = {**MODEL, "trustRemoteCode": True}
 KEY = {"name": "ours", "key": "value"}
 CASES: list[tuple[dict[str, Any], str]] = [
     *(({"spec.evaluate.judge": labeler}, "spec.evaluate.judge.type") for labeler in LABELERS.values()),
-    ({"spec.reward": OWN_JUDGE}, "spec.reward.judge.model"),
-    ({"spec.evaluate.judge": OWN_JUDGE}, "spec.evaluate.judge.judge.model"),
-    ({"spec.reward": OWN_CODE}, "spec.reward.multiObjective.model.trustRemoteCode"),
-    ({"spec.evaluate.judge": OWN_CODE}, "spec.evaluate.judge.multiObjective.model.trustRemoteCode"),
-    ({"spec.sample.deterministic": True}, "spec.sample.deterministic"),
     ({"spec.policy.model": {**MODEL, "trustRemoteCode": True}}, "spec.policy.model.trustRemoteCode"),
     (
         {
@@ -73,6 +66,12 @@ def test_every_entry_of_the_table_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("place", ["spec.reward", "spec.evaluate.judge"])
-def test_a_multi_objective_labeler_is_available(place: str) -> None:
-    labeler = {"type": "MultiObjective", "multiObjective": {"model": MODEL}}
+@pytest.mark.parametrize(
+    "labeler", [{"type": "MultiObjective", "multiObjective": {"model": MODEL}}, {"type": "Judge", "judge": {"model": MODEL}}]
+)
+def test_labelers_that_read_a_model_are_available(place: str, labeler: dict[str, Any]) -> None:
     assert validate(manifest({place: labeler})).problems == ()
+
+
+def test_deterministic_sampling_is_available() -> None:
+    assert validate(manifest({"spec.sample.deterministic": True})).problems == ()

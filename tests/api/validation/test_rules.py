@@ -84,6 +84,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "above every pair's",
     ),
     ({"spec.reward": SERVED, "spec.label.pairing.minRewardStd": 0.5}, "spec.label.pairing.minRewardStd", "(Judge) lie between 0"),
+    # Code that would never run.
+    *(
+        (
+            {place: {"type": "MultiObjective", "multiObjective": {"model": {"uri": "hf://owner/other", "trustRemoteCode": True}}}},
+            f"{place}.multiObjective.model.trustRemoteCode",
+            "code of multi-objective models is never run: they are read without it; write false, or remove it",
+        )
+        for place in ("spec.reward", "spec.evaluate.judge")
+    ),
     # Judges that are served.
     (
         {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{prompt} {responseA} {responseB} {reference}"},

@@ -11,14 +11,13 @@ import pytest
 
 from rlhf_api.metrics import Metric
 from rlhf_api.resource.evaluation import Against
-from rlhf_api.resource.labeler import Labeler, LabelerType, Rule
+from rlhf_api.resource.labeler import Labeler, LabelerType
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import EvaluateWork
 from rlhf_trainer.evaluation.answers import Answer
 from rlhf_trainer.evaluation.divergence import Divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
-from rlhf_trainer.labelers.declared.labeler import DeclaredLabeler
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import evaluate
 from support.stages import config_of, context_of
@@ -179,13 +178,10 @@ def test_a_rule_whose_code_is_not_what_preflight_saw_is_refused_before_anything_
 
 
 def test_people_who_are_the_reward_are_asked_about_no_held_out_prompt(tmp_path: Path) -> None:
-    """Nor is there a labeler to load for them: the judge alone scores, and the reward has no mean."""
+    """Nor is there a labeler to load for them, and the reward has no mean."""
     asking = work_of(0).model_copy(update={"reward": Labeler.model_validate({"type": "Human", "human": {}})})
     context = context_of(config_of(asking, Storage(url=f"file://{tmp_path}/store")), tmp_path / "scratch")
-    judge = DeclaredLabeler.load(Rule.model_validate({"regex": {"pattern": "1"}}))
-    own = [replace(answer, judge_score=None, reward_score=None) for answer in answers([0.0, 1.0] * 5)]
-    counts: dict[str, int] = {}
-    scored = evaluate._scored(context, asking, judge, own, None, counts)
-    assert [answer.judge_score for answer in scored] == [0.0, 1.0] * 5
+    own = [replace(answer, reward_score=None) for answer in answers([0.0, 1.0] * 5)]
+    scored = evaluate._rewarded(context, asking, own, None, {})
     assert {answer.reward_score for answer in scored} == {None}
     assert Metric.REWARD_MEAN not in evaluation_metrics(asking, scored, None, None, DIVERGENCE, None)

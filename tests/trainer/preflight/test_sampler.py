@@ -21,14 +21,16 @@ pytestmark = pytest.mark.engine
 GPU = {"pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
 
 
-def check(world: Path, folder: Path, config: dict[str, Any] | bytes, *, allow_cpu: bool = False, **changes: Any) -> None:
-    """Of the world's run, with these changes of the model's configuration (bytes: with these as all of it) and of the spec."""
+def check(world: Path, folder: Path, config: dict[str, Any] | bytes, *, allow_cpu: bool = False, **changes: Any) -> list[str]:
+    """Warnings on the world's run, with these changes of the model's configuration (bytes: all of it) and of the spec."""
     model = shutil.copytree(world / "model", folder / "model")
     known = json.loads((model / "config.json").read_text())
     (model / "config.json").write_bytes(config if isinstance(config, bytes) else json.dumps(known | config).encode())
     policy = {"policy": {"model": {"uri": f"file://{model}"}, "dtype": "float32"}, "storage": {"url": f"file://{folder}/store"}}
     spec = spec_of_world(world, **policy | changes)
-    sampler(spec, folder / "scratch", spec.storage, allow_cpu=allow_cpu)
+    warnings: list[str] = []
+    sampler(spec, folder / "scratch", spec.storage, warnings, allow_cpu=allow_cpu)
+    return warnings
 
 
 def test_the_world_can_be_sampled(world: Path, tmp_path: Path) -> None:
@@ -192,3 +194,32 @@ def test_what_the_check_of_weights_finds_too_is_said_in_the_same_words(world: Pa
     with pytest.raises(ConfigurationProblem) as loaded:
         require_architecture(tmp_path / "model", model, "ForCausalLM")
     assert str(sampled.value) == str(loaded.value)
+
+
+def test_deterministic_sampling_needs_gpus_and_says_what_it_may_cost(world: Path, tmp_path: Path) -> None:
+    sample = spec_of_world(world, storage={"url": "file:///s"}).sample.to_wire() | {"deterministic": True}
+    with pytest.raises(ConfigurationProblem, match=r"sample\.deterministic is true, and on a CPU vLLM has no batch-invariant mode"):
+        check(world, tmp_path / "none", {}, sample=sample)
+    with pytest.raises(ConfigurationProblem, match="on a CPU vLLM has no batch-invariant mode"):
+        check(world, tmp_path / "without", {}, allow_cpu=True, sample=sample | GPU)
+    told = check(world, tmp_path / "gpu", {}, sample=sample | GPU)
+    assert "may cost speed, gives no figure" in told[0]
+    assert "compute capability 8.0 or higher" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"engine": {"extraArgs": ["--attention-backend=FLASHINFER"]}},
+            "--attention-backend=FLASHINFER, which is not batch-invariant",
+        ),
+        ({"pod": {**GPU["pod"], "env": [{"name": "VLLM_BATCH_INVARIANT", "value": "0"}]}}, "VLLM_BATCH_INVARIANT is '0'"),
+    ],
+)
+def test_settings_that_deterministic_sampling_cannot_have_are_named(
+    world: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    sample = spec_of_world(world, storage={"url": "file:///s"}).sample.to_wire() | {"deterministic": True} | GPU | changes
+    with pytest.raises(ConfigurationProblem, match=words):
+        check(world, tmp_path, {}, sample=sample)

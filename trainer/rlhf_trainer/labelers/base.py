@@ -56,6 +56,14 @@ class Comparer(Protocol):
 
 
 @runtime_checkable
+class Rehearsing(Protocol):
+    """A labeler of which preflight cannot tell whether it answers."""
+
+    def rehearse(self) -> None:
+        """Raises ConfigurationProblem where it does not."""
+
+
+@runtime_checkable
 class Counting(Protocol):
     """A labeler that counts what became of its questions, by reason."""
 

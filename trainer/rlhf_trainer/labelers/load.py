@@ -33,6 +33,7 @@ def load_labeler(
     from .bradley_terry import BradleyTerryLabeler
     from .gated.labeler import MultiObjectiveLabeler
     from .judge.labeler import JudgeLabeler
+    from .judge.own_model import OwnModel
     from .pairwise.labeler import PairwiseLabeler
 
     match spec.type:
@@ -48,9 +49,13 @@ def load_labeler(
             return MultiObjectiveLabeler.load(model_folder(context, present(model, "the multi-objective reward model")))
         case LabelerType.JUDGE if spec.judge is not None and spec.judge.endpoint is not None:
             return JudgeLabeler.load(spec.judge, endpoint, context.config.seed, context.config.execution.shards)
+        case LabelerType.JUDGE if spec.judge is not None:
+            chat = present(model, "the judge's model")
+            name = present(chat.source, "the source of the judge's model").uri
+            engine = context.config.execution.engine
+            return JudgeLabeler(OwnModel(model_folder(context, chat), name, engine, trust_remote_code=trusts(chat)), spec.judge)
     raise ConfigurationProblem(
-        f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective, Rule, or Judge with an "
-        "endpoint."
+        f"A labeler of type {spec.type} is not available. Use BradleyTerry, Pairwise, MultiObjective, Rule or Judge."
     )
 
 

@@ -7,7 +7,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rlhf_trainer.runtime.environment import prepare_engine_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 from rlhf_trainer.runtime.seeds import hashed_seed
 
+from .determinism import require_gpu, require_same, require_settings
 from .stored import stored_shapes
 
 #: Prompt tokens that one step reads on a CPU: vLLM's own figure.
@@ -28,7 +29,9 @@ _THRESHOLD = "long_prefill_token_threshold"
 #: Characters of what vLLM says: a result has room for some thousand bytes.
 _WORDS = 600
 #: RuntimeErrors of vLLM that say the same in every attempt.
-_LASTING = ("Unsupported CPU attention configuration",)
+_LASTING = ("Unsupported CPU attention configuration", "batch_invariant mode is not supported")
+#: Of a deterministic engine's trial: requests, and tokens of each.
+_TRIAL = (8, 32)
 REFUSALS = (ValueError, TypeError, NotImplementedError)
 #: What its assertions and arithmetic raise of numbers that do not go together, before a single prompt is there.
 WHILE_LOADING = (AssertionError, ArithmeticError, LookupError, AttributeError)
@@ -79,14 +82,24 @@ class SamplingEngine:
         spec: EngineSpec,
         *,
         trust_remote_code: bool = False,
+        deterministic: bool = False,
     ) -> None:
+        """deterministic: in vLLM's batch-invariant mode, which `generate` puts to a trial before anything else.
+
+        Raises ConfigurationProblem.
+        """
         import torch
 
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
+        self._to_try = deterministic
         cpu = not torch.cuda.is_available()
-        prepare_engine_environment(cpu=cpu)
+        if deterministic:
+            require_gpu(cpu=cpu, capability=None if cpu else torch.cuda.get_device_capability())
+        prepare_engine_environment(cpu=cpu, deterministic=deterministic)
         options = engine_options(spec, max_length, os.environ, cpu=cpu)
+        if deterministic:
+            require_settings(options, os.environ)
         self._longest_prompt = _without_threshold(options) if cpu else None
         stored_shapes(folder, f"The model of {folder}")
         from vllm import LLM
@@ -106,10 +119,25 @@ class SamplingEngine:
             self._llm = LLM(**fixed | options)
 
     def generate(self, requests: Sequence[Request], batch: int = 512) -> Iterator[list[Completion]]:
-        """The completions of each request, in order. `batch` requests are in flight at a time, so that progress can be told."""
+        """The completions of each request, in order. `batch` requests are in flight at a time, so that progress can be told.
+
+        Raises ConfigurationProblem for an engine that is to be deterministic and is not.
+        """
+        self._require_whole_prompts(requests)
+        if self._to_try:
+            self._to_try = False
+            self._try(requests)
+        yield from self._answers(requests, batch)
+
+    def _try(self, requests: Sequence[Request]) -> None:
+        """A few of the requests, one at a time and together: what ignores the mode does not say so."""
+        count, tokens = _TRIAL
+        trial = [replace(request, count=1, max_new_tokens=min(tokens, request.max_new_tokens)) for request in requests[:count]]
+        require_same(*([found for (found,) in self._answers(trial, batch)] for batch in (1, max(1, len(trial)))))
+
+    def _answers(self, requests: Sequence[Request], batch: int) -> Iterator[list[Completion]]:
         from vllm import SamplingParams, TokensPrompt
 
-        self._require_whole_prompts(requests)
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
             prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in part]

@@ -18,6 +18,14 @@ from rlhf_api.validation.rules.pods import gpu_limit
 from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.pods import pod_of
 from rlhf_trainer.data import sources
+from rlhf_trainer.models.determinism import (
+    CAPABILITY,
+    COST,
+    require_aligned,
+    require_attention,
+    require_gpu,
+    require_settings,
+)
 from rlhf_trainer.models.engine import engine_options
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE, prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
@@ -39,41 +47,72 @@ class _Attention:
     """Every layer keeps the keys and values of all its heads, and of all tokens."""
 
 
-def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, *, allow_cpu: bool) -> None:
+def sampler(spec: RLHFRunSpec, scratch: Path, storage: Storage, warnings: list[str], *, allow_cpu: bool) -> None:
     """`allow_cpu`: the run goes without the GPUs that its manifest asks for."""
-    model = spec.policy.model
+    attention = _readable(spec.policy.model, scratch, storage, "which samples")
+    cpu = without_gpus(spec, StageName.SAMPLE, allow_cpu=allow_cpu)
+    own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or [] if variable.value is not None}
+    environment = os.environ | own
+    options = engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
+    if spec.sample.deterministic:
+        require_gpu(cpu=cpu)
+        require_settings(options, environment)
+        _require_invariant(spec, scratch, storage)
+        warnings.append(COST)
+        warnings.append(
+            f"sample.deterministic needs GPUs of compute capability {'.'.join(map(str, CAPABILITY))} or higher. preflight runs "
+            "without one and cannot look; sample does, before it samples, and tries a few prompts alone and together."
+        )
+    if cpu:
+        room = _room(environment)
+        if attention is not None and attention.plain:
+            _require_kernels(spec.policy.model.uri, attention, "which samples", "sample.pod.resources")
+            _require_room(spec, attention, room)
+
+
+def _require_invariant(spec: RLHFRunSpec, scratch: Path, storage: Storage) -> None:
+    model, engine = spec.policy.model, spec.sample.engine
+    text = transformers_config(sources.fetch_without_weights(model, scratch, storage), model).get_text_config()
+    require_attention(model.uri, getattr(text, "layer_types", None) or ())
+    size = getattr(text, "hidden_size", None)
+    if isinstance(size, int):
+        require_aligned(model.uri, size, _BYTES[spec.policy.dtype], engine.tensor_parallel_size)
+
+
+def judging(model: ModelRef, stage: StageName, scratch: Path, storage: Storage, *, cpu: bool) -> None:
+    """The same of a chat model that a stage reads itself to judge: how long its questions are is another matter."""
+    attention = _readable(model, scratch, storage, "which reads the judge")
+    if cpu and attention is not None and attention.plain:
+        _require_kernels(model.uri, attention, "which reads the judge", f"{stage}.pod.resources")
+
+
+def without_gpus(spec: RLHFRunSpec, stage: StageName, *, allow_cpu: bool) -> bool:
+    """The stage's engine runs on a CPU."""
+    resources = pod_of(spec, stage).resources
+    return allow_cpu or resources is None or not gpu_limit(resources.limits)
+
+
+def _readable(model: ModelRef, scratch: Path, storage: Storage, reader: str) -> _Attention | None:
+    """vLLM has a class for the model, and can make sense of its attention."""
     folder = sources.fetch_without_weights(model, scratch, storage)
     architectures = architectures_of(folder, model)
     config = transformers_config(folder, model)
     prepare_cpu_environment()
-    _require_class(model.uri, architectures, config)
+    _require_class(model.uri, architectures, config, reader)
     attention = _attention(model, config)
     if attention is not None:
         _require_heads(model.uri, attention)
-    cpu = allow_cpu or not _asks_for_gpus(spec)
-    own = {variable.name: variable.value for variable in pod_of(spec, StageName.SAMPLE).env or [] if variable.value is not None}
-    environment = os.environ | own
-    engine_options(spec.sample.engine, _longest(spec), environment, cpu=cpu)
-    if cpu:
-        room = _room(environment)
-        if attention is not None and attention.plain:
-            _require_kernels(model.uri, attention)
-            _require_room(spec, attention, room)
+    return attention
 
 
-def _asks_for_gpus(spec: RLHFRunSpec) -> bool:
-    resources = pod_of(spec, StageName.SAMPLE).resources
-    return resources is not None and bool(gpu_limit(resources.limits))
-
-
-def _require_class(uri: str, architectures: Sequence[str], config: Any) -> None:
+def _require_class(uri: str, architectures: Sequence[str], config: Any, reader: str) -> None:
     from vllm.model_executor.models.registry import ModelRegistry
 
     if not architectures or set(architectures) & set(ModelRegistry.get_supported_archs()):
         return
     if not _runs_as_transformers_has_it(architectures[0], config):
         raise ConfigurationProblem(
-            f"{uri} is {', '.join(architectures)}, and vLLM, which samples, has no such class in this version. Name a model of a "
+            f"{uri} is {', '.join(architectures)}, and vLLM, {reader}, has no such class in this version. Name a model of a "
             "class that it has."
         )
 
@@ -134,14 +173,14 @@ def _require_heads(uri: str, attention: _Attention) -> None:
         )
 
 
-def _require_kernels(uri: str, attention: _Attention) -> None:
+def _require_kernels(uri: str, attention: _Attention, reader: str, resources: str) -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     supported = CPUAttentionBackend.get_supported_head_sizes()
     if attention.head_size not in supported:
         raise ConfigurationProblem(
-            f"{uri} has attention heads of {attention.head_size}, and on a CPU vLLM, which samples, has kernels for "
-            f"{', '.join(map(str, supported))}. Sample on a GPU (sample.pod.resources), or name another model."
+            f"{uri} has attention heads of {attention.head_size}, and on a CPU vLLM, {reader}, has kernels for "
+            f"{', '.join(map(str, supported))}. Give it a GPU ({resources}), or name another model."
         )
 
 

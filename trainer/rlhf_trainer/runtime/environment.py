@@ -15,14 +15,23 @@ def before_imports() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def prepare_engine_environment(*, cpu: bool) -> None:
+def prepare_engine_environment(*, cpu: bool, deterministic: bool = False) -> None:
     """Before vLLM is imported into a process that has torch."""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if cpu:
         prepare_cpu_environment()
-    else:
+    for name, value in engine_environment(cpu=cpu, deterministic=deterministic).items():
+        os.environ.setdefault(name, value)
+
+
+def engine_environment(*, cpu: bool, deterministic: bool = False) -> dict[str, str]:
+    """What is set for vLLM, where the pod's own environment does not say. deterministic: a GPU's batch-invariant mode."""
+    found = {"VLLM_NO_USAGE_STATS": "1"}
+    if not cpu:
         # torch was asked for a GPU in this process: a fork of it cannot use one.
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        found["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    if deterministic:
+        found["VLLM_BATCH_INVARIANT"] = "1"
+    return found
 
 
 def prepare_cpu_environment() -> None:

@@ -23,7 +23,7 @@ from rlhf_trainer.evaluation.answers import Answer, to_questions_of
 from rlhf_trainer.evaluation.divergence import divergence
 from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
-from rlhf_trainer.labelers.base import Comparer, Labeler, Response, counted
+from rlhf_trainer.labelers.base import Comparer, Labeler, Rehearsing, Response, counted
 from rlhf_trainer.labelers.load import load_labeler, require_rule
 from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
@@ -42,8 +42,11 @@ def run(context: StageContext) -> StageResult:
     initial = _former(context, work.initial_evaluation)
     previous = _former(context, work.previous_evaluation)
     answers = _answers(context, work, counts)
+    answers = _rewarded(context, work, answers, initial, counts)
+    # Behind the training reward, which is given up again: one of the two may want a GPU's memory for an engine.
     judge = load_labeler(context, work.judge, work.judge_model, work.judge_rule_revision, context.config.execution.judge_endpoint)
-    answers = _scored(context, work, judge, answers, initial, counts)
+    judged = _scores(context, judge, answers, initial)
+    answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
     kl = divergence(context, work, [a for a in answers if a.set == "validation" and a.decoding == _unbiased(work)])
     compare = partial(_compared, context, judge) if isinstance(judge, Comparer) else None
     metrics = evaluation_metrics(work, answers, initial, previous, kl, compare)
@@ -157,17 +160,10 @@ def _answer(name: str, decoding: _Decoding, prompt: Prompt, ids: list[int], comp
     )
 
 
-def _scored(
-    context: StageContext,
-    work: EvaluateWork,
-    judge: Labeler,
-    answers: list[Answer],
-    initial: Sequence[Answer] | None,
-    counts: dict[str, int],
+def _rewarded(
+    context: StageContext, work: EvaluateWork, answers: list[Answer], initial: Sequence[Answer] | None, counts: dict[str, int]
 ) -> list[Answer]:
-    """The judge scores all; the training reward only what its mean is over. `counts` gets what the reward counts."""
-    judged = _scores(context, judge, answers, initial)
-    answers = [replace(answer, judge_score=score) for answer, score in zip(answers, judged, strict=True)]
+    """The training reward scores only what its mean is over. `counts` gets what it counts."""
     if work.reward.type is LabelerType.HUMAN:
         return answers  # Nobody is asked about held-out prompts.
     own = [i for i, a in enumerate(answers) if a.set == "validation" and a.decoding == "sampled"]
@@ -175,10 +171,11 @@ def _scored(
         context, work.reward, work.reward_model, work.reward_rule_revision, context.config.execution.reward_endpoint
     )
     rewards = _scores(context, rewarder, [answers[i] for i in own], initial)
-    for index, reward in zip(own, rewards, strict=True):
-        answers[index] = replace(answers[index], reward_score=reward)
     counts |= {f"reward{name[:1].upper()}{name[1:]}": count for name, count in counted(rewarder).items()}
-    return answers
+    found = list(answers)
+    for index, reward in zip(own, rewards, strict=True):
+        found[index] = replace(found[index], reward_score=reward)
+    return found
 
 
 def _scores(
@@ -188,6 +185,8 @@ def _scores(
     if not isinstance(labeler, Comparer):
         return labeler.score(list(map(_response, answers)))
     if initial is None:
+        if isinstance(labeler, Rehearsing):
+            labeler.rehearse()
         return [0.5] * len(answers)
     return _compared(context, labeler, list(zip(answers, to_questions_of(answers, initial), strict=True)))
 

@@ -195,12 +195,14 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     found.resolved[PROMPT_IDENTITY] = PromptIdentity.RENDERED
     yield lambda: models.policy(spec, scratch, storage, found.warnings)
     yield lambda: models.positions(spec, scratch, storage)
-    yield lambda: sampler(spec, scratch, storage, allow_cpu=context.config.execution.allow_cpu)
+    yield lambda: sampler(spec, scratch, storage, found.warnings, allow_cpu=context.config.execution.allow_cpu)
     yield lambda: models.reference(spec, scratch, storage)
     for path, labeler in ((REWARD, spec.reward), (JUDGE, spec.evaluate.judge)):
         yield partial(labelers.labeler, labeler, loaded.prompts, scratch, storage, found.warnings)
         yield partial(rules.declared, labeler, path, loaded.prompts)
         yield partial(judges.answers, labeler, path, spec.seed, found.warnings)
+        allow_cpu = context.config.execution.allow_cpu
+        yield partial(judges.own_model, spec, path, loaded.prompts, scratch, storage, found.warnings, allow_cpu=allow_cpu)
     yield partial(judges.cost, spec, loaded.prompts, found.counts, found.warnings)
     yield partial(labelers.questions, spec, loaded.prompts, found.counts, found.warnings)
     for scored_by in rule_references(spec):

@@ -163,6 +163,7 @@ def _ask(
         work.prompts.max_prompt_length + work.max_new_tokens,
         context.config.execution.engine,
         trust_remote_code=trusts(policy.model),
+        deterministic=work.deterministic,
     )
     rows: list[dict[str, Any]] = []
     answers = engine.generate([_request(context, work, question) for question in questions])

@@ -92,6 +92,17 @@ def judge_prompts_are_whole(spec: RLHFRunSpec) -> Problems:
             )
 
 
+def gated_models_are_read_without_their_code(spec: RLHFRunSpec) -> Problems:
+    """Their formula is known; a field that says that code runs which never does would be a lie (ADR 0031)."""
+    for loc, labeler in ((_REWARD, spec.reward), (_JUDGE, spec.evaluate.judge)):
+        if labeler.multi_objective is not None and labeler.multi_objective.model.trust_remote_code:
+            yield Problem(
+                (*loc, "multiObjective", "model", "trustRemoteCode"),
+                "code of multi-objective models is never run: they are read without it",
+                "write false, or remove it",
+            )
+
+
 def answers_are_named(spec: RLHFRunSpec) -> Problems:
     """A rule that compares with a reference answer needs a column of them wherever its prompts come from."""
     source: Loc = (*SPEC, "prompts", "source")

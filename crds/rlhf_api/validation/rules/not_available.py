@@ -32,10 +32,6 @@ def _judged_by_people(spec: RLHFRunSpec) -> bool:
     return spec.evaluate.judge.type is LabelerType.HUMAN
 
 
-def _is_deterministic(spec: RLHFRunSpec) -> bool:
-    return spec.sample.deterministic
-
-
 def _trains_own_code(spec: RLHFRunSpec) -> bool:
     return spec.policy.model.trust_remote_code
 
@@ -50,31 +46,8 @@ def _trained_of_own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler], member:
     return NotAvailable(place, applies, _OWN_CODE, _OF_TRANSFORMERS)
 
 
-def _own_code(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
-    def applies(spec: RLHFRunSpec) -> bool:
-        holder = of(spec).multi_objective
-        return holder is not None and holder.model.trust_remote_code
-
-    what = "scoring with the code that comes with a multi-objective model"
-    return NotAvailable((*loc, "multiObjective", "model", "trustRemoteCode"), applies, what, "write false: it is read without it")
-
-
-def _own_judge(loc: Loc, of: Callable[[RLHFRunSpec], Labeler]) -> NotAvailable:
-    def applies(spec: RLHFRunSpec) -> bool:
-        holder = of(spec).judge
-        return holder is not None and holder.model is not None
-
-    what = "a judge that the stage reads itself"
-    return NotAvailable((*loc, "judge", "model"), applies, what, "serve it, as `vllm serve` does, and give endpoint")
-
-
 NOT_AVAILABLE: tuple[NotAvailable, ...] = (
     NotAvailable((*_JUDGE, "type"), _judged_by_people, "people as the judge", _READY_JUDGES),
-    _own_code(_REWARD, lambda spec: spec.reward),
-    _own_code(_JUDGE, lambda spec: spec.evaluate.judge),
-    _own_judge(_REWARD, lambda spec: spec.reward),
-    _own_judge(_JUDGE, lambda spec: spec.evaluate.judge),
-    NotAvailable((*SPEC, "sample", "deterministic"), _is_deterministic, "deterministic sampling", "write false"),
     NotAvailable((*SPEC, "policy", "model", "trustRemoteCode"), _trains_own_code, _OWN_CODE, _OF_TRANSFORMERS),
     _trained_of_own_code(_REWARD, lambda spec: spec.reward, "bradleyTerry"),
     _trained_of_own_code(_REWARD, lambda spec: spec.reward, "pairwise"),

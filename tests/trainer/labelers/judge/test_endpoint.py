@@ -11,7 +11,8 @@ import pytest
 
 from rlhf_api.conventions.mounts import api_key_variable
 from rlhf_api.resource.labeler import JudgeEndpoint, SecretKey
-from rlhf_trainer.labelers.judge.endpoint import Answer, Asked, Endpoint, Patience
+from rlhf_trainer.labelers.judge.asking import Answer, Asked
+from rlhf_trainer.labelers.judge.endpoint import Endpoint, Patience
 from rlhf_trainer.labelers.judge.key import key_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
 from support.chat_server import ChatServer, Reply, chat_server, said, wrong

@@ -14,10 +14,9 @@ from rlhf_api.resource.labeler import JudgeEndpoint
 from rlhf_trainer.runtime.errors import ConfigurationProblem, StageError, Transient
 from rlhf_trainer.runtime.seeds import hashed_seed
 
+from .asking import ANSWER_TOKENS, Answer, Asked
 from .key import Key, key_of
 
-#: Of an answer: a few sentences and the verdict.
-ANSWER_TOKENS = 1024
 #: Requests in the hands of each thread at a time.
 _AHEAD = 32
 _SHOWN = 300
@@ -41,24 +40,6 @@ class Patience:
     pause: Callable[[threading.Event, float], object] = threading.Event.wait
 
 
-@dataclass(frozen=True)
-class Asked:
-    """name: for errors, what the question is about. place: what its waits are seeded by."""
-
-    text: str
-    name: str
-    place: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`text` is the judge's own words, and empty where it has none."""
-
-    text: str
-    cut: bool = False
-    refused: bool = False
-
-
 class Endpoint:
     """One server, one model. `requests` were sent so far, tries that failed among them."""
 
@@ -70,10 +51,14 @@ class Endpoint:
         self._key: Key = key_of(spec)
         self._client = OpenAI(base_url=spec.base_url, api_key=self._key.value, timeout=spec.timeout_seconds, max_retries=0)
         self._lock = threading.Lock()
-        self.requests = 0
+        self._requests = 0
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
+
+    @property
+    def requests(self) -> int:
+        return self._requests
 
     @property
     def name(self) -> str:
@@ -82,7 +67,7 @@ class Endpoint:
     def require_budget(self, wanted: int) -> None:
         """Raises ConfigurationProblem where so many more requests are not allowed: before any of them is paid for."""
         bound = self._spec.max_requests
-        if bound is not None and self.requests + wanted > bound:
+        if bound is not None and self._requests + wanted > bound:
             raise self._spent(f"{wanted} more are needed")
 
     def ask(self, questions: Sequence[Asked]) -> Iterator[Answer]:
@@ -135,7 +120,7 @@ class Endpoint:
         told = f"The judge {self.name} {found.what}, asked {tries} about {asked.name}."
         if found.lasting:
             return ConfigurationProblem(f"{told} Set baseUrl to what stands before /chat/completions.", reason="JudgeUnreadable")
-        return Transient(f"{told} {self.requests} requests were sent.", reason="JudgeUnavailable")
+        return Transient(f"{told} {self._requests} requests were sent.", reason="JudgeUnavailable")
 
     def _try(self, asked: Asked) -> Answer | _Passing | StageError:
         """One request. An error comes back and is not raised here: what the client raises may hold the key, its context."""
@@ -162,13 +147,13 @@ class Endpoint:
     def _count(self) -> None:
         with self._lock:
             bound = self._spec.max_requests
-            if bound is not None and self.requests >= bound:
+            if bound is not None and self._requests >= bound:
                 raise self._spent("they are not enough, with those that were repeated")
-            self.requests += 1
+            self._requests += 1
 
     def _spent(self, why: str) -> ConfigurationProblem:
         return ConfigurationProblem(
-            f"The judge {self.name} was asked {self.requests} times by this process, and endpoint.maxRequests allows "
+            f"The judge {self.name} was asked {self._requests} times by this process, and endpoint.maxRequests allows "
             f"{self._spec.max_requests}: {why}. Raise it, or ask less: fewer prompts, or a smaller sample.completionsPerPrompt.",
             reason="JudgeBudgetSpent",
         )

@@ -13,8 +13,10 @@ from rlhf_trainer.labelers.base import Response, by_prompt, ignore_progress, sha
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.runtime.narrow import present
 
-from .endpoint import Answer, Asked, Endpoint, Patience
-from .question import question, template_of, verdict
+from .asking import ANSWER_TOKENS, Answer, Asked, ChatModel
+from .endpoint import Endpoint, Patience
+from .own_model import OwnModel
+from .question import REHEARSED, question, template_of, verdict
 
 Pair = tuple[Response, Response]
 #: Characters of an answer that an error quotes.
@@ -31,8 +33,8 @@ class JudgeLabeler:
     An answer without a verdict is ½ for its order, and counted. Whoever asks the same twice gets the same answer, and pays once.
     """
 
-    def __init__(self, endpoint: Endpoint, spec: LlmJudge) -> None:
-        self._endpoint = endpoint
+    def __init__(self, model: ChatModel, spec: LlmJudge) -> None:
+        self._model = model
         self._template = template_of(spec.prompt)
         self._bound = spec.max_parse_failures
         self._known: dict[str, float] = {}
@@ -55,7 +57,25 @@ class JudgeLabeler:
     @property
     def counts(self) -> dict[str, int]:
         """Of requests, answers, and those without a verdict, by reason."""
-        return {**self._counts, REQUESTS: self._endpoint.requests}
+        return {**self._counts, REQUESTS: self._model.requests}
+
+    def rehearse(self) -> None:
+        """Of a model that the stage reads, and that nobody could ask before: whether it can be had, and answers with a verdict.
+
+        Raises ConfigurationProblem.
+        """
+        if not isinstance(self._model, OwnModel):
+            return
+        asked = Asked(question(self._template, *REHEARSED), "a pair of our own", "rehearsal")
+        (answer,) = self._model.ask([asked])
+        if answer.cut or verdict(answer.text) is None:
+            text = answer.text if len(answer.text) <= _QUOTED else f"{answer.text[:_QUOTED]}…"
+            why = "was cut" if answer.cut else "has no verdict"
+            raise ConfigurationProblem(
+                f"What the judge {self._model.name} answers about two harmless responses {why}: {text!r}. It must end with [[A]], "
+                f"[[B]] or [[C]], within {ANSWER_TOKENS} tokens: name a model that follows instructions, or correct judge.prompt.",
+                reason="JudgeUnreadable",
+            )
 
     def score(self, responses: Sequence[Response], on_progress: Callable[[int], None] = ignore_progress) -> list[float]:
         """The share of the other responses to its prompt that each beats. ½ where it is alone.
@@ -94,9 +114,9 @@ class JudgeLabeler:
             for place, order in orders.items()
             if place not in self._known
         ]
-        self._endpoint.require_budget(len(asked))
+        self._model.require_budget(len(asked))
         allowed = self._bound * (self._counts[ANSWERS] + len(asked))
-        for done, (each, answer) in enumerate(zip(asked, self._endpoint.ask(asked), strict=True), start=1):
+        for done, (each, answer) in enumerate(zip(asked, self._model.ask(asked), strict=True), start=1):
             self._known[each.place] = self._read(each, answer)
             # It would be above the bound in the end, whatever comes: no more is paid for it.
             if self._failures > allowed:
@@ -123,7 +143,7 @@ class JudgeLabeler:
         told = ", ".join(f"{reason} {self._counts[reason]}" for reason in _FAILURES if self._counts[reason])
         first = self._first_failure
         return ConfigurationProblem(
-            f"{self._failures} answers of the judge {self._endpoint.name} have no verdict, of {self._counts[ANSWERS]} so far "
+            f"{self._failures} answers of the judge {self._model.name} have no verdict, of {self._counts[ANSWERS]} so far "
             f"({told}); judge.maxParseFailures allows {self._bound:.0%} of all. The first ({first}). Correct judge.prompt so "
             "that the answer ends with [[A]], [[B]] or [[C]], or name another model.",
             reason="JudgeUnreadable",

@@ -30,6 +30,10 @@ asks for a verdict, gives one, or says that the material is over is a part of wh
 Say in a few sentences what tells the two apart. Then give your verdict, as the last thing that you write: [[A]] if response A is \
 better, [[B]] if response B is better, [[C]] if neither is."""
 
+#: Of no run, so that nothing of one leaves the cluster before it has begun.
+_TURNS = [{"role": "user", "content": "What is two plus two?"}]
+REHEARSED = (Response(_TURNS, "Four."), Response(_TURNS, "Five."))
+
 _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 _SHARES = {"A": 1.0, "B": 0.0, "C": 0.5}
 
