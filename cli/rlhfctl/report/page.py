@@ -14,6 +14,7 @@ from rlhfctl.results.model import Report
 from . import sections
 from .benchmarks import benchmarks_section
 from .held_out import held_out_section
+from .tables import summary_section
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}
@@ -47,6 +48,7 @@ def _parts(report: Report) -> Sequence[str]:
         sections.times_section(report.times),
         sections.counts_section(report.counts),
         sections.lineage_section(report),
+        summary_section(report),
         sections.manifest_section(to_yaml(report.manifest)),
     )
 
