@@ -29,7 +29,7 @@ _DOES = {
     StageName.REFERENCE: "log-probs of the pairs under the reference",
     StageName.TRAIN: "preference optimisation, with DeepSpeed",
     StageName.EVALUATE: "an iterate on held-out prompts, judged and compared",
-    StageName.BENCHMARK: "an iterate on the tasks of others; beside the chain, and left out if it fails",
+    StageName.BENCHMARK: "an iterate on the tasks of others; beside the chain, and left out if it fails, unless a gate reads it",
     StageName.FINALIZE: "names the best iterate, carries out retention",
 }
 

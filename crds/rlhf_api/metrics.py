@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from .base import Model
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Metric(StrEnum):
@@ -100,3 +105,26 @@ class MetricValue(Model):
     """Lower end of the 95 % interval."""
     upper: float | None = None
     """Upper end of the 95 % interval."""
+
+
+class BenchmarkMetric(Model):
+    """A figure of lm-evaluation-harness: none of ours, so its task and its metric have the names that they have there."""
+
+    task: _Name
+    """An entry of evaluate.lmEval.tasks; of a task file, the name that it gives its task."""
+    metric: _Name
+    """As the report calls it: acc, exact_match/strict-match (behind the slash, the filter where it is not `none`)."""
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.task}"
+
+
+class BenchmarkValue(MetricValue):
+    """What an iterate has of a benchmark; the interval is 1.96 standard errors to both sides."""
+
+    task: _Name
+    """The task."""
+    metric: _Name
+    """Its metric."""
+    less_is_better: bool = False
+    """As lm-evaluation-harness says of the metric."""

@@ -21,7 +21,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.resource.training import Label, Loss, Overlong, WarmStart
 
 from .base import Count, Model, Revision, Sha256, WholeNumber
-from .metrics import Metric, MetricValue
+from .metrics import BenchmarkMetric, BenchmarkValue, Metric, MetricValue
 from .words import ArtifactKind, StageName
 
 #: Raise a stage's number when its artifact's meaning changes: old artifacts are then not found any more.
@@ -278,7 +278,7 @@ class EvaluateWork(Model):
 
 
 class BenchmarkWork(Model):
-    """Tasks of others, answered by one iterate: figures to report, which nothing is decided by."""
+    """Tasks of others, answered by one iterate: figures to report, and for gates that read them."""
 
     stage: Literal[StageName.BENCHMARK] = StageName.BENCHMARK
     iterate: WholeNumber
@@ -351,6 +351,8 @@ class Execution(Model):
     """Of a training reward that is asked over the network: with its key's name, and how it is asked."""
     judge_endpoint: JudgeEndpoint | None = None
     """The same of the judge."""
+    benchmarks: list[BenchmarkMetric] | None = None
+    """Of a benchmark: what gates read of it, which is in the result, too."""
 
 
 class StageConfig(Model):
@@ -381,6 +383,8 @@ class StageResult(Model):
     found: bool = False
     """It existed before this process: nothing was computed."""
     metrics: dict[Metric, MetricValue] = {}
+    benchmarks: list[BenchmarkValue] = []
+    """Those that the execution asks for."""
     counts: dict[str, int] = {}
     """Of what was read, kept, dropped (by reason)."""
     resolved: dict[str, str] = {}

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.resource.status import StageStatus
+from rlhf_api.resource.evaluation import Approval
+from rlhf_api.resource.status import GateVerdict, StageStatus
 from rlhf_api.words import ConditionType, Phase, Reason, StageName
 from rlhf_operator.core.actions import CreateJob, DeleteJob, EventKind
+from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.decide import decide
 from rlhf_operator.core.observed import Hindrance, JobPhase, Pod, Refusal
 from rlhf_operator.reconcile import reconcile
-from support.runs import BENCHMARKED, run_of, spec_of
+from support.runs import AT_LEAST, AT_MOST_LOST, BENCHMARKED, run_of, spec_of
 from support.simulation import World
 from support.story import Story, created
 from support.tape import DONE, End, Tape
@@ -213,3 +215,65 @@ def test_a_benchmark_that_waits_for_its_next_attempt_holds_nothing_up() -> None:
             started.update(job.stage for job in world.present())
         world.step()
     assert StageName.TRAIN in started
+
+
+def gated(*gates: dict[str, Any], **changes: Any) -> Story:
+    return Story(**{"evaluate": BENCHMARKED, "iterations": 2, "gates": list(gates)} | changes)
+
+
+@pytest.mark.parametrize("action", ["Warn", "Stop", "Pause", "Rollback"])
+def test_a_gate_waits_for_the_benchmark_that_it_reads_and_acts_as_others_do(action: str) -> None:
+    """The run's iterates have 0.6, 0.5 and 0.4: the first keeps the bound, the second does not."""
+    story = gated({**AT_LEAST, "min": 0.45, "action": action})
+    story.until_running(1, StageName.BENCHMARK)
+    assert story.stage(1, StageName.EVALUATE).phase is Phase.SUCCEEDED
+    assert (story.status.stage, bool(story.stage(1, StageName.BENCHMARK).beside)) == (StageName.BENCHMARK, False)
+    assert story.status.iterations[0].gates == [], "no verdict before it is over"
+    if action == "Pause":
+        story.hang_at = None
+        story.go_on(lambda: story.status.phase is Phase.PAUSED)
+        story.world.change_spec(approvals=[Approval(gate="arc", iteration=2)])
+    status = story.to_the_end()
+    assert status.phase is Phase.SUCCEEDED
+    verdicts = [[gate.verdict for gate in entry.gates] for entry in status.iterations]
+    last = GateVerdict.APPROVED if action == "Pause" else GateVerdict.TRIPPED
+    assert verdicts == [[GateVerdict.PASSED], [last]]
+    assert [entry.discarded for entry in status.iterations] == [False, action == "Rollback"]
+    assert status.message.startswith("Gate arc stopped the run after iteration 2: acc of arc_easy 0.4") is (action == "Stop")
+    assert status.iterations[1].gates[0].message.startswith("acc of arc_easy 0.4 [0.38, 0.42] of iteration 2 is below min 0.45.")
+
+
+def test_what_is_compared_with_pi_0_waits_for_its_benchmark_and_a_bound_does_not() -> None:
+    compared = gated(AT_MOST_LOST)
+    compared.until_running(None, StageName.BENCHMARK)
+    assert not compared.stage(None, StageName.BENCHMARK).beside
+    assert SAMPLE not in compared.world.jobs
+    bounded = gated(AT_LEAST)
+    bounded.until_running(None, StageName.BENCHMARK)
+    assert bounded.stage(None, StageName.BENCHMARK).beside
+    bounded.go_on(lambda: SAMPLE in bounded.world.jobs)
+
+
+@pytest.mark.parametrize("end", [End(64), End(1)])
+def test_a_benchmark_that_a_gate_reads_fails_the_run(end: End) -> None:
+    retry = {"application": 2, "infrastructure": 3, "backoffSeconds": 10}
+    spec = spec_of(evaluate=BENCHMARKED, iterations=1, retry=retry, gates=[AT_MOST_LOST])
+    world = World(run_of(spec), fate=ends(StageName.BENCHMARK, end))
+    for _ in range(100):
+        reconcile(world, world.clock)
+        world.step()
+    status = world.run.status
+    assert status is not None
+    assert (status.phase, status.stage) == (Phase.FAILED, StageName.BENCHMARK)
+
+
+def test_a_mark_that_was_cut_off_comes_back_only_where_the_benchmark_is_beside_the_chain() -> None:
+    story = gated(AT_LEAST)
+    story.go_on(lambda: story.stage(1, StageName.BENCHMARK).phase is Phase.RUNNING)
+    wire = story.run.to_wire()
+    for stage in [*wire["status"]["stages"], *wire["status"]["iterations"][0]["stages"]]:
+        stage.pop("beside", None)
+    story.world.run = type(story.run).model_validate(wire)
+    decided = story.decide().status
+    marks = {iteration: bool(stage.beside) for iteration, stage in stages_of(decided) if stage.name is StageName.BENCHMARK}
+    assert marks == {None: True, 1: False}

@@ -11,14 +11,21 @@ from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Pod, PodState
 from rlhf_operator.reconcile import reconcile
 from support.driving import BEGIN, SPEC, TAPE, drive, essence
-from support.runs import ASKED, BENCHMARKED, run_of, spec_of
+from support.runs import ASKED, AT_LEAST, AT_MOST_LOST, BENCHMARKED, run_of, spec_of
 from support.simulation import World
 from support.tape import DONE, VANISHING, End, Tape
 
-#: With and without stages beside the chain, and of people, who are asked and answer.
-SPECS = (SPEC, SPEC | {"evaluate": BENCHMARKED}, SPEC | ASKED | {"evaluate": BENCHMARKED})
+#: Without stages beside the chain; with them; with gates that read them: pi_0's beside the chain, or in it as the others; and of people, who
+#: are asked and answer.
+SPECS = (
+    SPEC,
+    SPEC | {"evaluate": BENCHMARKED},
+    SPEC | {"evaluate": BENCHMARKED, "gates": [AT_LEAST]},
+    SPEC | {"evaluate": BENCHMARKED, "gates": [*SPEC["gates"], AT_MOST_LOST]},
+    SPEC | ASKED | {"evaluate": BENCHMARKED},
+)
 UNDISTURBED = [essence(drive(World(run_of(spec_of(**spec))))) for spec in SPECS]
-BESIDE = st.sampled_from([0, 1, 2])
+BESIDE = st.sampled_from(range(len(SPECS)))
 
 
 @settings(max_examples=120)

@@ -48,6 +48,13 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.evaluate.judge": TRAINED, "spec.evaluate.allowTrainingReward": True},
     {"spec.train.compute": {"deepspeed": {"offload": "All", "zeroStage": 3}}},
     {"spec.selection": {"metric": "klToInitial", "mode": "Min"}, "spec.evaluate.against": ["Previous"]},
+    {
+        "spec.evaluate.lmEval": {"tasks": ["gsm8k"]},
+        "spec.gates": [
+            {"name": "g", "benchmark": {"task": "gsm8k", "metric": "exact_match"}, "maxDrop": 0.03, "action": "Rollback"},
+            {"name": "h", "benchmark": {"task": "gsm8k", "metric": "exact_match"}, "min": 0.4, "action": "Warn"},
+        ],
+    },
     {"spec.gates": [gate(metric="trainLoss", max=3), gate(name="h", metric="gpuSeconds", max=1e6)]},
     {"spec.gates": [gate(max=1, action="Pause")], "spec.approvals": [{"gate": "g", "iteration": 3}]},
     {"spec.prompts.source.uri": "hf://a/b-{iteration}"},

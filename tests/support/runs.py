@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.metrics import BenchmarkValue, Metric, MetricValue
 from rlhf_api.resource.run import RLHFRun, RLHFRunSpec
 from rlhf_api.stage import ArtifactRef, RunRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, StageName
@@ -18,6 +18,11 @@ RUN = RunRef(namespace="default", name="tiny", uid="0f0e")
 
 #: A judge, and tasks whose benchmarks are beside the chain.
 BENCHMARKED = {"judge": {"type": "Rule", "rule": {"entryPoint": "rules:judge"}}, "lmEval": {"tasks": ["arc_easy"]}}
+
+#: Gates that read them, with which they are in the chain: pi_0's only for the second.
+BENCHMARK = {"task": "arc_easy", "metric": "acc"}
+AT_LEAST = {"name": "arc", "benchmark": BENCHMARK, "min": 0.3, "action": "Rollback"}
+AT_MOST_LOST = {"name": "arc-lost", "benchmark": BENCHMARK, "maxDrop": 0.05, "action": "Rollback"}
 
 #: People are the labeler.
 ASKED = {"reward": {"type": "Human", "human": {}}}
@@ -57,7 +62,23 @@ def digest_of(fingerprint: str) -> str:
 
 def result_of(config: StageConfig, metrics: Mapping[Metric, float] | None = None) -> StageResult:
     values = {metric: MetricValue(value=value) for metric, value in (metrics or {}).items()}
-    return StageResult(stage=config.stage, attempt=config.execution.attempt, artifact=artifact_of(config), metrics=values)
+    return StageResult(
+        stage=config.stage,
+        attempt=config.execution.attempt,
+        artifact=artifact_of(config),
+        metrics=values,
+        benchmarks=falling(config),
+    )
+
+
+def falling(config: StageConfig) -> list[BenchmarkValue]:
+    """What gates read of benchmarks, of a run that forgets: 0.6 of pi_0, and a tenth less of each iterate after it."""
+    value = 0.6 - 0.1 * (config.iteration or 0)
+    interval = {"lower": value - 0.02, "upper": value + 0.02}
+    return [
+        BenchmarkValue(task=wanted.task, metric=wanted.metric, value=value, **interval)
+        for wanted in config.execution.benchmarks or ()
+    ]
 
 
 #: Metrics of a stage, by iteration (None: of the run) and stage.

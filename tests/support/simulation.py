@@ -16,12 +16,13 @@ from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.stage import ArtifactRef, ResolveWork, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
 from rlhf_operator.core.actions import Action, CreateJob, DeleteJob, DeletePod, EmitEvent, RemoveChildren, Topology
+from rlhf_operator.core.chain.gates import wait_for_benchmark
 from rlhf_operator.core.chain.history import History, StageRecord
 from rlhf_operator.core.cursor import stages_of
 from rlhf_operator.core.observed import Environment, Job, JobPhase, Observed, Pod, PodState
 from rlhf_operator.core.plan.planner import Planner, RunStage
 from rlhf_operator.ports import Seen
-from support.runs import MetricsOf, digest_of, improving, result_of
+from support.runs import MetricsOf, digest_of, falling, improving, result_of
 from support.tape import DONE, DONE_AND_LOST, FAILURES, SEALED_AND_KILLED, VANISHING, Clock, Crash, End, Tape
 
 
@@ -137,7 +138,7 @@ class World:
             return not known.job.deleting
         key = (action.iteration, action.stage, action.attempt)
         assert all((job.iteration, job.stage, job.attempt) != key for job in self.created), f"attempt {key} was made twice"
-        line = [other.job for other in self.jobs.values() if _line(other.action) == _line(action)]
+        line = [other.job for other in self.jobs.values() if self._line(other.action) == self._line(action)]
         there = [job.name for job in line if not job.ended or job.deleting]
         assert not there, f"{action.name} was started while {there} had not ended, or was not gone"
         fingerprint = action.config.fingerprint
@@ -278,7 +279,10 @@ class World:
             found = config.fingerprint in self.sealed
             artifact = self._artifact(config, action.stage) if found else None
             metrics = self._metrics(action) if found else {}
-            return StageResult(stage=action.stage, attempt=action.attempt, found=found, artifact=artifact, metrics=metrics)
+            figures = falling(config) if found else []
+            return StageResult(
+                stage=action.stage, attempt=action.attempt, found=found, artifact=artifact, metrics=metrics, benchmarks=figures
+            )
         if action.stage not in STAGE_ARTIFACT:
             return StageResult(stage=config.stage, attempt=action.attempt, adoptable=self._adoptable(config))
         if action.shape.topology is Topology.SHARDED:
@@ -291,7 +295,12 @@ class World:
             self.sealed[config.fingerprint] = 1
         artifact = self._artifact(config, action.stage)
         return StageResult(
-            stage=config.stage, attempt=action.attempt, found=found, artifact=artifact, metrics=self._metrics(action)
+            stage=config.stage,
+            attempt=action.attempt,
+            found=found,
+            artifact=artifact,
+            metrics=self._metrics(action),
+            benchmarks=falling(config),
         )
 
     def _adoptable(self, config: StageConfig) -> int:
@@ -311,6 +320,10 @@ class World:
     def _metrics(self, action: CreateJob) -> dict[Metric, MetricValue]:
         figures = self.metrics(action.iteration, action.stage)
         return {metric: MetricValue(value=value) for metric, value in figures.items()}
+
+    def _line(self, action: CreateJob) -> tuple[int | None, StageName] | None:
+        beside = action.stage is StageName.BENCHMARK and not wait_for_benchmark(self.run.spec.gates, action.iteration or 0)
+        return (action.iteration, action.stage) if beside else None
 
     def _after_failure(self, simulated: SimulatedJob, pod: Pod, end: End) -> None:
         shape = simulated.action.shape
@@ -333,10 +346,6 @@ class World:
     def _replace(self, simulated: SimulatedJob, old: Pod, new: Pod) -> None:
         pods = tuple(new if pod is old else pod for pod in simulated.job.pods)
         simulated.job = replace(simulated.job, pods=pods)
-
-
-def _line(action: CreateJob) -> tuple[int | None, StageName] | None:
-    return (action.iteration, action.stage) if action.stage is StageName.BENCHMARK else None
 
 
 def _succeeded(job: Job) -> set[int]:

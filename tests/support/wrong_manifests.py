@@ -20,6 +20,7 @@ _RESERVED_VARIABLE = (
     "S3 credentials go into storage.credentials"
 )
 
+ARC = {"task": "arc_easy", "metric": "acc"}
 UNIONS = [
     Wrong(
         {"spec.reward": {"type": "BradleyTery", "bradleyTerry": {"model": MODEL}}},
@@ -122,8 +123,19 @@ UNIONS = [
         "spec.podDefaults.volumes[0]",
         "give exactly one of persistentVolumeClaim, emptyDir and configMap",
     ),
-    Wrong({"spec.gates": [gate()]}, "spec.gates[0]", "give exactly one of min, max and plateau"),
-    Wrong({"spec.gates": [gate(min=1, max=2)]}, "spec.gates[0]", "give exactly one of min, max and plateau"),
+    Wrong({"spec.gates": [gate()]}, "spec.gates[0]", "give exactly one of min, max, plateau and maxDrop"),
+    Wrong(
+        {"spec.gates": [{"name": "g", "min": 1, "action": "Stop"}]},
+        "spec.gates[0]",
+        "give exactly one of metric and benchmark",
+    ),
+    Wrong(
+        {"spec.gates": [gate(benchmark=ARC, min=1)], "spec.evaluate.lmEval": {"tasks": ["arc_easy"]}},
+        "spec.gates[0]",
+        "give exactly one of metric and benchmark",
+    ),
+    Wrong({"spec.gates": [gate(maxDrop=0.1)]}, "spec.gates[0]", "give at most one of metric and maxDrop"),
+    Wrong({"spec.gates": [gate(min=1, max=2)]}, "spec.gates[0]", "give exactly one of min, max, plateau and maxDrop"),
     Wrong(
         mixture(iterate={"type": "Number"}),
         "spec.sample.mixture[0].iterate.iteration",
@@ -346,6 +358,20 @@ WRONG = [*SHAPES, *UNKNOWN, *NUMBERS, *TEXTS, *DUPLICATES, *UNIONS, *FITTING, *P
 ONLY_OURS: dict[str, list[dict[str, Any]]] = {
     "held_out_pairs_have_a_name_of_their_own": [
         {"spec.reward": {"type": "BradleyTerry", "bradleyTerry": {"train": {"data": DATA, "heldOut": {"data": DATA[0]}}}}},
+    ],
+    "gates_read_benchmarks_that_are_asked": [
+        {"spec.gates": [{"name": "g", "benchmark": ARC, "min": 0.1, "action": "Stop"}]},
+        {
+            "spec.gates": [{"name": "g", "benchmark": ARC, "min": 0.1, "action": "Stop"}],
+            "spec.evaluate.lmEval": {"tasks": ["arc_eazy"]},
+        },
+    ],
+    "benchmark_bounds_fit_the_unit": [
+        {
+            "spec.gates": [{"name": "g", "benchmark": ARC, field: 30, "action": "Stop"}],
+            "spec.evaluate.lmEval": {"tasks": ["arc_easy"]},
+        }
+        for field in ("min", "max", "maxDrop")
     ],
     "gates_look_at_iterations": [{"spec.gates": [gate(metric="heldOutRewardAccuracy", min=0.6)]}],
     # Schemas of Kubernetes have no names of keys in a map.

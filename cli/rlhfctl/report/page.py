@@ -15,6 +15,7 @@ from . import sections
 from .benchmarks import benchmarks_section
 from .held_out import held_out_section
 from .people import people_section
+from .tables import summary_section
 
 _PHASE_CLASS = {"Succeeded": "good", "Failed": "bad", "Cancelled": "warn", "Paused": "warn", "Suspended": "warn"}
 _PHASE_GLYPH = {"Succeeded": "✓", "Failed": "✗", "Cancelled": "⊘", "Paused": "‖", "Suspended": "‖"}
@@ -49,6 +50,7 @@ def _parts(report: Report) -> Sequence[str]:
         sections.times_section(report.times),
         sections.counts_section(report.counts),
         sections.lineage_section(report),
+        summary_section(report),
         sections.manifest_section(to_yaml(report.manifest)),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 from rlhf_api import RLHFRun
@@ -11,25 +13,44 @@ from rlhfctl.results.collect import collect
 from rlhfctl.results.store import open_store_of, store_errors
 
 from .page import render
+from .tables import markdown, values
 
 
-def page_of(run: RLHFRun) -> str:
-    """The HTML page of a run.
+class Form(StrEnum):
+    HTML = "html"
+    MARKDOWN = "md"
+    JSON = "json"
+
+
+def form_of(path: Path) -> Form:
+    """By how a file's name ends; a page, where that says nothing."""
+    return {".md": Form.MARKDOWN, ".json": Form.JSON}.get(path.suffix.lower(), Form.HTML)
+
+
+def text_of(run: RLHFRun, form: Form = Form.HTML) -> str:
+    """The page of a run, or its tables.
 
     Raises:
         NoConnection, CliError: as `store_errors` has them.
     """
     with store_errors():
-        return render(collect(run, open_store_of(run), datetime.now(UTC)))
+        report = collect(run, open_store_of(run), datetime.now(UTC))
+    match form:
+        case Form.HTML:
+            return render(report)
+        case Form.MARKDOWN:
+            return markdown(report)
+        case Form.JSON:
+            return json.dumps(values(report), ensure_ascii=False, indent=2) + "\n"
 
 
-def write(run: RLHFRun, path: Path) -> Path:
-    """Write the page to `path`, whole or not at all; returns `path`. A link, a pipe, a device there is written to, and stays.
+def write(run: RLHFRun, path: Path, form: Form = Form.HTML) -> Path:
+    """Write the report to `path`, whole or not at all; returns `path`. A link, a pipe, a device there is written to, and stays.
 
     Raises:
         CliError: the file cannot be written.
     """
-    page = page_of(run)
+    page = text_of(run, form)
     try:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_text(page, encoding="utf-8")

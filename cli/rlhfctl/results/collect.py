@@ -201,9 +201,10 @@ class _Gathered:
 
 
 def _figures(iteration: int, file: BenchmarkFile) -> Iterator[BenchmarkFigure]:
+    members = {member for task in file.tasks if task.metrics for member in task.members}
     for task in file.tasks:
         for name, found in task.metrics.items():
-            sizes = (task.samples, task.of_samples, task.truncated)
+            sizes = (task.samples, task.of_samples, task.truncated, task.name in members)
             yield BenchmarkFigure(iteration, task.name, name, found.value, found.stderr, task.shots, *sizes)
 
 

@@ -71,6 +71,7 @@ class BenchmarkTask(_File):
     samples: int
     of_samples: int
     truncated: int = 0
+    members: tuple[str, ...] = ()
 
 
 class BenchmarkFile(_File):

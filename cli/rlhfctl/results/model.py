@@ -72,6 +72,8 @@ class BenchmarkFigure:
     samples: int
     of_samples: int
     truncated: int
+    member: bool = False
+    """Of a group that is among the figures too."""
 
 
 @dataclass(frozen=True)

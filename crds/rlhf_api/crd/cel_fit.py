@@ -102,7 +102,8 @@ _SELECTABLE = CelRule(
 _SHARES = [metric for metric in Metric if metric.unit == "share"]
 _GATE_BOUNDS = [
     CelRule(
-        f"!has(self.{bound}) || (self.{bound} >= 0.0 && self.{bound} <= 1.0) || !(self.metric in [{_words(_SHARES)}])",
+        f"!has(self.{bound}) || (self.{bound} >= 0.0 && self.{bound} <= 1.0) || !has(self.metric) || "
+        f"!(self.metric in [{_words(_SHARES)}])",
         "the metric is a share; write a number from 0 to 1, as 0.45 for 45 %",
         bound,
     )
@@ -117,7 +118,7 @@ def _opponents() -> list[CelRule]:
         rules.append(
             CelRule(
                 f"'{opponent}' in self.evaluate.against || !(self.selection.metric in [{metrics}] || "
-                f"self.gates.exists(gate, gate.metric in [{metrics}]))",
+                f"self.gates.exists(gate, has(gate.metric) && gate.metric in [{metrics}]))",
                 f"selection or a gate compares with {opponent}; add {opponent} here, or name another metric there",
                 "evaluate.against",
             )
@@ -129,7 +130,7 @@ def _no_mean(labeler: str, metric: Metric) -> CelRule:
     comparing = [kind for kind in LabelerType if kind.compares]
     return CelRule(
         f"!(self.{labeler}.type in [{_words(comparing)}]) || (self.selection.metric != '{metric}' && "
-        f"!self.gates.exists(gate, gate.metric == '{metric}'))",
+        f"!self.gates.exists(gate, has(gate.metric) && gate.metric == '{metric}'))",
         f"{', '.join(comparing[:-1])} and {comparing[-1]} labelers give no score that has a mean; selection or a gate uses "
         f"{metric}: name another metric there",
         f"{labeler}.type",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from rlhf_api.base import Count, EntryName, Model, Positive, WholeNumber
-from rlhf_api.metrics import Metric
+from rlhf_api.metrics import BenchmarkMetric, Metric
 
 from .compute import Pod, Queue
 from .labeler import Labeler
@@ -27,7 +28,7 @@ class EvaluationSampling(Model):
 
 
 class LmEval(Model):
-    """Benchmarks by lm-evaluation-harness: of each iterate, beside the run, reported and never decided by."""
+    """Benchmarks by lm-evaluation-harness, of each iterate: beside the run and reported, unless a gate reads them."""
 
     tasks: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=32)] = []
     """Tasks of lm-evaluation-harness: its names, or paths of task files (.yaml) that the stages see."""
@@ -87,21 +88,30 @@ class Plateau(Model):
 
 
 class Gate(Model):
-    """A condition on a metric, looked at after each iteration: exactly one of min, max, plateau."""
+    """A condition on a metric or a benchmark, looked at after each iteration: exactly one of min, max, plateau, maxDrop."""
 
     name: EntryName
     """What approvals and status call it."""
-    metric: Metric
+    metric: Metric | None = None
     """The metric that is looked at."""
+    benchmark: BenchmarkMetric | None = None
+    """Instead of a metric: a figure of evaluate.lmEval. The run then waits for the benchmark of each iterate, and fails with it."""
     min: float | None = None
     """Trips when the upper bound of the metric (its value, where it has no interval) is below."""
     max: float | None = None
     """Trips when the lower bound is above."""
     plateau: Plateau | None = None
     """Trips when the metric has stopped to improve."""
+    max_drop: Annotated[float, Field(ge=0.0)] | None = None
+    """Of a benchmark: trips when the iterate is worse than pi_0 by more than this, by the lower bound of the difference."""
     action: GateAction
     """Warn: an Event. Stop: end as Succeeded with the best iterate. Pause: wait for an approval. Rollback: discard the iterate, go
     on from the best."""
+
+
+def benchmarks_read_by(gates: Sequence[Gate]) -> list[BenchmarkMetric]:
+    """Each once."""
+    return list({(one.task, one.metric): one for gate in gates if (one := gate.benchmark) is not None}.values())
 
 
 class Approval(Model):

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from rlhf_api.base import ATOMIC, EntryName, Model, Sha256, WholeNumber, unique_by
-from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.metrics import BenchmarkValue, Metric, MetricValue
 from rlhf_api.words import STATUS_FORMAT, ConditionType, Phase, Reason, StageName
 
 from .evaluation import GateAction
@@ -113,6 +113,8 @@ class StageStatus(Model):
     """What it sealed."""
     metrics: Metrics = {}
     """What it measured."""
+    benchmarks: Annotated[list[BenchmarkValue], Field(max_length=16)] | None = None
+    """Of a benchmark, what gates read of it."""
     reason: Reason | None = None
     """Why it is where it is."""
     message: Message = ""

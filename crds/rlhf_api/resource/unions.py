@@ -170,7 +170,11 @@ UNIONS: Mapping[type[Model], tuple[Rule, ...]] = {
     HoldOut: (Alternatives(("size", "fraction"), 0, 1), Alternatives(("size", "fraction", "source"), 1, 3)),
     Volume: (_exactly_one("persistent_volume_claim", "empty_dir", "config_map"),),
     EnvVar: (_exactly_one("value", "value_from"),),
-    Gate: (_exactly_one("min", "max", "plateau"),),
+    Gate: (
+        _exactly_one("metric", "benchmark"),
+        _exactly_one("min", "max", "plateau", "max_drop"),
+        Alternatives(("metric", "max_drop"), 0, 1),
+    ),
     IterateRef: (Tagged("type", {IterateType.NUMBER: "iteration"}),),
     Reference: (Tagged("type", {ReferenceType.MODEL: "model"}),),
     TrainData: (Tagged("replay", {Replay.WINDOW: "window"}),),

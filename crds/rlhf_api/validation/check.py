@@ -47,6 +47,8 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     evaluation.selection_is_measured,
     evaluation.metrics_are_measured,
     evaluation.gate_bounds_fit_the_unit,
+    evaluation.gates_read_benchmarks_that_are_asked,
+    evaluation.benchmark_bounds_fit_the_unit,
     evaluation.approvals_name_gates,
     pods.environment_is_free,
     pods.labels_are_free,

@@ -213,7 +213,10 @@ def test_unions_are_rules_of_every_object_that_is_one() -> None:
         assert "(self.type == 'BradleyTerry') == has(self.bradleyTerry)" in rules(*place)
     assert "((has(self.replay) ? self.replay : 'Latest') == 'Window') == has(self.window)" in rules("spec", "train", "data")
     assert "!has(self.gamma) || (has(self.type) ? self.type : 'Sigmoid') in ['SimPO']" in rules("spec", "train", "loss")
-    assert "(has(self.min) ? 1 : 0) + (has(self.max) ? 1 : 0) + (has(self.plateau) ? 1 : 0) == 1" in rules("spec", "gates", "*")
+    assert (
+        "(has(self.min) ? 1 : 0) + (has(self.max) ? 1 : 0) + (has(self.plateau) ? 1 : 0) + (has(self.maxDrop) ? 1 : 0) == 1"
+        in rules("spec", "gates", "*")
+    )
 
 
 def test_no_pod_takes_reserved_variables_labels_and_mounts() -> None:

@@ -74,7 +74,7 @@ from support.manifests import GONE, manifest, paths, problems
             'spec.sample.mixture[2].name (of "a"): "a": another entry has this name; make each name unique',
         ),
         ("spec.sample.mixture", [], "spec.sample.mixture: []: has 0 entries; write a list of 1 to 16 entries"),
-        ("spec.gates", [3], "spec.gates[0]: 3: is a number; write an object with name, metric, action"),
+        ("spec.gates", [3], "spec.gates[0]: 3: is a number; write an object with name, action"),
         (
             "spec.evaluate.against",
             ["Intial"],

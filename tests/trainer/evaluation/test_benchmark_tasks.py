@@ -9,8 +9,9 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from rlhf_api.metrics import BenchmarkMetric
 from rlhf_api.resource.model import Dtype
-from rlhf_trainer.evaluation.benchmarks import missing, run_benchmarks
+from rlhf_trainer.evaluation.benchmarks import missing, run_benchmarks, tasks_revision
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.benchmark_tasks import QUESTIONS, write_answers, write_choices, write_task
 
@@ -55,6 +56,18 @@ def test_an_unknown_task_is_named_with_the_nearest() -> None:
     (said,) = missing(["arc_easyy"])
 
     assert "no task arc_easyy; did you mean arc_easy" in said
+
+
+def test_what_gates_read_is_among_what_the_tasks_measure(tmp_path: Path) -> None:
+    answers = write_answers(tmp_path / "answers", [{"question": "What?", "answer": "x"}])
+    tasks = [write_choices(tmp_path), answers]
+    right = [BenchmarkMetric(task="choices", metric="acc"), BenchmarkMetric(task="answers", metric="exact_match")]
+    assert tasks_revision(tasks, gated=right) == tasks_revision(tasks)
+    wrong = [BenchmarkMetric(task="choises", metric="acc"), BenchmarkMetric(task="choices", metric="accuracy_of_answers")]
+    with pytest.raises(ConfigurationProblem) as refused:
+        tasks_revision(tasks, gated=wrong)
+    assert "the benchmark choises, which evaluate.lmEval.tasks does not have; did you mean choices?" in str(refused.value)
+    assert "choices, and that task measures no accuracy_of_answers; write acc." in str(refused.value)
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_api.stage import BenchmarkWork, StageConfig
-from rlhf_api.words import StageExit, StageName
+from rlhf_api.metrics import BenchmarkMetric
+from rlhf_api.stage import BenchmarkWork, ResolveWork, StageConfig
+from rlhf_api.words import ArtifactKind, StageExit, StageName
 from rlhf_operator.core.chain.references import LM_EVAL
 from rlhf_operator.core.plan.fingerprint import fingerprint
 from rlhf_store import open_artifact, open_store
@@ -89,6 +90,37 @@ def test_a_task_that_nobody_knows_is_refused_by_preflight_with_the_names_near_it
     assert "arc_eazy" in problem
     assert "arc_easy" in problem
     assert "absent.yaml" in problem
+
+
+def test_what_a_gate_reads_is_in_the_result_whether_measured_now_or_found(
+    benchmarked_run: RealRun, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    config = _asking(benchmarked_run.config(StageName.BENCHMARK), "acc")
+    assert config.fingerprint == benchmarked_run.config(StageName.BENCHMARK).fingerprint
+    accuracy = sealed(benchmarked_run, config.iteration)["tasks"][0]["metrics"]["acc"]
+    looking = config.model_copy(update={"work": ResolveWork(target=StageName.BENCHMARK, kind=ArtifactKind.BENCHMARK)})
+    for number, asked in enumerate((config, looking)):
+        ended = fork_server.run(asked, tmp_path / str(number), 0)
+        assert ended.result is not None
+        [value] = ended.result.benchmarks
+        assert (ended.result.found, value.task, value.metric, value.value) == (True, "choices", "acc", accuracy["value"])
+        assert value.upper == pytest.approx(accuracy["value"] + 1.96 * accuracy["stderr"], rel=1e-5)
+        assert not value.less_is_better
+
+
+def test_a_gate_on_a_figure_that_was_not_measured_is_refused_with_the_nearest(
+    benchmarked_run: RealRun, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    ended = fork_server.run(_asking(benchmarked_run.config(StageName.BENCHMARK), "acc_nrom"), tmp_path, 0)
+    assert ended.code == StageExit.CONFIGURATION
+    assert ended.result is not None
+    assert ended.result.problem == ("A gate reads acc_nrom of choices, and that task measures no acc_nrom; did you mean acc?")
+
+
+def _asking(config: StageConfig, metric: str) -> StageConfig:
+    """As a run with a gate on this metric starts the stage."""
+    asked = config.execution.model_copy(update={"benchmarks": [BenchmarkMetric(task="choices", metric=metric)]})
+    return config.model_copy(update={"execution": asked})
 
 
 def _another(config: StageConfig) -> StageConfig:

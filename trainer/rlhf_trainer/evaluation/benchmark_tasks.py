@@ -26,6 +26,10 @@ class _Unfit(Exception):  # noqa: N818 - as in runtime/errors.py
     """What a task cannot be run for, in words."""
 
 
+class _NoData(Exception):  # noqa: N818 - as in runtime/errors.py
+    """Data of NLTK that a task would fetch while it is loaded."""
+
+
 @dataclass(frozen=True)
 class _Group:
     """Of a user's file: what lm-eval's configuration of a group has, and its members as they are loaded."""
@@ -79,25 +83,35 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """As HF_HUB_OFFLINE=1, for as long as it is open: the libraries read the variable when they are imported, and are already."""
+    """As HF_HUB_OFFLINE=1, for as long as it is open: the libraries read the variable when they are imported, and are already.
+
+    lm-eval's IFEval asks NLTK for its data when it is imported, and goes on without where they cannot be fetched: the first answer
+    whose sentences are counted fails then, when all of them are sampled.
+    """
     import datasets.config
     import evaluate.config
     import huggingface_hub.constants
+    import nltk
 
-    places = [
-        (huggingface_hub.constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-        (evaluate.config, "HF_EVALUATE_OFFLINE"),
+    places: list[tuple[Any, str, Any]] = [
+        (huggingface_hub.constants, "HF_HUB_OFFLINE", True),
+        (datasets.config, "HF_HUB_OFFLINE", True),
+        (datasets.config, "HF_DATASETS_OFFLINE", True),
+        (evaluate.config, "HF_EVALUATE_OFFLINE", True),
+        (nltk, "download", _refuse),
     ]
-    before = [getattr(module, name) for module, name in places]
-    for module, name in places:
-        setattr(module, name, True)
+    before = [getattr(module, name) for module, name, _ in places]
+    for module, name, value in places:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for (module, name), value in zip(places, before, strict=True):
+        for (module, name, _), value in zip(places, before, strict=True):
             setattr(module, name, value)
+
+
+def _refuse(name: str, *_: Any, **__: Any) -> None:
+    raise _NoData(name)
 
 
 def _looked_at(tasks: Sequence[str], trust_code: bool) -> tuple[list[str], list[tuple[_Spec, list[Any]]]]:
@@ -265,7 +279,10 @@ def _read(path: Path, trust_code: bool) -> dict[str, Any]:
         if not _came_with_lm_eval(other):
             _read(other, trust_code)
     try:
-        config: dict[str, Any] = load_yaml(path, resolve_func=True)
+        with quiet(), offline():
+            config: dict[str, Any] = load_yaml(path, resolve_func=True)
+    except _NoData as error:
+        raise _without_nltk_data(str(path), error) from error
     except Exception as error:  # of a file that it includes, or of code that it names
         raise _Unfit(f"lm-evaluation-harness cannot read the task file {path}: {first_line(error)}. Correct it.") from error
     return config
@@ -330,6 +347,8 @@ def _require_one(name: str, spec: _Spec) -> list[Any]:
     try:
         with quiet(), offline():
             made = _made(spec)
+    except _NoData as error:
+        raise _without_nltk_data(name, error) from error
     except ImportError as error:
         raise _Unfit(
             f"Benchmark {name} needs a Python package that is not installed ({first_line(error)}). Leave it out."
@@ -350,6 +369,13 @@ def _require_one(name: str, spec: _Spec) -> list[Any]:
         for task in one.get_all_tasks() if hasattr(one, "get_all_tasks") else [one]:
             _require_fit(task)
     return made
+
+
+def _without_nltk_data(name: str, error: _NoData) -> _Unfit:
+    return _Unfit(
+        f"Benchmark {name} needs NLTK's data {error}, which are not on this machine, and no stage fetches them. Fetch them with "
+        f"`python -m nltk.downloader -d FOLDER {error}`, and give stages the folder: a volume, and NLTK_DATA in podDefaults.env."
+    )
 
 
 def _source(spec: _Spec) -> str:

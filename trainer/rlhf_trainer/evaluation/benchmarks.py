@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlhf_api.conventions.canonical import canonical_json
+from rlhf_api.metrics import BenchmarkMetric
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine
 from rlhf_trainer.models.vocabulary import Vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
+from rlhf_trainer.runtime.result import require_known
 
+from .benchmark_metrics import metrics_of
 from .benchmark_tasks import load_tasks, offline, problems, quiet
 
 if TYPE_CHECKING:
@@ -82,12 +85,15 @@ def missing(tasks: Sequence[str], *, trust_code: bool = False) -> list[str]:
     return problems(tasks, trust_code=trust_code)
 
 
-def tasks_revision(tasks: Sequence[str], *, trust_code: bool = False) -> str:
+def tasks_revision(tasks: Sequence[str], *, trust_code: bool = False, gated: Sequence[BenchmarkMetric] = ()) -> str:
     """SHA-256 (64 hex digits) of all tasks and groups behind `tasks`: configurations, functions' sources, contents of local data.
 
-    Raises ConfigurationProblem with everything that `missing` finds. The same list gives the same in every process.
+    Raises ConfigurationProblem with everything that `missing` finds, and with what of `gated` they do not measure. The
+    same list gives the same in every process.
     """
-    return _revision(load_tasks(tasks, trust_code=trust_code))
+    loaded = load_tasks(tasks, trust_code=trust_code)
+    require_known(gated, metrics_of(loaded))
+    return _revision(loaded)
 
 
 def run_benchmarks(
@@ -162,8 +168,11 @@ def values(results: Mapping[str, BenchmarkResult]) -> dict[str, dict[str, float]
 
 def _seed(seed: int, tasks: Any, shots: int | None) -> None:
     """As lm-eval's simple_evaluate does it, which would load the tasks again, and ask git and pip about this machine."""
+    import langdetect
     import torch
 
+    # IFEval asks it for the language of an answer, and unseeded it says of the same text now this, now that (lm-eval's issue 4213).
+    langdetect.DetectorFactory.seed = 0
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -36,7 +36,7 @@ class StageContext:
         if sealed is None:
             return None
         remove_checkpoints(self.store, sealed.ref)
-        return result_of(self.config, sealed, found=True)
+        return result_of(self.store, self.config, sealed, found=True)
 
 
 def work_of(context: StageContext, kind: type[_W]) -> _W:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rlhf_api.metrics import MetricValue
+from rlhf_api.metrics import BenchmarkMetric, BenchmarkValue, MetricValue
 from rlhf_api.stage import ArtifactRef, ModelInput, PolicyInput, StageConfig, StageResult
 from rlhf_api.words import ArtifactKind
-from rlhf_store import Checkpoints, ExternalModel, Sealed, Store
+from rlhf_store import Artifact, Checkpoints, ExternalModel, Sealed, Store
 
-from .errors import ApplicationProblem
+from .errors import ApplicationProblem, ConfigurationProblem
 from .logs import log
 
 RESULT_LIMIT = 4096
+#: Standard errors on each side of a 95 % interval.
+_TO_EACH_SIDE = 1.96
+#: So many names are listed in a message.
+_SHOWN = 12
 
 
-def result_of(config: StageConfig, sealed: Sealed, *, found: bool = False, warnings: list[str] | None = None) -> StageResult:
-    """The StageResult that a manifest stands for; the same whether it was sealed now or long ago."""
+def result_of(
+    store: Store, config: StageConfig, sealed: Sealed, *, found: bool = False, warnings: list[str] | None = None
+) -> StageResult:
+    """The StageResult that an artifact stands for; the same whether it was sealed now or long ago.
+
+    Raises ConfigurationProblem where `config.execution.benchmarks` asks for what a benchmark has not measured.
+    """
     manifest = sealed.manifest
     return StageResult(
         stage=manifest.stage,
@@ -29,9 +39,17 @@ def result_of(config: StageConfig, sealed: Sealed, *, found: bool = False, warni
         folder=_model_folder(sealed),
         found=found or not sealed.created,
         metrics=manifest.metrics,
+        benchmarks=_benchmarks(store, config, sealed),
         counts=manifest.counts,
         warnings=warnings or [],
     )
+
+
+def _benchmarks(store: Store, config: StageConfig, sealed: Sealed) -> list[BenchmarkValue]:
+    wanted = config.execution.benchmarks
+    if not wanted or sealed.ref.kind is not ArtifactKind.BENCHMARK:
+        return []
+    return figures_of(Artifact(store, sealed.ref, sealed.manifest).read("benchmark.json"), wanted)
 
 
 def _model_folder(sealed: Sealed) -> str | None:
@@ -96,11 +114,15 @@ def write_result(result: StageResult, path: Path) -> None:
 
 def metric(value: float, lower: float | None = None, upper: float | None = None) -> MetricValue:
     """Rounded to what its definition can mean: six significant digits."""
+    return MetricValue(
+        value=six_digits(value),
+        lower=None if lower is None else six_digits(lower),
+        upper=None if upper is None else six_digits(upper),
+    )
 
-    def short(number: float | None) -> float | None:
-        return None if number is None else float(f"{number:.6g}")
 
-    return MetricValue(value=float(f"{value:.6g}"), lower=short(lower), upper=short(upper))
+def six_digits(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 def log_counts(what: str, counts: Mapping[str, int]) -> None:
@@ -123,3 +145,50 @@ def _trimmed(result: StageResult) -> Iterator[StageResult]:
         # A character can take six bytes.
         problem = problem[: len(problem) * 3 // 4]
         yield result.model_copy(update={"problem": f"{problem} … (the log has the rest)"})
+
+
+def figures_of(content: bytes, wanted: Sequence[BenchmarkMetric]) -> list[BenchmarkValue]:
+    """Of a benchmark.json; the interval is 1.96 standard errors to both sides, where lm-eval gives one. Six significant digits.
+
+    Raises ConfigurationProblem where something that is wanted was not measured.
+    """
+    measured = {task["name"]: task["metrics"] for task in json.loads(content)["tasks"]}
+    require_known(wanted, {name: tuple(metrics) for name, metrics in measured.items()})
+    return [_value(one, measured[one.task][one.metric]) for one in wanted]
+
+
+def _value(wanted: BenchmarkMetric, found: Mapping[str, Any]) -> BenchmarkValue:
+    value, stderr = found["value"], found.get("stderr")
+    return BenchmarkValue(
+        task=wanted.task,
+        metric=wanted.metric,
+        value=six_digits(value),
+        lower=None if stderr is None else six_digits(value - _TO_EACH_SIDE * stderr),
+        upper=None if stderr is None else six_digits(value + _TO_EACH_SIDE * stderr),
+        less_is_better=found.get("higherIsBetter") is False,
+    )
+
+
+def require_known(wanted: Sequence[BenchmarkMetric], known: Mapping[str, Sequence[str]]) -> None:
+    """`known`: metrics by task. Raises ConfigurationProblem with everything that is not among them, and what is near it."""
+    unknown = [f"{_unknown(one, known)}" for one in wanted if one.metric not in known.get(one.task, ())]
+    if unknown:
+        raise ConfigurationProblem(" ".join(unknown))
+
+
+def _unknown(wanted: BenchmarkMetric, known: Mapping[str, Sequence[str]]) -> str:
+    own = known.get(wanted.task)
+    if own is None:
+        near = get_close_matches(wanted.task, known, n=1)
+        guess = f"did you mean {near[0]}?" if near else f"name {_some(list(known))}, or add it there."
+        return f"A gate reads the benchmark {wanted.task}, which evaluate.lmEval.tasks does not have; {guess}"
+    if not own:
+        return f"A gate reads {wanted}, and this group combines nothing of its members. Name one of them in a list of its own."
+    near = get_close_matches(wanted.metric, own, n=1)
+    guess = f"did you mean {near[0]}?" if near else f"write {_some(own)}."
+    return f"A gate reads {wanted}, and that task measures no {wanted.metric}; {guess}"
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = list(names[:_SHOWN])
+    return " or ".join(listed) if len(names) <= 2 else f"one of {', '.join(listed)}{', …' if len(names) > _SHOWN else ''}"

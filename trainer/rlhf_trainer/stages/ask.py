@@ -50,7 +50,7 @@ def run(context: StageContext) -> StageResult:
         counts=counts,
         libraries=libraries(),
     )
-    return result_of(context.config, sealed)
+    return result_of(context.store, context.config, sealed)
 
 
 def _questions(context: StageContext, work: AskWork, counts: dict[str, int]) -> Iterator[dict[str, Any]]:

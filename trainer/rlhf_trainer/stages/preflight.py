@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from rlhf_api.resource.compute import Compute, Optimization
 from rlhf_api.resource.data import PromptSource
+from rlhf_api.resource.evaluation import benchmarks_read_by
 from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import ConfigMapKey, Storage
@@ -239,7 +240,8 @@ def _checks(context: StageContext, spec: RLHFRunSpec, loaded: Loaded, found: Fin
     for field_, compute, optimization in _computes(spec):
         yield partial(deepspeed_config, compute.deepspeed, spec.policy.dtype, optimization, field_)
     if spec.evaluate.lm_eval.tasks:
-        yield lambda: found.resolved.update({LM_EVAL: tasks_revision(spec.evaluate.lm_eval.tasks)})
+        gated = benchmarks_read_by(spec.gates)
+        yield lambda: found.resolved.update({LM_EVAL: tasks_revision(spec.evaluate.lm_eval.tasks, gated=gated)})
     yield lambda: found.warnings.extend(data.lengths(spec))
     yield lambda: independent_judge(spec, scratch, storage, found.warnings)
 
@@ -276,5 +278,5 @@ def _walk(context: StageContext, spec: RLHFRunSpec, resolved: dict[str, str]) ->
         sealed = find_artifact(context.store, STAGE_ARTIFACT[step.config.stage], step.config.fingerprint)
         if sealed is None:
             break
-        history = history.with_result(step.config, result_of(step.config, sealed, found=True))
+        history = history.with_result(step.config, result_of(context.store, step.config, sealed, found=True))
     return planner.chain(history)

@@ -18,4 +18,4 @@ def run(context: StageContext) -> StageResult:
         return StageResult(stage=work.target, attempt=context.config.execution.attempt)
     # The attempt that sealed it may have died of just that: nobody runs the stage again.
     remove_checkpoints(context.store, sealed.ref)
-    return result_of(context.config, sealed, found=True)
+    return result_of(context.store, context.config, sealed, found=True)

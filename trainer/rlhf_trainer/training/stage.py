@@ -88,7 +88,9 @@ def train_and_seal(
         # Its result is that of node 0; the operator reads whichever pod has one.
         found = find_artifact(context.store, STAGE_ARTIFACT[config.stage], config.fingerprint)
         return (
-            result_of(config, found) if found else StageResult(stage=config.stage, attempt=config.execution.attempt, shard=job.node)
+            result_of(context.store, config, found)
+            if found
+            else StageResult(stage=config.stage, attempt=config.execution.attempt, shard=job.node)
         )
     counts |= json.loads((job.path / "changed.json").read_text())
     metrics = summarise(job.metrics_file)
@@ -113,7 +115,7 @@ def train_and_seal(
         libraries=libraries("torch", "transformers", "deepspeed"),
     )
     remove_checkpoints(context.store, sealed.ref)
-    return result_of(config, sealed)
+    return result_of(context.store, config, sealed)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from rlhf_api.resource.evaluation import Against, Gate, GateAction
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.validation.phrases import one_of
 from rlhf_api.validation.problem import Problem, Problems
+from rlhf_api.validation.suggest import nearest
 from rlhf_api.validation.walk import SPEC
 
 #: Measured by evaluate, for pi_0 too: what a selection can compare iterates by.
@@ -30,6 +31,8 @@ NEEDS = {
     Metric.LENGTH_ADJUSTED_WIN_RATE_VS_INITIAL: Against.INITIAL,
     Metric.WIN_RATE_VS_PREVIOUS: Against.PREVIOUS,
 }
+#: Of lm-evaluation-harness, those that papers write as per cent; of others the unit is not known here.
+_BENCHMARK_SHARES = frozenset({"acc", "acc_norm", "exact_match", "prompt_level_strict_acc", "prompt_level_loose_acc"})
 _SELECTION: Loc = (*SPEC, "selection", "metric")
 _AGAINST: Loc = (*SPEC, "evaluate", "against")
 
@@ -47,7 +50,7 @@ def selection_is_measured(spec: RLHFRunSpec) -> Problems:
 def metrics_are_measured(spec: RLHFRunSpec) -> Problems:
     """`against` names the opponents that selection and gates need; labelers that compare give no mean score."""
     named = [(_SELECTION, spec.selection.metric)]
-    named += [((*SPEC, "gates", index, "metric"), gate.metric) for index, gate in enumerate(spec.gates)]
+    named += [((*SPEC, "gates", index, "metric"), gate.metric) for index, gate in enumerate(spec.gates) if gate.metric is not None]
     for loc, metric in named:
         opponent = NEEDS.get(metric)
         if opponent is not None and opponent not in spec.evaluate.against:
@@ -78,6 +81,35 @@ def gates_look_at_iterations(spec: RLHFRunSpec) -> Problems:
             )
 
 
+def gates_read_benchmarks_that_are_asked(spec: RLHFRunSpec) -> Problems:
+    """What a task file calls its task is in the file: preflight looks there."""
+    tasks = spec.evaluate.lm_eval.tasks
+    for index, gate in enumerate(spec.gates):
+        if gate.benchmark is None or gate.benchmark.task in tasks or any(task.endswith((".yaml", ".yml")) for task in tasks):
+            continue
+        near = nearest(gate.benchmark.task, tasks)
+        right = f"did you mean {near}?" if near else f"add {gate.benchmark.task} there"
+        yield Problem(
+            (*SPEC, "gates", index, "benchmark", "task"),
+            "evaluate.lmEval.tasks has no such task",
+            right,
+            depends=((*SPEC, "evaluate", "lmEval", "tasks"),),
+        )
+
+
+def benchmark_bounds_fit_the_unit(spec: RLHFRunSpec) -> Problems:
+    """lm-evaluation-harness gives accuracies as shares, and papers write them as per cent."""
+    for index, gate in enumerate(spec.gates):
+        if gate.benchmark is None or gate.benchmark.metric.partition("/")[0] not in _BENCHMARK_SHARES:
+            continue
+        for field, bound in (*_bounds(gate), ("maxDrop", gate.max_drop)):
+            if bound is not None and not 0.0 <= bound <= 1.0:
+                loc: Loc = (*SPEC, "gates", index)
+                right = f"write {bound / 100:g}" if 1 < bound <= 100 else "write a number from 0 to 1"
+                wrong = f"{gate.benchmark.metric} is a share, from 0 to 1"
+                yield Problem((*loc, field), wrong, right, depends=((*loc, "benchmark", "metric"),))
+
+
 def against_once(spec: RLHFRunSpec) -> Problems:
     against = spec.evaluate.against
     if len(set(against)) < len(against):
@@ -88,7 +120,7 @@ def gate_bounds_fit_the_unit(spec: RLHFRunSpec) -> Problems:
     """A share lies in [0, 1]: 45 for 45 % would trip always or never."""
     for index, gate in enumerate(spec.gates):
         for field, bound in _bounds(gate):
-            if gate.metric.unit == "share" and not 0.0 <= bound <= 1.0:
+            if gate.metric is not None and gate.metric.unit == "share" and not 0.0 <= bound <= 1.0:
                 loc: Loc = (*SPEC, "gates", index)
                 right = f"write {bound / 100:g}" if 1 < bound <= 100 else "write a number from 0 to 1"
                 yield Problem((*loc, field), f"{gate.metric.value} is a share, from 0 to 1", right, depends=((*loc, "metric"),))

@@ -49,6 +49,7 @@ STAND_INS: dict[str, Any] = {
     "claimName": "unknown",
     "mountPath": "/unknown",
     "metric": "rewardMean",
+    "task": "unknown",
     "action": "Warn",
     "iterations": 1,
     "minDelta": 1.0,

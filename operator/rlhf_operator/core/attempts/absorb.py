@@ -124,6 +124,7 @@ def _succeeded(
             "resolving": False,
             "artifact": artifact,
             "metrics": dict(result.metrics),
+            "benchmarks": list(result.benchmarks) or None,
             "reason": None,
             "message": clip(" ".join(result.warnings)),
         }

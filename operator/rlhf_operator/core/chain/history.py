@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from rlhf_api.metrics import Metric, MetricValue
+from rlhf_api.metrics import BenchmarkValue, Metric, MetricValue
 from rlhf_api.resource.status import RLHFRunStatus, StageStatus
 from rlhf_api.stage import ArtifactRef, StageConfig, StageResult
 from rlhf_api.words import STAGE_ARTIFACT, Phase, StageName
@@ -30,6 +30,8 @@ class StageRecord:
     """No stage of the chain waited for it."""
     costs: tuple[float, ...] = ()
     """In the order of COST_METRICS; empty where they are not known, as in preflight's walk."""
+    benchmarks: tuple[BenchmarkValue, ...] = ()
+    """Of a benchmark, what gates read of it."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,21 @@ class History:
 
     def with_result(self, config: StageConfig, result: StageResult, *, beside: bool = False) -> History:
         """The history after `config` ended well with `result`; preflight's walk goes on with it."""
-        record = StageRecord(config.iteration, config.stage, result.artifact, result.metrics, result.found, beside)
+        record = StageRecord(
+            config.iteration,
+            config.stage,
+            result.artifact,
+            result.metrics,
+            result.found,
+            beside,
+            benchmarks=tuple(result.benchmarks),
+        )
         return replace(self, records=(*self.records, record))
+
+    def benchmarks(self, iteration: int | None) -> tuple[BenchmarkValue, ...]:
+        """What gates read of an iterate's benchmark; None: of pi_0's."""
+        record = self.find(iteration, StageName.BENCHMARK)
+        return () if record is None else record.benchmarks
 
     def is_over(self, iteration: int | None, stage: StageName) -> bool:
         """It succeeded, or was given up."""
@@ -108,7 +123,16 @@ def _record(iteration: int | None, stage: StageStatus) -> StageRecord:
     if stage.artifact is not None:
         kind = STAGE_ARTIFACT[stage.name]
         artifact = ArtifactRef(kind=kind, fingerprint=stage.artifact.fingerprint, digest=stage.artifact.digest)
-    return StageRecord(iteration, stage.name, artifact, stage.metrics, stage.adopted, bool(stage.beside), _costs(stage))
+    return StageRecord(
+        iteration,
+        stage.name,
+        artifact,
+        stage.metrics,
+        stage.adopted,
+        bool(stage.beside),
+        _costs(stage),
+        tuple(stage.benchmarks or ()),
+    )
 
 
 def _costs(stage: StageStatus) -> tuple[float, ...]:

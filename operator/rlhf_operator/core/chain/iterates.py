@@ -12,7 +12,7 @@ from rlhf_api.resource.sampling import IterateRef, IterateType
 from rlhf_api.resource.status import GateStatus
 from rlhf_api.words import StageName
 
-from .gates import has_tripped, verdicts
+from .gates import has_tripped, verdicts, wait_for_benchmark
 from .history import History
 
 #: pi_0 compared with itself, where its evaluation does not report it.
@@ -27,7 +27,7 @@ INITIAL_BY_DEFINITION: dict[Metric, float] = {
 
 @dataclass(frozen=True)
 class Iterate:
-    """pi_k, evaluated."""
+    """pi_k, evaluated and, where gates read its benchmark, benchmarked."""
 
     number: int
     metrics: Mapping[Metric, MetricValue]
@@ -77,13 +77,15 @@ def iterates(spec: RLHFRunSpec, history: History) -> Iterates:
     """Everything that the history tells of the run's iterates."""
     known: list[Iterate] = []
     starts = [0]
-    if history.find(None, StageName.EVALUATE) is not None:
+    if _is_measured(spec, history, 0):
         known.append(Iterate(0, _initial_metrics(history)))
         by_iteration: list[Mapping[Metric, MetricValue]] = []
-        while history.find(len(known), StageName.EVALUATE) is not None:
+        benchmarks = [history.benchmarks(None)]
+        while _is_measured(spec, history, len(known)):
             number = len(known)
             by_iteration.append(history.iteration_metrics(number))
-            statuses = verdicts(spec.gates, spec.selection, by_iteration, spec.approvals)
+            benchmarks.append(history.benchmarks(number))
+            statuses = verdicts(spec.gates, spec.selection, by_iteration, spec.approvals, benchmarks)
             discarded = has_tripped(statuses, GateAction.ROLLBACK)
             known.append(Iterate(number, by_iteration[-1], statuses, discarded))
             starts.append(best_iterate(known, spec.selection) if discarded else number)
@@ -102,6 +104,12 @@ def best_iterate(known: Sequence[Iterate], selection: Selection) -> int:
         if best_value is None or value > best_value:
             best, best_value = iterate.number, value
     return best
+
+
+def _is_measured(spec: RLHFRunSpec, history: History, number: int) -> bool:
+    """All that its gates read is there."""
+    stages = [StageName.EVALUATE, *([StageName.BENCHMARK] if wait_for_benchmark(spec.gates, number) else [])]
+    return all(history.find(number or None, stage) is not None for stage in stages)
 
 
 def _initial_metrics(history: History) -> dict[Metric, MetricValue]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_api.resource.compute import Compute, Queue
+from rlhf_api.resource.evaluation import benchmarks_read_by
 from rlhf_api.resource.labeler import JudgeEndpoint, Labeler
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.sampling import Sample
@@ -30,6 +31,7 @@ def execution(spec: RLHFRunSpec, stage: StageName, attempt: int, allow_cpu: bool
         allow_cpu=allow_cpu,
         reward_endpoint=_endpoint(spec.reward) if stage in (StageName.LABEL, StageName.EVALUATE) else None,
         judge_endpoint=_endpoint(spec.evaluate.judge) if stage is StageName.EVALUATE else None,
+        benchmarks=(benchmarks_read_by(spec.gates) or None) if stage is StageName.BENCHMARK else None,
     )
 
 

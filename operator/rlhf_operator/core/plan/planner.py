@@ -1,8 +1,8 @@
 """The plan: (spec, resolved revisions, history) → the next step of the chain, and the stages that may run beside it.
 
 preflight → [sft] → [reward] → [judge] → evaluate(pi_0) → for t = 1 … T: sample → [ask → a person] → label → [reference] → train →
-evaluate → gates; then finalize.
-Beside it: benchmark of pi_k, from its evaluation on; finalize waits for all of them.
+evaluate → [benchmark] → gates; then finalize.
+Beside it, where no gate reads it: benchmark of pi_k, from its evaluation on; finalize waits for all of them.
 
 To walk the chain through the store, as preflight does, start with a history in which preflight is done and follow the steps:
 
@@ -31,14 +31,23 @@ from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.stage import ResolveWork, RunRef, StageConfig, Work
 from rlhf_api.words import STAGE_ARTIFACT, Reason, StageName
 from rlhf_operator.core.chain.chain import Chain
-from rlhf_operator.core.chain.gates import has_tripped
+from rlhf_operator.core.chain.gates import has_tripped, wait_for_benchmark
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.chain.references import Resolver
 from rlhf_operator.core.jobs.execution import execution
 
 from .fingerprint import fingerprint
 from .works_iteration import annotations_of, ask_work, label_work, reference_work, sample_work, train_work
-from .works_run import benchmark_work, evaluate_work, finalize_work, judge_work, preflight_work, reward_work, sft_work
+from .works_run import (
+    benchmark_work,
+    evaluate_work,
+    finalize_work,
+    gated_benchmark_work,
+    judge_work,
+    preflight_work,
+    reward_work,
+    sft_work,
+)
 
 
 @dataclass(frozen=True)
@@ -137,12 +146,15 @@ class Planner:
         update: dict[str, object] = {"execution": config.execution.model_copy(update={"attempt": attempt})}
         if resolving:
             update["work"] = ResolveWork(target=config.stage, kind=STAGE_ARTIFACT[config.stage])
-            update["execution"] = execution(self.spec, StageName.RESOLVE, attempt, self.allow_cpu)
+            own = execution(self.spec, StageName.RESOLVE, attempt, self.allow_cpu)
+            update["execution"] = own.model_copy(update={"benchmarks": config.execution.benchmarks})
         return config.model_copy(update=update)
 
     def _beside(self, chain: Chain) -> Iterator[StageConfig]:
         for iterate in chain.iterates.known:
             iteration = iterate.number or None
+            if wait_for_benchmark(self.spec.gates, iterate.number):
+                continue
             if not chain.history.is_over(iteration, StageName.BENCHMARK) and (work := benchmark_work(chain, iterate.number)):
                 yield self._config(iteration, work)
 
@@ -174,6 +186,7 @@ _RUN_STAGES = (
     (StageName.REWARD, reward_work),
     (StageName.JUDGE, judge_work),
     (StageName.EVALUATE, partial(evaluate_work, iterate=0)),
+    (StageName.BENCHMARK, partial(gated_benchmark_work, iterate=0)),
 )
 _ITERATION_STAGES = (
     (StageName.SAMPLE, sample_work),
@@ -182,6 +195,7 @@ _ITERATION_STAGES = (
     (StageName.REFERENCE, reference_work),
     (StageName.TRAIN, train_work),
     (StageName.EVALUATE, evaluate_work),
+    (StageName.BENCHMARK, gated_benchmark_work),
 )
 
 

@@ -21,6 +21,7 @@ from rlhf_api.stage import (
 )
 from rlhf_api.words import StageName
 from rlhf_operator.core.chain.chain import Chain, plain_optimization
+from rlhf_operator.core.chain.gates import wait_for_benchmark
 from rlhf_operator.core.chain.references import (
     JUDGE,
     LM_EVAL,
@@ -148,6 +149,11 @@ def benchmark_work(chain: Chain, iterate: int) -> BenchmarkWork | None:
         lm_eval=lm_eval,
         tasks_revision=chain.resolver.revision(LM_EVAL),
     )
+
+
+def gated_benchmark_work(chain: Chain, iterate: int) -> BenchmarkWork | None:
+    """The same where a gate reads it, and so the chain waits for it."""
+    return benchmark_work(chain, iterate) if wait_for_benchmark(chain.spec.gates, iterate) else None
 
 
 def finalize_work(chain: Chain) -> FinalizeWork:

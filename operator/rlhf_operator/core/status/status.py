@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from rlhf_api.metrics import Metric
+from rlhf_api.resource.evaluation import Gate
 from rlhf_api.resource.run import RLHFRun
 from rlhf_api.resource.status import CheckpointStatus, RLHFRunStatus
 from rlhf_api.words import StageName
+from rlhf_operator.core.chain.gates import wait_for_benchmark
 from rlhf_operator.core.chain.history import History
 from rlhf_operator.core.chain.iterates import Iterates
 from rlhf_operator.core.cursor import iteration_of, stage_at_work, stages_of, with_iteration, with_stage
@@ -16,7 +19,7 @@ from rlhf_operator.core.observed import Environment
 
 def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunStatus:
     """The run's status with what is fixed once, at its start: the image, the time, T for the hold-outs."""
-    status = _with_beside(run.status or RLHFRunStatus())
+    status = _with_beside(run.status or RLHFRunStatus(), run.spec.gates)
     return status.model_copy(
         update={
             "observed_generation": run.metadata.generation,
@@ -27,10 +30,10 @@ def accepted(run: RLHFRun, environment: Environment, now: datetime) -> RLHFRunSt
     )
 
 
-def _with_beside(status: RLHFRunStatus) -> RLHFRunStatus:
+def _with_beside(status: RLHFRunStatus, gates: Sequence[Gate]) -> RLHFRunStatus:
     """An older version's CRD, rolled back to in between, has cut the word off."""
     for iteration, stage in list(stages_of(status)):
-        if stage.name is StageName.BENCHMARK and not stage.beside:
+        if stage.name is StageName.BENCHMARK and not stage.beside and not wait_for_benchmark(gates, iteration or 0):
             status = with_stage(status, iteration, stage.model_copy(update={"beside": True}))
     return status
 
