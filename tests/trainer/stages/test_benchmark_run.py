@@ -108,13 +108,13 @@ def test_what_a_gate_reads_is_in_the_result_whether_measured_now_or_found(
         assert not value.less_is_better
 
 
-def test_a_gate_on_a_figure_that_was_not_measured_is_refused_with_the_nearest(
+def test_a_gate_on_a_figure_that_was_not_measured_is_refused_with_those_that_were(
     benchmarked_run: RealRun, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     ended = fork_server.run(_asking(benchmarked_run.config(StageName.BENCHMARK), "acc_nrom"), tmp_path, 0)
     assert ended.code == StageExit.CONFIGURATION
     assert ended.result is not None
-    assert ended.result.problem == ("A gate reads acc_nrom of choices, and that task measures no acc_nrom; did you mean acc?")
+    assert ended.result.problem == ("A gate reads acc_nrom of choices, and that task measures no acc_nrom; write acc.")
 
 
 def _asking(config: StageConfig, metric: str) -> StageConfig:
