@@ -15,8 +15,8 @@ from support.runs import ASKED, AT_LEAST, AT_MOST_LOST, BENCHMARKED, run_of, spe
 from support.simulation import World
 from support.tape import DONE, VANISHING, End, Tape
 
-#: Without stages beside the chain; with them; with gates that read them: pi_0's beside the chain, or in it as the others; and of people, who
-#: are asked and answer.
+#: Without stages beside the chain; with them; with gates that read them: of pi_0 beside the chain, or in it as the others; with
+#: people, who are asked and answer.
 SPECS = (
     SPEC,
     SPEC | {"evaluate": BENCHMARKED},

@@ -92,3 +92,8 @@ def places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from places(item, (*loc, index))
+
+
+def limits(gpus: Any) -> dict[str, Any]:
+    """Of a pod."""
+    return {"resources": {"limits": {"nvidia.com/gpu": gpus}}}

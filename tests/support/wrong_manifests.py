@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, SERVED, TRAINED, gate, mounted, pod
+from .manifests import ANSWERED, ASKED, DATA, MATCHED, RULE, SERVED, TRAINED, gate, pod
+from .wrong_pods import PODS
 from .wrong_shapes import DUPLICATES, NUMBERS, SHAPES, TEXTS, UNKNOWN, Wrong, mixture
 
 MODEL = {"uri": "hf://owner/model"}
@@ -14,11 +15,6 @@ _NO_ORDER = "iterates, pi_0 among them, have no order by it; write one of winRat
 _SHARE = "the metric is a share; write a number from 0 to 1, as 0.45 for 45 %"
 _NO_MEAN = "Pairwise, Judge and Human labelers give no score that has a mean"
 _NO_GATE = "an approval names a gate that there is not, or one that does not pause; write the name of a gate with action Pause"
-_RESERVED_KEY = "a key is reserved, as rlhf.dev/… and app.kubernetes.io/… are; use a domain of your own before the slash"
-_RESERVED_VARIABLE = (
-    "reserved, as all that begin with PET_, LD_, PYTHON, RLHF_, JOB_COMPLETION_INDEX, AWS_; "
-    "S3 credentials go into storage.credentials"
-)
 
 ARC = {"task": "arc_easy", "metric": "acc"}
 UNIONS = [
@@ -310,44 +306,6 @@ FITTING = [
             "spec.approvals",
         )
         for iteration in (0, 4)
-    ),
-]
-
-PODS = [
-    *(
-        Wrong(pod(env=[{"name": name, "value": "x"}]), "spec.sample.pod.env[0].name", _RESERVED_VARIABLE)
-        for name in ("PET_NNODES", "LD_PRELOAD", "PYTHONPATH", "AWS_REGION")
-    ),
-    *(
-        Wrong(pod(labels={key: "x"}), f'spec.sample.pod.labels["{key}"]', _RESERVED_KEY, "spec.sample.pod.labels")
-        for key in ("rlhf.dev/run", "app.kubernetes.io/name", "batch.kubernetes.io/x", "job-name")
-    ),
-    Wrong(
-        pod(annotations={"kueue.x-k8s.io/x": "y"}),
-        'spec.sample.pod.annotations["kueue.x-k8s.io/x"]',
-        _RESERVED_KEY,
-        "spec.sample.pod.annotations",
-    ),
-    *(
-        Wrong(
-            mounted(mountPath=path),
-            "spec.sample.pod.volumeMounts[0].mountPath",
-            "something else is mounted here; mount it elsewhere",
-        )
-        for path in ("/dev/shm", "/etc/rlhf/x")
-    ),
-    *(
-        Wrong(
-            mounted(subPath=path),
-            "spec.sample.pod.volumeMounts[0].subPath",
-            "leads out of the volume; write a path inside it, without ..",
-        )
-        for path in ("a/../../b", "..", "/a")
-    ),
-    Wrong(
-        pod(volumes=[{"name": "rlhf-shm", "emptyDir": {}}]),
-        "spec.sample.pod.volumes[0].name",
-        "the operator's own volumes have such names",
     ),
 ]
 

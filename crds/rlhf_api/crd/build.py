@@ -19,6 +19,7 @@ from rlhf_api.base import Model
 from rlhf_api.reading.schema import Node, run_schema
 from rlhf_api.resource import compute, data, evaluation, labeler, model, run, sampling, status, storage, training
 from rlhf_api.resource.compute import Pod
+from rlhf_api.resource.labeler import Labeler
 from rlhf_api.resource.status import RLHFRunStatus
 from rlhf_api.resource.unions import CelRule
 from rlhf_api.words import GROUP, KIND, VERSION
@@ -111,12 +112,14 @@ _OURS = ("x-model", "propertyNames")
 #: Objects without defaults below them: podDefaults must be able to tell what a stage says, and status is what was written.
 _WITHOUT_DEFAULTS = (Pod, RLHFRunStatus)
 _FIRST = ("description", "type")
+#: Their fields are described in podDefaults, and in reward.
+_DESCRIBED_ELSEWHERE = (("pod", Pod), ("judge", Labeler))
 #: Characters of an object that is written on one line.
 _ONE_LINE = 400
 
 
 def _structural(node: Node, name: str = "", *, defaults: bool = True, descriptions: bool = True) -> dict[str, Any]:
-    """The node as Kubernetes takes it. A stage's pod does not describe its fields: podDefaults, of the same kind, does so once."""
+    """The node as Kubernetes takes it, described once where an object of the same kind stands elsewhere, too."""
     kind = _MODELS.get(node.get("x-model", ""))
     written = {key: node[key] for key in (*_FIRST, *node) if key in node and key not in _OURS}
     if not defaults:
@@ -124,7 +127,7 @@ def _structural(node: Node, name: str = "", *, defaults: bool = True, descriptio
     if not descriptions:
         written.pop("description", None)
     defaults = defaults and kind not in _WITHOUT_DEFAULTS
-    descriptions = descriptions and name != "pod"
+    descriptions = descriptions and (name, kind) not in _DESCRIBED_ELSEWHERE
     if "properties" in node:
         written["properties"] = {
             field: _structural(inner, field, defaults=defaults, descriptions=descriptions)

@@ -44,7 +44,7 @@ class LmEval(Model):
 
 class Evaluate(Model):
     judge: Labeler
-    """The labeler that compares responses; it must not be the training reward."""
+    """The labeler that compares responses, with the fields of reward; it must not be the training reward."""
     allow_training_reward: bool = False
     """Let the judge be the training reward, or a descendant of it."""
     against: Annotated[list[Against], Field(min_length=1, max_length=2)] = [Against.INITIAL, Against.PREVIOUS]

@@ -15,14 +15,11 @@ from support.manifests import (
     ANSWERED,
     ASKED,
     DATA,
-    MADE,
     MATCHED,
-    RULE,
     SERVED,
     TRAINED,
-    compared,
     gate,
-    made,
+    limits,
     manifest,
     mounted,
     paths,
@@ -30,11 +27,6 @@ from support.manifests import (
     problems,
 )
 from support.right_manifests import ACCEPTED
-
-
-def limits(gpus: Any) -> dict[str, Any]:
-    return {"resources": {"limits": {"nvidia.com/gpu": gpus}}}
-
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # Batches.
@@ -93,37 +85,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         )
         for place in ("spec.reward", "spec.evaluate.judge")
     ),
-    # Judges that are served.
-    (
-        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "{prompt} {responseA} {responseB} {reference}"},
-        "spec.evaluate.judge.judge.prompt",
-        "{reference} is no placeholder; write one of {prompt}, {responseA}, {responseB}, {mark}, or leave out the braces",
-    ),
-    (
-        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.prompt": "Which is better? {prompt} {responseA}"},
-        "spec.evaluate.judge.judge.prompt",
-        "has placeholders and no {responseB}, so that the judge would not read what it judges",
-    ),
-    ({"spec.evaluate.judge": SERVED, "spec.reward": SERVED}, "spec.evaluate.judge.judge.endpoint.model", "is the training reward"),
-    (
-        {"spec.evaluate.judge": SERVED, "spec.evaluate.judge.judge.endpoint.baseUrl": "http://me:secret@judge/v1"},
-        "spec.evaluate.judge.judge.endpoint.baseUrl",
-        "without user or query",
-    ),
     # DeepSpeed.
     ({"spec.train.compute": {"deepspeed": {"offload": "All"}}}, "spec.train.compute.deepspeed.offload", "needs zeroStage 3"),
     (
         {"spec.train.compute": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}},
         "spec.train.compute.deepspeed.offload",
         "zeroStage 1",
-    ),
-    # The judge.
-    ({"spec.reward": RULE}, "spec.evaluate.judge.rule.entryPoint", '"grades:judge": the judge is the training reward'),
-    ({"spec.reward": MATCHED, "spec.evaluate.judge": MATCHED}, "spec.evaluate.judge.rule", "the judge is the training reward"),
-    (
-        {"spec.evaluate.judge": {"type": "Rule", "rule": {"regex": {"pattern": "a", "mode": "Search"}}}, "spec.reward": MATCHED},
-        "spec.evaluate.judge.rule",
-        "the judge is the training reward",
     ),
     # Reference answers.
     (
@@ -162,74 +129,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "spec.evaluate.judge.bradleyTerry.model.base",
         "the judge descends from the training reward",
     ),
-    # A judge that the run trains.
-    (
-        {"spec.reward": MADE, "spec.evaluate.judge": MADE},
-        "spec.evaluate.judge.bradleyTerry.train",
-        "the judge is the training reward: both are trained from the same base, on the same data; give it another",
-    ),
-    (
-        {"spec.reward": MADE, "spec.evaluate.judge": made(base={"uri": "hf://owner/policy"}, maxLength=512)},
-        "spec.evaluate.judge.bradleyTerry.train",
-        "the judge is the training reward",
-    ),
-    (
-        {"spec.evaluate.judge": made(base={"uri": "hf://owner/reward"})},
-        "spec.evaluate.judge.bradleyTerry.train.base.uri",
-        "the judge descends from the training reward",
-    ),
-    (
-        {"spec.evaluate.judge": made(compute={"processesPerNode": 3})},
-        "spec.evaluate.judge.bradleyTerry.train.optimization.globalBatchSize",
-        "510 or 513",
-    ),
-    (
-        {"spec.evaluate.judge": made(compute={"deepspeed": {"offload": "All"}})},
-        "spec.evaluate.judge.bradleyTerry.train.compute.deepspeed.offload",
-        "needs zeroStage 3",
-    ),
-    (
-        {"spec.evaluate.judge": made(heldOut={"data": DATA[0]})},
-        "spec.evaluate.judge.bradleyTerry.train.heldOut.data.name",
-        "is the name of a set of data, too",
-    ),
-    (
-        {"spec.evaluate.judge": made(compute={"processesPerNode": 8}), "spec.podDefaults": limits(4)},
-        "spec.evaluate.judge.bradleyTerry.train.compute.processesPerNode",
-        "write at most 4",
-    ),
-    # One that compares, or a judge that scores beside a reward that compares: of what they are made decides, not how.
-    (
-        {"spec.reward": MADE, "spec.evaluate.judge": compared(orders="Both")},
-        "spec.evaluate.judge.pairwise.train",
-        "the judge is the training reward: both are trained from the same base, on the same data",
-    ),
-    (
-        {"spec.reward": compared(), "spec.evaluate.judge": MADE},
-        "spec.evaluate.judge.bradleyTerry.train",
-        "the judge is the training reward",
-    ),
-    (
-        {"spec.evaluate.judge": compared(base={"uri": "hf://owner/reward"})},
-        "spec.evaluate.judge.pairwise.train.base.uri",
-        "the judge descends from the training reward",
-    ),
-    (
-        {"spec.reward": compared(compute={"processesPerNode": 3})},
-        "spec.reward.pairwise.train.optimization.globalBatchSize",
-        "126 or 129",
-    ),
-    (
-        {"spec.reward": compared(heldOut={"data": DATA[0]})},
-        "spec.reward.pairwise.train.heldOut.data.name",
-        "is the name of a set of data, too",
-    ),
-    (
-        {"spec.reward": compared(compute={"processesPerNode": 8}), "spec.podDefaults": limits(4)},
-        "spec.reward.pairwise.train.compute.processesPerNode",
-        "write at most 4",
-    ),
-    ({"spec.reward": {"type": "Pairwise", "pairwise": {}}}, "spec.reward.pairwise", "give exactly one of model and train"),
     # Selection and gates.
     ({"spec.selection.metric": "winRateVsPrevious"}, "spec.selection.metric", "write winRateVsInitial"),
     ({"spec.selection.metric": "trainLoss"}, "spec.selection.metric", "not measured by evaluate, so pi_0 has none"),

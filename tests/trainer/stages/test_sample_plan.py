@@ -15,7 +15,7 @@ from rlhf_api.resource.sampling import MixtureEntry
 from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import ModelInput, PolicyInput, PromptSlice, Sampler, SampleWork
 from rlhf_trainer.data.prompts import Prompt
-from rlhf_trainer.models.engine import request_seed
+from rlhf_trainer.models.sampling.engine import request_seed
 from rlhf_trainer.models.vocabulary import load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from rlhf_trainer.stages import sample

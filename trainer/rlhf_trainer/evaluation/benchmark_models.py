@@ -21,8 +21,8 @@ from lm_eval.models.utils import configure_pad_token, normalize_gen_kwargs, reso
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine
 from rlhf_trainer.models.chat import added_ids
-from rlhf_trainer.models.engine import REFUSALS, WHILE_LOADING, engine_options, refusals
 from rlhf_trainer.models.loading import TORCH_DTYPE, load_causal_lm
+from rlhf_trainer.models.sampling.engine import REFUSALS, WHILE_LOADING, engine_options, refusals
 from rlhf_trainer.models.stored import stored_shapes
 from rlhf_trainer.models.vocabulary import Vocabulary, load_tokenizer
 from rlhf_trainer.runtime.environment import prepare_engine_environment

@@ -18,7 +18,7 @@ from rlhf_api.validation.rules.pods import gpu_limit
 from rlhf_api.words import StageName
 from rlhf_operator.core.jobs.pods import pod_of
 from rlhf_trainer.data import sources
-from rlhf_trainer.models.determinism import (
+from rlhf_trainer.models.sampling.determinism import (
     CAPABILITY,
     COST,
     require_aligned,
@@ -26,7 +26,7 @@ from rlhf_trainer.models.determinism import (
     require_gpu,
     require_settings,
 )
-from rlhf_trainer.models.engine import engine_options
+from rlhf_trainer.models.sampling.engine import engine_options
 from rlhf_trainer.runtime.environment import CPU_KV_CACHE, prepare_cpu_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 

@@ -25,9 +25,9 @@ from rlhf_trainer.evaluation.metrics import evaluation_metrics
 from rlhf_trainer.evaluation.report import report
 from rlhf_trainer.labelers.base import Comparer, Labeler, Rehearsing, Response, counted
 from rlhf_trainer.labelers.load import load_labeler, require_rule
-from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.questions import identify_by
+from rlhf_trainer.models.sampling.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem

@@ -14,9 +14,9 @@ from rlhf_api.resource.sampling import split_completions
 from rlhf_api.stage import Sampler, SampleWork, StageResult
 from rlhf_trainer.data.parquet import ANSWER, samples_schema, tools_text
 from rlhf_trainer.data.prompts import Prompt, load_prompt_sets
-from rlhf_trainer.models.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.folder import model_folder, trusts
 from rlhf_trainer.models.questions import identify_by
+from rlhf_trainer.models.sampling.engine import Completion, Request, SamplingEngine, request_seed
 from rlhf_trainer.models.vocabulary import Vocabulary, vocabulary_of
 from rlhf_trainer.runtime.context import StageContext, work_of
 from rlhf_trainer.runtime.errors import ConfigurationProblem

@@ -17,7 +17,7 @@ from rlhf_trainer.labelers.judge.endpoint import Endpoint
 from rlhf_trainer.labelers.judge.labeler import JudgeLabeler
 from rlhf_trainer.labelers.judge.own_model import OwnModel, penalties_of
 from rlhf_trainer.labelers.judge.question import question, template_of
-from rlhf_trainer.models.engine import SamplingEngine
+from rlhf_trainer.models.sampling.engine import SamplingEngine
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.conversations import user
 from support.tiny_models import save_decided_judge, save_opinionated_judge

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +42,11 @@ class GatedHeads(nn.Module):
 
     def gating(self, gate: Tensor) -> Tensor:
         """Weights [C, K] of the rewards."""
-        return gate_weights(gate, list(self.weights), list(self.biases), self._temperature, self.scale)
-
-
-def gate_weights(gate: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], temperature: float, scale: Tensor) -> Tensor:
-    """States [C, d] → weights [C, K] of the rewards of each: they sum to `scale`."""
-    state = gate.float()
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        state = F.linear(state, weight, bias).relu()
-    return (F.linear(state, weights[-1], biases[-1]) / temperature).softmax(-1) * scale
+        state = gate.float()
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            state = F.linear(state, weight, bias).relu()
+        logits = F.linear(state, self.weights[-1], self.biases[-1])
+        return (logits / self._temperature).softmax(-1) * self.scale
 
 
 class GatedModel(nn.Module):

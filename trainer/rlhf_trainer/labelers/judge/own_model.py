@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine
-from rlhf_trainer.models.engine import Request, SamplingEngine
+from rlhf_trainer.models.sampling.engine import Request, SamplingEngine
 from rlhf_trainer.models.vocabulary import Vocabulary, load_vocabulary
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 

@@ -21,7 +21,7 @@ from rlhf_api.resource.storage import Storage
 from rlhf_api.stage import ModelInput, PolicyInput, PromptSlice, Sampler, SampleWork, StageConfig
 from rlhf_api.words import StageExit
 from rlhf_trainer.data.parquet import MESSAGES
-from rlhf_trainer.models.engine import SamplingEngine
+from rlhf_trainer.models.sampling.engine import SamplingEngine
 from rlhf_trainer.quickstart import task
 from rlhf_trainer.runtime.errors import ConfigurationProblem
 from support.stages import ForkServer, config_of

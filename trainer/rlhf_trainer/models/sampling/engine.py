@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from rlhf_api.resource.model import Dtype
 from rlhf_api.resource.sampling import Engine as EngineSpec
+from rlhf_trainer.models.stored import stored_shapes
 from rlhf_trainer.runtime.environment import prepare_engine_environment
 from rlhf_trainer.runtime.errors import ConfigurationProblem, first_line
 from rlhf_trainer.runtime.seeds import hashed_seed
 
 from .determinism import require_gpu, require_same, require_settings
-from .stored import stored_shapes
 
 #: Prompt tokens that one step reads on a CPU: vLLM's own figure.
 _CPU_STEP_TOKENS = 4096

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_trainer.models.determinism import (
+from rlhf_trainer.models.sampling.determinism import (
     BACKENDS,
     VARIABLE,
     require_aligned,
