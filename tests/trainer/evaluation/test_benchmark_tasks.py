@@ -177,12 +177,11 @@ def test_a_task_that_runs_what_the_model_writes_is_refused(name: str) -> None:
     assert said == f"Benchmark {name} runs code that the model writes, and no stage does that. Leave it out."
 
 
-@pytest.mark.parametrize(("name", "package"), [("ifeval", "langdetect"), ("minerva_math_algebra", "math_verify")])
-def test_a_task_that_needs_a_package_names_it(name: str, package: str) -> None:
-    (said,) = missing([name])
+def test_a_task_that_needs_a_package_names_it() -> None:
+    (said,) = missing(["minerva_math_algebra"])
 
     assert "needs a Python package that is not installed" in said
-    assert package in said
+    assert "math_verify" in said
 
 
 @pytest.mark.parametrize("name", ["flan_held_in", "lm_syneval"])
