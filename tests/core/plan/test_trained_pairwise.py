@@ -71,19 +71,22 @@ def test_it_is_another_artifact_than_a_bradley_terry_model_of_the_same_data_and_
     assert len({of_reward(drawn), of_reward(both), of_reward(scalar)}) == 3
 
 
-def test_it_is_trained_on_the_day_on_which_it_will_be_asked() -> None:
+@pytest.mark.parametrize("member", ["pairwise", "bradleyTerry"])
+def test_it_is_trained_on_the_day_on_which_it_will_be_asked(member: str) -> None:
     """A template may write the date. As a labeler the model is read without the policy's, so it is trained without it."""
+    kind = {"pairwise": "Pairwise", "bradleyTerry": "BradleyTerry"}[member]
+    reward = {"type": kind, member: trained("prefs")["pairwise"]}
     policy = {"model": {"uri": "hf://example/policy"}, "chatTemplate": {"date": "2025-01-01"}}
     [work] = [
         config.work
-        for config in walk(Planner(RUN, spec_of(reward=trained("prefs"), policy=policy)))[0]
+        for config in walk(Planner(RUN, spec_of(reward=reward, policy=policy)))[0]
         if isinstance(config.work, RewardWork)
     ]
     assert work.base.chat_template is None
     inline = {**policy, "chatTemplate": {"date": "2025-01-01", "inline": "{{ x }}"}}
     [work] = [
         config.work
-        for config in walk(Planner(RUN, spec_of(reward=trained("prefs"), policy=inline)))[0]
+        for config in walk(Planner(RUN, spec_of(reward=reward, policy=inline)))[0]
         if isinstance(config.work, RewardWork)
     ]
     assert work.base.chat_template is not None

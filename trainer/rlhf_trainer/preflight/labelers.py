@@ -121,7 +121,7 @@ def pairwise_base(training: PreferenceTraining, spec: RLHFRunSpec, scratch: Path
     folder = sources.fetch_without_weights(model, scratch, storage)
     require_architecture(folder, model, "ForCausalLM")
     if base is None:
-        vocabulary = policy_vocabulary(_without_date(spec), scratch, storage)
+        vocabulary = policy_vocabulary(without_date(spec), scratch, storage)
     else:
         vocabulary = load_vocabulary(folder, None, [], trust_remote_code=model.trust_remote_code)
     require_ids_within(folder, model, vocabulary.tokenizer)
@@ -136,7 +136,8 @@ def pairwise_base(training: PreferenceTraining, spec: RLHFRunSpec, scratch: Path
     return vocabulary
 
 
-def _without_date(spec: RLHFRunSpec) -> RLHFRunSpec:
+def without_date(spec: RLHFRunSpec) -> RLHFRunSpec:
+    """As a labeler that the run trains reads the policy's template."""
     template = spec.policy.chat_template
     undated = None if template is None else template.model_copy(update={"date": None})
     undated = None if undated == ChatTemplate() else undated

@@ -126,7 +126,7 @@ def _vocabulary_of(trained: LabelerTraining, spec: RLHFRunSpec, scratch: Path, s
     if trained.orders is not None:
         return labelers.pairwise_base(trained.training, spec, scratch, storage)
     if base is None:
-        return models.policy_vocabulary(spec, scratch, storage, classifier=True)
+        return models.policy_vocabulary(labelers.without_date(spec), scratch, storage, classifier=True)
     return labelers.reward_base(base, scratch, storage)
 
 

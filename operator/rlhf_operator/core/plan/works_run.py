@@ -75,7 +75,7 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
     train = trained.training
     if train.base is None:
         base = chain.policy(0)
-        if trained.orders is not None and base.chat_template is not None:
+        if base.chat_template is not None:
             base = base.model_copy(update={"chat_template": _without_date(base.chat_template)})
     else:
         # Of a family of its own: the policy's template and stop ids are not its.
@@ -101,7 +101,7 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
 
 
 def _without_date(template: ChatTemplate) -> ChatTemplate | None:
-    """A pairwise model is asked by its own template, whose day is the same in every run; so it is trained on that day."""
+    """A labeler is asked by its own template, whose day is the same in every run; so it is trained on that day."""
     undated = template.model_copy(update={"date": None})
     return None if undated == ChatTemplate() else undated
 
