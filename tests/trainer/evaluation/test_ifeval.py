@@ -17,6 +17,8 @@ from rlhf_trainer.evaluation.benchmark_tasks import load_tasks
 from rlhf_trainer.evaluation.benchmarks import missing, run_benchmarks, tasks_revision
 from support.benchmark_tasks import save_model, write_task
 
+pytestmark = pytest.mark.engine
+
 OWN = Path(lm_eval.__file__).parent / "tasks" / "ifeval" / "ifeval.yaml"
 ROWS: list[dict[str, Any]] = [
     {
@@ -94,7 +96,6 @@ def test_answers_are_verified_strictly_and_loosely(
     assert (found["prompt_level_strict_acc"], found["prompt_level_loose_acc"]) == (all(strict), all(loose))
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("punkt")
 def test_a_model_is_measured_and_a_text_has_one_language(tmp_path: Path) -> None:
     """Of a text as short as this one langdetect says three languages, unless it is seeded (lm-eval's issue 4213)."""
