@@ -196,9 +196,9 @@ def test_an_affinity_that_is_none_ends_the_run_too(cluster: Cluster, namespace: 
 
 
 def test_what_only_our_own_rules_forbid_ends_the_run_before_anything_is_made(cluster: Cluster, namespace: str) -> None:
-    world = KubernetesWorld(cluster, namespace, played(sample={"deterministic": True}))
+    world = KubernetesWorld(cluster, namespace, played(sample={"engine": {"extraArgs": ["--quantization=fp8"]}}))
     message = until_failed(world).message
-    assert message.startswith("The manifest cannot be run: spec.sample.deterministic")
+    assert message.startswith("The manifest cannot be run: spec.sample.engine.extraArgs")
     assert world.cluster.list(CONFIG_MAPS, namespace, label_selector=selector("tiny")) == []
 
 
