@@ -323,6 +323,10 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
             "spec.gates": [{"name": "g", "benchmark": ARC, "min": 0.1, "action": "Stop"}],
             "spec.evaluate.lmEval": {"tasks": ["arc_eazy"]},
         },
+        {
+            "spec.gates": [{"name": "g", "benchmark": {**ARC, "metric": "acc,none"}, "min": 0.1, "action": "Stop"}],
+            "spec.evaluate.lmEval": {"tasks": ["arc_easy"]},
+        },
     ],
     "benchmark_bounds_fit_the_unit": [
         {

@@ -103,7 +103,8 @@ class Gate(Model):
     plateau: Plateau | None = None
     """Trips when the metric has stopped to improve."""
     max_drop: Annotated[float, Field(ge=0.0)] | None = None
-    """Of a benchmark: trips when the iterate is worse than pi_0 by more than this, by the lower bound of the difference."""
+    """Of a benchmark, in its own unit (0.03 of an accuracy is 3 %): trips when the iterate is worse than pi_0 by more than this,
+    by the lower bound of the difference."""
     action: GateAction
     """Warn: an Event. Stop: end as Succeeded with the best iterate. Pause: wait for an approval. Rollback: discard the iterate, go
     on from the best."""

@@ -142,6 +142,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"spec.evaluate.against": ["Initial", "Initial"]}, "spec.evaluate.against", "names Initial twice"),
     ({"spec.gates": [gate(metric="winRateVsInitial", min=45)]}, "spec.gates[0].min", "is a share, from 0 to 1; write 0.45"),
     ({"spec.gates": [gate(metric="clippedShare", max=-1)]}, "spec.gates[0].max", "write a number from 0 to 1"),
+    (
+        {
+            "spec.gates": [
+                {"name": "g", "benchmark": {"task": "gsm8k", "metric": "exact_match,strict-match"}, "min": 0.5, "action": "Stop"}
+            ],
+            "spec.evaluate.lmEval": {"tasks": ["gsm8k"]},
+        },
+        "spec.gates[0].benchmark.metric",
+        "write exact_match/strict-match",
+    ),
     # Approvals.
     ({"spec.approvals": [{"gate": "g", "iteration": 1}]}, "spec.approvals[0].gate", "no gate has action Pause"),
     (

@@ -85,6 +85,12 @@ def gates_read_benchmarks_that_are_asked(spec: RLHFRunSpec) -> Problems:
     """What a task file calls its task is in the file: preflight looks there."""
     tasks = spec.evaluate.lm_eval.tasks
     for index, gate in enumerate(spec.gates):
+        if gate.benchmark is not None and "," in gate.benchmark.metric:
+            metric, _, chosen = gate.benchmark.metric.partition(",")
+            right = f"write {metric}" if chosen == "none" else f"write {metric}/{chosen}"
+            yield Problem(
+                (*SPEC, "gates", index, "benchmark", "metric"), "written as lm-evaluation-harness's results have it", right
+            )
         if gate.benchmark is None or gate.benchmark.task in tasks or any(task.endswith((".yaml", ".yml")) for task in tasks):
             continue
         near = nearest(gate.benchmark.task, tasks)
