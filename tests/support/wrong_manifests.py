@@ -349,6 +349,10 @@ ONLY_OURS: dict[str, list[dict[str, Any]]] = {
     "answers_are_named": [{"spec.reward": ANSWERED}, {"spec.evaluate.judge": ANSWERED}],
     "answers_are_not_asked": [{"spec.prompts.source": {**ASKED, "column": "answer"}}],
     "pairing_can_be_met": [{"spec.reward": MATCHED, "spec.label.pairing": {"minRewardStd": 0.5}}],
+    "people_choose_the_pairs": [
+        {"spec.reward": {"type": "Human", "human": {}}, "spec.label": {"lengthPenaltyPerCharacter": 0.001}},
+        {"spec.reward": {"type": "Human", "human": {}}, "spec.label.pairing": {"strategy": "BestRandom"}},
+    ],
     "every_entry_samples": [{"spec.sample.mixture": [{"name": "a", "weight": 100.0}, {"name": "b", "weight": 1.0}]}],
     "greedy_entries_answer_once": [mixture(temperature=0), mixture(topK=1)],
     "engine_arguments_change_no_answer": [{"spec.sample.engine.extraArgs": ["--quantization=fp8"]}],

@@ -127,12 +127,14 @@ def checked(answers: Iterable[Answer], asked: Sequence[str], human: Human, *, pa
         )
     taken = [kept[key] for key in sorted(kept)]
     found = tally(((answer.pair_id, answer.annotator, Choice(answer.choice)) for answer in taken), human.annotators_per_pair)
-    if found.answered < human.min_answered * len(known) and not partial:
+    if not found.answered or (found.answered < human.min_answered * len(known) and not partial):
         raise Refused(
             f"{found.answered} of {len(known)} pairs are answered; nothing is imported",
             why=f"reward.human asks for {human.annotators_per_pair} answers to a pair, and for {human.min_answered:.0%} of the "
             f"pairs (minAnswered); there are {found.answers} answers of {len(found.annotators)} annotators",
-            hints=("give all files at once, or --partial to go on with what there is",),
+            hints=(
+                "give all files at once, or --partial to go on with what there is" if found.answered else "give all files at once",
+            ),
         )
     return taken, Counts(len(known), blank, found)
 

@@ -25,6 +25,7 @@ RULES: tuple[Callable[[RLHFRunSpec], Problems], ...] = (
     sources.held_out_leaves_some,
     training.batch_divides,
     training.pairing_can_be_met,
+    training.people_choose_the_pairs,
     training.prompt_leaves_room,
     training.budget_holds_a_row,
     training.held_out_pairs_have_a_name_of_their_own,

@@ -102,6 +102,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "write at most 4",
     ),
     ({"spec.reward": {"type": "Pairwise", "pairwise": {}}}, "spec.reward.pairwise", "give exactly one of model and train"),
+    # What is about scores, where nobody gives any or where they cannot be so far apart.
+    *(
+        ({"spec.reward": {"type": "Human", "human": {}}, f"spec.label.{field}": value}, f"spec.label.{field}", "people give none")
+        for field, value in (
+            ("lengthPenaltyPerCharacter", 0.001),
+            ("pairing.strategy", "BestSecond"),
+            ("pairing.minMargin", 0.1),
+            ("pairing.minRewardStd", 0.6),
+        )
+    ),
+    ({"spec.reward": SERVED, "spec.label.pairing.minMargin": 1.0}, "spec.label.pairing.minMargin", "write less than 1"),
 ]
 
 
@@ -113,3 +124,12 @@ def test_labelers_that_do_not_fit_are_refused_at_the_field_to_change(changes: di
     assert problem.path == path
     assert said in str(problem)
     assert problem.right
+
+
+def test_other_configurations_of_a_data_set_are_other_data() -> None:
+    def trained(config: str) -> dict[str, Any]:
+        data = [{"name": "prefs", "uri": "hf://owner/prefs", "config": config}]
+        return {"type": "BradleyTerry", "bradleyTerry": {"train": {"base": {"uri": "hf://owner/base"}, "data": data}}}
+
+    assert problems({"spec.reward": trained("helpful"), "spec.evaluate.judge": trained("harmless")}) == []
+    assert problems({"spec.reward": trained("helpful"), "spec.evaluate.judge": trained("helpful")}) != []

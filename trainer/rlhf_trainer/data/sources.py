@@ -62,7 +62,7 @@ def open_rows(source: Source, scratch: Path, storage: Storage) -> Rows:
         path = _unchanged_copy(source, scratch, storage)
         rows = Rows([part_of(file, source.uri) for file in _data_files(path, source)])
     if not rows.head(1):
-        raise ConfigurationProblem(f"{source.uri} (split {source.split}) has no rows.")
+        raise ConfigurationProblem(f"{_told(source)} has no rows.")
     return rows
 
 
@@ -191,4 +191,9 @@ def _split_of_hub_snapshot(folder: Path, source: Source) -> DatasetPart:
         if "Config name is missing" in said:
             several = ", ".join(get_dataset_config_names(str(folder)))
             raise ConfigurationProblem(f"{source.uri} has several configurations: {several}. Set config to one of them.") from error
-        raise ConfigurationProblem(f"{source.uri} (split {source.split}) cannot be read: {said}") from error
+        raise ConfigurationProblem(f"{_told(source)} cannot be read: {said}") from error
+
+
+def _told(source: Source) -> str:
+    config = "" if source.config is None else f"config {source.config}, "
+    return f"{source.uri} ({config}split {source.split})"

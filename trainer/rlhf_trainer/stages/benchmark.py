@@ -1,4 +1,4 @@
-"""benchmark: an iterate on the tasks of lm-evaluation-harness. Reported, and decided by where a gate reads it (ADR 0028, 0039)."""
+"""benchmark: an iterate on the tasks of lm-evaluation-harness. Reported, and decided by where a gate reads it (ADR 0028, 0042)."""
 
 from __future__ import annotations
 

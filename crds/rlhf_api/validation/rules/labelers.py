@@ -71,7 +71,7 @@ def _start(spec: RLHFRunSpec, training: PreferenceTraining) -> str:
 
 def _rows(training: PreferenceTraining) -> set[tuple[object, ...]]:
     """What is read, whatever it is called and however much of it is taken."""
-    return {(source.uri, source.split, source.revision) for source in training.data}
+    return {(source.uri, source.config, source.split, source.revision) for source in training.data}
 
 
 def judge_prompts_are_whole(spec: RLHFRunSpec) -> Problems:

@@ -6,7 +6,7 @@ from rlhf_api.reading.manifest import Loc
 from rlhf_api.resource.compute import Compute, DeepSpeed, Offload, Optimization
 from rlhf_api.resource.labeler import PreferenceTraining
 from rlhf_api.resource.run import RLHFRunSpec
-from rlhf_api.resource.training import Sft, Train
+from rlhf_api.resource.training import Pairing, Sft, Train
 from rlhf_api.validation.problem import Problem, Problems
 from rlhf_api.validation.walk import SPEC, all_of, models
 
@@ -49,7 +49,8 @@ def held_out_pairs_have_a_name_of_their_own(spec: RLHFRunSpec) -> Problems:
 def pairing_can_be_met(spec: RLHFRunSpec) -> Problems:
     """Scores between 0 and 1 differ by at most 1, and their standard deviation is at most a half; a penalty adds what it likes."""
     declared = spec.reward.rule is not None and spec.reward.rule.entry_point is None
-    if spec.label.length_penalty_per_character or not (declared or spec.reward.type.compares):
+    compares = spec.reward.type.compares and spec.reward.human is None
+    if spec.label.length_penalty_per_character or not (declared or compares):
         return
     what = f"the scores of this reward ({spec.reward.type}) lie between 0 and 1"
     place: Loc = (*SPEC, "label", "pairing")
@@ -62,8 +63,26 @@ def pairing_can_be_met(spec: RLHFRunSpec) -> Problems:
             "write less than 0.5, or leave it out",
             depends=depends,
         )
-    if declared and spec.label.pairing.min_margin >= 1:
+    if spec.label.pairing.min_margin >= 1:
         yield Problem((*place, "minMargin"), f"above every pair's: {what}", "write less than 1, or leave it out", depends=depends)
+
+
+def people_choose_the_pairs(spec: RLHFRunSpec) -> Problems:
+    """What is said of scores says nothing where people answer about pairs: nobody must take it for obeyed."""
+    if spec.reward.human is None:
+        return
+    label, plain = spec.label, Pairing()
+    place: Loc = (*SPEC, "label")
+    wrong, right = "is about scores, and people give none", "leave it out, or name another reward"
+    fields: tuple[tuple[tuple[str, ...], bool], ...] = (
+        (("lengthPenaltyPerCharacter",), label.length_penalty_per_character != 0),
+        (("pairing", "strategy"), label.pairing.strategy is not plain.strategy),
+        (("pairing", "minMargin"), label.pairing.min_margin != plain.min_margin),
+        (("pairing", "minRewardStd"), label.pairing.min_reward_std is not None),
+    )
+    for field, is_set in fields:
+        if is_set:
+            yield Problem((*place, *field), wrong, right, depends=((*SPEC, "reward", "type"),))
 
 
 def prompt_leaves_room(spec: RLHFRunSpec) -> Problems:
