@@ -55,6 +55,13 @@ class ChatTemplate(Model):
     date: datetime.date | None = None
     """What a template that asks for the date is told: never the clock; absent: 2024-07-26."""
 
+    @property
+    def undated(self) -> ChatTemplate | None:
+        """As a labeler that the run trains from pi_0 reads it: it is asked on the same day in every run, so it is trained on that
+        day. None: the tokenizer's own."""
+        undated = self.model_copy(update={"date": None})
+        return None if undated == ChatTemplate() else undated
+
 
 class Policy(Model):
     """The model that learns."""

@@ -7,7 +7,7 @@ from itertools import chain as chained
 from pathlib import Path
 
 from rlhf_api.resource.labeler import Labeler, PreferenceTraining
-from rlhf_api.resource.model import ChatTemplate, ModelRef
+from rlhf_api.resource.model import ModelRef
 from rlhf_api.resource.run import RLHFRunSpec
 from rlhf_api.resource.storage import Storage
 from rlhf_operator.core.chain.references import REWARD
@@ -139,8 +139,7 @@ def pairwise_base(training: PreferenceTraining, spec: RLHFRunSpec, scratch: Path
 def without_date(spec: RLHFRunSpec) -> RLHFRunSpec:
     """As a labeler that the run trains reads the policy's template."""
     template = spec.policy.chat_template
-    undated = None if template is None else template.model_copy(update={"date": None})
-    undated = None if undated == ChatTemplate() else undated
+    undated = None if template is None else template.undated
     return spec.model_copy(update={"policy": spec.policy.model_copy(update={"chat_template": undated})})
 
 

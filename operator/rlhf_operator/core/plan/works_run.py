@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 from rlhf_api.resource.labeler import PreferenceCleaning, RewardHeldOut
-from rlhf_api.resource.model import ChatTemplate
 from rlhf_api.stage import (
     ArtifactRef,
     BenchmarkWork,
@@ -76,7 +75,7 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
     if train.base is None:
         base = chain.policy(0)
         if base.chat_template is not None:
-            base = base.model_copy(update={"chat_template": _without_date(base.chat_template)})
+            base = base.model_copy(update={"chat_template": base.chat_template.undated})
     else:
         # Of a family of its own: the policy's template and stop ids are not its.
         model = ModelInput(source=chain.resolver.pin(trained.base, train.base))
@@ -98,12 +97,6 @@ def _labeler_work(chain: Chain, kind: type[_W], stage: StageName) -> _W | None:
         held_out_pairs=held_out_pairs,
         orders=trained.orders,
     )
-
-
-def _without_date(template: ChatTemplate) -> ChatTemplate | None:
-    """A labeler is asked by its own template, whose day is the same in every run; so it is trained on that day."""
-    undated = template.model_copy(update={"date": None})
-    return None if undated == ChatTemplate() else undated
 
 
 def evaluate_work(chain: Chain, iterate: int) -> EvaluateWork:
